@@ -1,0 +1,164 @@
+"""A model folder: one safetensors file a network with its whole configuration in the header, loaded strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import nn
+
+from manifill.config import DiscriminatorConfig, StructureConfig, TextureConfig, VQVAEConfig, from_dict, to_dict
+from manifill.discriminator import Discriminator
+from manifill.structure import StructureGenerator
+from manifill.texture import TextureGenerator
+from manifill.vqvae import VQVAE
+
+FORMAT = "manifill-1"
+NETWORKS = ("vqvae", "structure", "texture", "discriminator")
+
+
+class ModelError(ValueError):
+    """A model folder that cannot be used; the message names the file, what was found and what was expected."""
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file so that `path` holds either the old or the new content, whatever happens meanwhile."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as f:
+        write(f)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(part, path)
+
+
+def fingerprint(model: VQVAE) -> str:
+    """Name the two codebooks: what a structure or texture generator was trained with."""
+    digest = hashlib.sha256()
+    for quantiser in (model.encoder.structure_quantiser, model.encoder.texture_quantiser):
+        digest.update(quantiser.codebook.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_network(
+    folder: Path,
+    name: str,
+    network: Any,
+    image_size: int,
+    step: int = 0,
+    figures: dict[str, Any] | None = None,
+    codebook: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write `network` to `folder`/`name`.safetensors with its `config` in the header.
+
+    `codebook` is the fingerprint of the VQ-VAE it belongs to; a VQ-VAE names its own. `dtype` is that of the file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    header = {
+        "format": FORMAT,
+        "network": name,
+        "config": json.dumps(to_dict(network.config)),
+        "image_size": str(image_size),
+        "codebook": codebook or fingerprint(network),
+        "step": str(step),
+        "figures": json.dumps(figures or {}),
+    }
+    tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
+    write_atomic(folder / f"{name}.safetensors", lambda f: f.write(save(tensors, header)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a network file says of itself; `codebook` is the fingerprint of the VQ-VAE it belongs to."""
+
+    path: Path
+    config: dict[str, Any]
+    image_size: int
+    codebook: str
+    step: int
+    figures: dict[str, Any]
+
+
+def read_header(folder: Path, name: str) -> Header:
+    """Read the header of `folder`/`name`.safetensors. Raises ModelError when it is missing or not one of ours."""
+    path = folder / f"{name}.safetensors"
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such model folder")
+    if not path.is_file():
+        raise ModelError(f"{path}: missing; a model folder holds {', '.join(f'{n}.safetensors' for n in NETWORKS)}")
+    try:
+        with safe_open(path, framework="pt") as f:
+            header = f.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+    if header.get("format") != FORMAT or header.get("network") != name:
+        found = f"format {header.get('format')!r}, network {header.get('network')!r}"
+        raise ModelError(f"{path}: not a manifill network ({found}; expected format {FORMAT!r}, network {name!r})")
+    return Header(
+        path, json.loads(header["config"]), int(header["image_size"]), header["codebook"], int(header["step"]),
+        json.loads(header["figures"]),
+    )  # fmt: skip
+
+
+def _load(folder: Path, name: str, build: Callable[[dict[str, Any]], nn.Module]) -> tuple[Any, Header]:
+    header = read_header(folder, name)
+    try:
+        network = build(header.config)
+        tensors = load_file(header.path)
+        network.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=True)
+    except (ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{header.path}: does not fit the configuration in its header ({error})") from error
+    return network.eval().requires_grad_(False), header
+
+
+def load_vqvae(folder: Path) -> tuple[VQVAE, Header]:
+    """Load a VQ-VAE, frozen and in evaluation mode; its codebooks must be those its header names."""
+    network, header = _load(folder, "vqvae", lambda c: VQVAE(from_dict(VQVAEConfig, c)))
+    if fingerprint(network) != header.codebook:
+        raise ModelError(f"{header.path}: codebooks {fingerprint(network)}, its header names {header.codebook}")
+    return network, header
+
+
+def load_structure(folder: Path, codebook: str) -> tuple[StructureGenerator, Header]:
+    """Load a structure generator that belongs to the VQ-VAE with this codebook fingerprint, else raise ModelError."""
+    network, header = _load(folder, "structure", lambda c: StructureGenerator(from_dict(StructureConfig, c)))
+    return network, _belongs(header, codebook)
+
+
+def load_texture(folder: Path, codebook: str) -> tuple[TextureGenerator, Header]:
+    """Load a texture generator that belongs to the VQ-VAE with this codebook fingerprint, else raise ModelError."""
+    network, header = _load(folder, "texture", lambda c: TextureGenerator(from_dict(TextureConfig, c)))
+    return network, _belongs(header, codebook)
+
+
+def load_discriminator(folder: Path, codebook: str) -> tuple[Discriminator, Header]:
+    """Load a discriminator that belongs to the VQ-VAE with this codebook fingerprint, else raise ModelError."""
+    network, header = _load(folder, "discriminator", lambda c: Discriminator(from_dict(DiscriminatorConfig, c)))
+    return network, _belongs(header, codebook)
+
+
+def _belongs(header: Header, codebook: str) -> Header:
+    if header.codebook != codebook:
+        raise ModelError(
+            f"{header.path}: trained with the codebooks {header.codebook}, but the VQ-VAE beside it has {codebook}; "
+            "networks of different runs cannot be combined"
+        )
+    return header
+
+
+def model_hash(folder: Path) -> str:
+    """Name the weights of a model folder: a hash over its network files."""
+    digest = hashlib.sha256()
+    for name in NETWORKS:
+        path = folder / f"{name}.safetensors"
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

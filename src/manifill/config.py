@@ -1,0 +1,214 @@
+"""Sizes and training settings as frozen dataclasses whose defaults are the paper's, and the presets.
+
+Standard library only, so that a configuration can be read, printed and compared without loading PyTorch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class VQVAEConfig:
+    """Hierarchical VQ-VAE (section 3.1)."""
+
+    width: int = 128
+    residual_width: int = 64
+    codebook_size: int = 512
+    codebook_dim: int = 64
+
+
+@dataclass(frozen=True)
+class StructureConfig:
+    """Diverse structure generator (section 3.2): condition network and PixelCNN.
+
+    `condition_features` gives the condition network the VQ encoder's features of the masked picture (not in the paper).
+    `temperature`, `top_k` and `top_p` are the model's own defaults for sampling.
+    """
+
+    codebook_size: int = 512
+    codebook_dim: int = 64
+    width: int = 128
+    layers: int = 20
+    attention_layers: int = 4
+    heads: int = 8
+    output_blocks: int = 20
+    dropout: float = 0.1
+    condition_width: int = 32
+    dilations: tuple[int, ...] = (1, 1, 1, 2, 4, 8, 16, 1, 1, 1)
+    condition_features: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class TextureConfig:
+    """Texture generator with structural attention (section 3.3); the attention options are those of Table 2."""
+
+    codebook_dim: int = 64
+    width: int = 64
+    attention: Literal["full", "cross", "none"] = "full"
+    scores: Literal["structural", "learned"] = "structural"
+    fuse: bool = True
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """SN-PatchGAN discriminator (section 3.3)."""
+
+    width: int = 64
+    layers: int = 6
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One complete model; `image_size` is the side of the square pictures it was trained on, in pixels."""
+
+    image_size: int = 256
+    vqvae: VQVAEConfig = field(default_factory=VQVAEConfig)
+    structure: StructureConfig = field(default_factory=StructureConfig)
+    texture: TextureConfig = field(default_factory=TextureConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+
+
+@dataclass(frozen=True)
+class VQVAETraining:
+    """How the VQ-VAE is trained (section 3.1).
+
+    `structure_only` is the share of each batch decoded without texture codes, so that the structure codes learn
+    something (not in the paper; 0 there). `revive` starts the codebooks from data and re-seeds dead codes.
+    """
+
+    steps: int = 1_000_000
+    batch_size: int = 8
+    learning_rate: float = 1e-4
+    schedule: Literal["constant", "cosine", "noam"] = "constant"
+    averaging: float = 0.9997
+    commitment_weight: float = 0.25
+    decay: float = 0.99
+    structure_only: float = 0.0
+    revive: bool = False
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class StructureTraining:
+    """How the structure generator is trained (section 3.2).
+
+    `known_weight` weighs the codes outside the hole in the loss; `clip` bounds the gradient norm (0 = off).
+    """
+
+    steps: int = 1_000_000
+    batch_size: int = 8
+    learning_rate: float = 0.18
+    schedule: Literal["constant", "cosine", "noam"] = "noam"
+    averaging: float = 0.9997
+    masks: tuple[str, ...] = ("rectangle", "brush")
+    known_weight: float = 1.0
+    clip: float = 0.0
+    weight_decay: float = 0.0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class TextureTraining:
+    """How the texture generator and its discriminator are trained (section 3.3, equations 8 to 12).
+
+    `averaging` 0 keeps the last weights (the paper). `perturb` is the share of hole codes replaced by near neighbours.
+    `features` picks the feature losses of Table 3.
+    """
+
+    steps: int = 1_000_000
+    batch_size: int = 8
+    learning_rate: float = 1e-4
+    discriminator_rate: float = 1e-4
+    schedule: Literal["constant", "cosine", "noam"] = "constant"
+    averaging: float = 0.0
+    masks: tuple[str, ...] = ("rectangle", "brush")
+    l1_weight: float = 1.0
+    adversarial_weight: float = 1.0
+    feature_weight: float = 0.1
+    features: Literal["both", "structural", "textural", "none"] = "both"
+    perturb: float = 0.0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model and how to train its three stages."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    vqvae: VQVAETraining = field(default_factory=VQVAETraining)
+    structure: StructureTraining = field(default_factory=StructureTraining)
+    texture: TextureTraining = field(default_factory=TextureTraining)
+
+
+FACES_128 = Preset(
+    model=ModelConfig(
+        image_size=128,
+        vqvae=VQVAEConfig(width=64, residual_width=32),
+        structure=StructureConfig(
+            width=64, layers=12, attention_layers=3, heads=4, output_blocks=6,
+            condition_width=16, dilations=(1, 2, 4, 8), condition_features=True,
+        ),
+        texture=TextureConfig(width=32),
+        discriminator=DiscriminatorConfig(width=32, layers=5),
+    ),
+    vqvae=VQVAETraining(
+        steps=3000, batch_size=16, learning_rate=6e-4, schedule="cosine", averaging=0.998,
+        structure_only=0.25, revive=True, flip=True,
+    ),
+    structure=StructureTraining(
+        steps=4500, batch_size=8, learning_rate=1e-3, schedule="cosine", averaging=0.999,
+        masks=("centre", "centre", "rectangle", "rectangle", "brush"), known_weight=0.3, clip=1.0, flip=True,
+    ),
+    texture=TextureTraining(
+        steps=6000, batch_size=8, learning_rate=2e-4, discriminator_rate=4e-4, schedule="cosine", averaging=0.999,
+        masks=("centre", "centre", "rectangle", "rectangle", "brush"), flip=True,
+    ),
+)
+
+TINY = Preset(
+    model=ModelConfig(
+        image_size=64,
+        vqvae=VQVAEConfig(width=16, residual_width=8, codebook_size=32, codebook_dim=8),
+        structure=StructureConfig(
+            codebook_size=32, codebook_dim=8, width=16, layers=4, attention_layers=2, heads=2, output_blocks=2,
+            condition_width=4, dilations=(1, 2),
+        ),
+        texture=TextureConfig(codebook_dim=8, width=8),
+        discriminator=DiscriminatorConfig(width=8, layers=4),
+    ),
+    vqvae=VQVAETraining(
+        steps=40, batch_size=4, learning_rate=2e-3, schedule="cosine", averaging=0.9, structure_only=0.3, revive=True,
+    ),
+    structure=StructureTraining(
+        steps=20, batch_size=4, learning_rate=1e-3, schedule="cosine", averaging=0.9,
+        masks=("centre", "rectangle", "brush"), clip=1.0,
+    ),
+    texture=TextureTraining(
+        steps=20, batch_size=4, learning_rate=2e-4, discriminator_rate=2e-4, schedule="cosine", averaging=0.9,
+        masks=("centre", "rectangle", "brush"), perturb=0.1,
+    ),
+)
+
+PRESETS: dict[str, Preset] = {"paper-256": Preset(), "faces-128": FACES_128, "tiny": TINY}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a dataclass as plain dicts and lists, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[T], values: dict[str, Any]) -> T:
+    """Build the flat dataclass `kind` from plain values; a missing or foreign field raises ValueError."""
+    names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if set(values) != names:
+        missing, foreign = sorted(names - set(values)), sorted(set(values) - names)
+        raise ValueError(f"{kind.__name__}: missing fields {missing}, unknown fields {foreign}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

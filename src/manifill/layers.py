@@ -1,0 +1,45 @@
+"""Convolution with TensorFlow's SAME padding, which PyTorch's `padding=` cannot say, and pixel repetition."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Return the zeros before and after one axis of length `size`; asymmetric for odd kernels of stride 2."""
+    total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+class SameConv2d(nn.Conv2d):
+    """Conv2d with SAME padding: (N, C, H, W) -> (N, O, ceil(H / stride), ceil(W / stride))."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride=stride, dilation=dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = (
+            same_padding(x.shape[a], self.kernel_size[i], self.stride[i], self.dilation[i])
+            for i, a in enumerate((2, 3))
+        )
+        if rows[0] == rows[1] and columns[0] == columns[1]:
+            padding = (rows[0], columns[0])
+        else:
+            x, padding = F.pad(x, (*columns, *rows)), (0, 0)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Repeat every pixel 2x2: (N, C, H, W) -> (N, C, 2H, 2W)."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def with_mask(image: Tensor, mask: Tensor) -> Tensor:
+    """Return cat[masked image, ones, mask], the 5-channel input of section 2a and 3: (N, 5, H, W).
+
+    `image` is (N, 3, H, W) in [-1, 1]; `mask` is (N, 1, H, W), 1 in the hole. The hole is zeroed here.
+    """
+    mask = mask.expand(image.shape[0], -1, -1, -1)
+    return torch.cat([image * (1 - mask), torch.ones_like(mask), mask], dim=1)

@@ -1,0 +1,38 @@
+"""The losses of the texture generator and its discriminator (Eq. 8 to 12)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from manifill.texture import similarity
+from manifill.vqvae import Encoding, Quantiser, VQVAE
+
+
+def feature_loss(quantiser: Quantiser, features: Tensor, codes: Tensor) -> Tensor:
+    """Return the cross-entropy of `features` (N, D, h, w) with the true `codes` (N, h, w) (Eq. 11).
+
+    The logits are 10 times the similarity to every prototype.
+    """
+    return F.cross_entropy(similarity(quantiser.distances(features), 10), codes.flatten())
+
+
+def feature_losses(vqvae: VQVAE, image: Tensor, truth: Encoding) -> tuple[Tensor, Tensor]:
+    """Return the structural and the textural feature loss of a composite (N, 3, H, W) against the true picture's codes."""
+    encoder = vqvae.encoder
+    structure, texture = encoder.features(image)
+    return (
+        feature_loss(encoder.structure_quantiser, structure, truth.structure_codes),
+        feature_loss(encoder.texture_quantiser, texture, truth.texture_codes),
+    )
+
+
+def discriminator_loss(real: Tensor, composed: Tensor) -> Tensor:
+    """Return the hinge loss 0.5 (E relu(1 - D(real)) + E relu(1 + D(composed))) (Eq. 9)."""
+    return 0.5 * (F.relu(1 - real.float()).mean() + F.relu(1 + composed.float()).mean())
+
+
+def adversarial_loss(composed: Tensor) -> Tensor:
+    """Return -E D(composed) (Eq. 10)."""
+    return -composed.float().mean()

@@ -1,0 +1,137 @@
+"""`manifill train`: which stages to run, on what, and what must hold before the next one starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from manifill.checkpoint import ModelError, load_vqvae, write_atomic
+from manifill.config import PRESETS, Preset, to_dict
+from manifill.train.data import Batches, DataError, Pictures
+from manifill.train.memory import keep_freed_memory
+from manifill.train.loop import Stage, run
+from manifill.train.structure_stage import StructureStage
+from manifill.train.texture_stage import TextureStage
+from manifill.train.vqvae_stage import VQVAEStage, figures
+
+STAGES = ("vqvae", "structure", "texture")
+MARGIN = 1.0  # dB by which the structure alone must beat the mean colour
+PERPLEXITY = 4.0  # of a codebook that has not collapsed
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Settings of a run that are not the preset's."""
+
+    seed: int = 0
+    steps: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    precision: str = "bf16"
+    limit: int | None = None
+    log_every: int = 50
+    validate_every: int = 500
+    checkpoint_every: int = 250
+    quiet: bool = False
+    force: bool = False
+
+
+def train(
+    stages: Sequence[str], data: Sequence[Path], out: Path, preset: str, options: RunOptions, val: Sequence[Path] = ()
+) -> None:
+    """Train `stages` in order into `out`; the same call resumes after an interruption."""
+    keep_freed_memory()
+    settings = with_options(PRESETS[preset], stages, options)
+    pictures, held_out = load(data, val, settings.model.image_size, options)
+    for name in stages:
+        options_of = getattr(settings, name)
+        remember(out, name, settings, options, pictures)
+        torch.manual_seed(options.seed)
+        stage = build(name, settings, held_out, out, options)
+        batches = Batches(pictures, options_of.batch_size, options.seed, options_of.flip)
+        run(stage, batches, out, options_of.steps, options.seed, options.log_every, options.validate_every,
+            options.checkpoint_every, options.quiet)  # fmt: skip
+
+
+def build(name: str, settings: Preset, val: Pictures, out: Path, options: RunOptions) -> Stage:
+    """Return the stage `name`, its networks freshly initialised."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = {"bf16": torch.bfloat16, "fp32": torch.float32}[options.precision]
+    if name == "vqvae":
+        return VQVAEStage(settings, val, device, precision)
+    vqvae, header = load_vqvae(out / "model")
+    vqvae = vqvae.to(device)
+    check_vqvae(figures(vqvae, val, device), header.path, options.force)
+    kind = StructureStage if name == "structure" else TextureStage
+    return kind(settings, vqvae, val, device, precision)
+
+
+def check_vqvae(found: dict, path: Path, force: bool) -> None:
+    """Refuse a VQ-VAE whose structure codes carry nothing or whose codebook has collapsed, unless forced."""
+    problems = []
+    if found["psnr_structure"] < found["psnr_mean_colour"] + MARGIN:
+        problems.append(f"its structure codes alone decode to {found['psnr_structure']:.1f} dB, no better than each "
+                        f"picture's mean colour ({found['psnr_mean_colour']:.1f} dB): they carry nothing")  # fmt: skip
+    for level in ("structure", "texture"):
+        if found[f"{level}_perplexity"] < PERPLEXITY:
+            problems.append(f"its {level} codebook has collapsed: {found[f'{level}_codes_used']} codes used, "
+                            f"perplexity {found[f'{level}_perplexity']:.1f}")  # fmt: skip
+    if not problems:
+        return
+    message = f"{path}: " + "; ".join(problems)
+    if not force:
+        raise ModelError(f"{message}. Train the VQ-VAE longer or with structure_only, or force with --force")
+    print(f"forced: {message}")
+
+
+def with_options(preset: Preset, stages: Sequence[str], options: RunOptions) -> Preset:
+    """Return the preset with the run's own steps, batch size and learning rate where these are given."""
+    given = {k: getattr(options, k) for k in ("steps", "batch_size", "learning_rate")}
+    given = {k: v for k, v in given.items() if v is not None}
+    return dataclasses.replace(preset, **{s: dataclasses.replace(getattr(preset, s), **given) for s in stages})
+
+
+def load(data: Sequence[Path], val: Sequence[Path], size: int, options: RunOptions) -> tuple[Pictures, Pictures]:
+    """Return training and validation pictures; without a validation set every 20th picture is held out."""
+    pictures = Pictures(data, size, options.limit, options.quiet)
+    train_part, val_part = (pictures, Pictures(val, size, None, options.quiet)) if val else pictures.split()
+    skipped = pictures.skipped + val_part.skipped
+    print(f"{len(train_part)} pictures to train on, {len(val_part)} to validate on, {len(skipped)} unreadable")
+    for name in skipped[:10]:
+        print(f"  unreadable: {name}")
+    return train_part, val_part
+
+
+def remember(out: Path, name: str, settings: Preset, options: RunOptions, pictures: Pictures) -> None:
+    """Write what this stage is trained with, or check that a run to be resumed was started with the same."""
+    now = json.loads(json.dumps({
+        "model": to_dict(settings.model), "training": to_dict(getattr(settings, name)), "seed": options.seed,
+        "precision": options.precision, "pictures": len(pictures), "pictures_digest": pictures.digest,
+    }))  # fmt: skip
+    path = out / name / "config.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        changed = _differences(before, now)
+        if changed and not changed[0].startswith("training.steps:") or len(changed) > 1:
+            raise DataError(f"{path}: this run was started with other settings ({'; '.join(changed)}); "
+                            "use the same ones to resume or another --out to start anew")  # fmt: skip
+        if not changed:
+            return
+        print(f"{name}: resuming with another number of steps ({changed[0]})")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, lambda f: f.write(json.dumps(now, indent=1).encode()))
+
+
+def _differences(before: dict, now: dict, prefix: str = "") -> list[str]:
+    found = []
+    for key in sorted(before.keys() | now.keys()):
+        a, b = before.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {a} then, {b} now")
+    return found

@@ -1,0 +1,144 @@
+"""Stage two: the structure generator (section 3.2), on the codes of a frozen VQ-VAE."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+
+from manifill.checkpoint import fingerprint, save_network
+from manifill.config import Preset
+from manifill.image import grid, to_uint8
+from manifill.sampling import sample_cached
+from manifill.structure import SamplingOptions, StructureGenerator, gumbel_noise
+from manifill.texture import hole_cells
+from manifill.train import masks
+from manifill.train.data import Pictures
+from manifill.train.loop import Metrics, average, schedule
+from manifill.vqvae import VQVAE
+
+VALIDATED = 200  # pictures
+
+
+class StructureStage:
+    """Cross-entropy of the true structure codes under teacher forcing (Eq. 4); averaged weights; the best by val bits."""
+
+    name = "structure"
+
+    def __init__(
+        self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype
+    ) -> None:
+        self.options, self.val, self.device, self.precision = preset.structure, val, device, precision
+        self.vqvae, self.size = vqvae.to(device), preset.model.image_size
+        model = StructureGenerator(preset.model.structure)
+        with torch.no_grad():
+            model.pixelcnn.logits.weight.mul_(0.1)  # starts at the uniform guess
+        self.model = normalised(model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = average(self.model, self.options.averaging)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), weight_decay=self.options.weight_decay)
+        self.best = nn.Module()
+        self.best.register_buffer("bits", torch.tensor(math.inf))
+        self.state = {
+            "model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "best": self.best,
+        }  # fmt: skip
+        o, width = self.options, preset.model.structure.width
+        self.rates = [(self.optimiser, schedule(o.schedule, o.learning_rate, o.steps, width))]
+
+    def step(self, image: Tensor, rng: np.random.Generator) -> Metrics:
+        mask = masks.draw(self.options.masks, len(image), self.size, rng).to(self.device)
+        image = image.to(self.device, memory_format=torch.channels_last)
+        self.model.train()
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            nats = self.cross_entropy(self.model, image, mask)
+        hole = hole_cells(mask, *nats.shape[1:]).view_as(nats)
+        loss = (nats * torch.where(hole, 1.0, self.options.known_weight)).sum()  # summed: Adam hides the scale
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.options.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip * nats.numel())
+        self.optimiser.step()
+        self.averaged.update_parameters(self.model)
+        return bits(nats.detach(), hole)
+
+    def cross_entropy(self, model: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
+        """Return the negative log-likelihood of every true code in nats (N, h, w)."""
+        structure, codes, cond = self.given(model, image, mask)
+        return F.cross_entropy(model.logits(structure, cond).float(), codes, reduction="none")  # type: ignore[operator]
+
+    def given(self, model: nn.Module, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the true structure features and codes, and `cond` of the masked pictures."""
+        encoder, features = self.vqvae.encoder, None
+        with torch.no_grad():
+            codes = encoder.structure_quantiser.codes(encoder.structure_features(image))
+            if model.config.condition_features:  # type: ignore[union-attr]
+                features = encoder.structure_features(image * (1 - mask))
+        return self.vqvae.lookup(codes), codes, model.cond(image, mask, features)  # type: ignore[operator]
+
+    @torch.no_grad()
+    def validate(self) -> Metrics:
+        """Return bits per code with centre holes, over all codes and inside the hole."""
+        model = self.averaged.module.eval()
+        sums, count = {"bits": 0.0, "bits_hole": 0.0, "bits_known": 0.0}, min(VALIDATED, len(self.val))
+        mask = torch.from_numpy(masks.centre(self.size, np.random.default_rng(0)))[None, None].to(self.device)
+        for start in range(0, count, 20):
+            image = self.val.tensor(range(start, min(start + 20, count))).to(self.device)
+            batch = mask.expand(len(image), -1, -1, -1)
+            nats = self.cross_entropy(model, image, batch)
+            for key, value in bits(nats, hole_cells(batch, *nats.shape[1:]).view_as(nats)).items():
+                sums[key] += float(value) * len(image)
+        return {key: value / count for key, value in sums.items()}
+
+    @torch.no_grad()
+    def preview(self) -> Image.Image:
+        """Show photo, masked, its true structure and four sampled structures, decoded without texture."""
+        model = folded(self.averaged.module).eval()
+        image = self.val.tensor(range(min(6, len(self.val)))).to(self.device)
+        mask = torch.from_numpy(masks.centre(self.size, np.random.default_rng(0)))[None, None].to(self.device)
+        true, codes, cond = self.given(model, image, mask.expand(len(image), -1, -1, -1))
+        columns = [image, image * (1 - mask), self.vqvae.decode_structure(true)]
+        codebook = self.vqvae.encoder.structure_quantiser.codebook
+        for seed in range(4):
+            noise = gumbel_noise([seed], codes[0].numel(), len(codebook)).expand(len(image), -1, -1)
+            sampled = sample_cached(model, codebook, cond, noise, SamplingOptions())  # type: ignore[arg-type]
+            columns.append(self.vqvae.decode_structure(self.vqvae.lookup(sampled.codes)))
+        return grid([to_uint8(x) for x in columns])
+
+    def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
+        if figures["bits_hole"] < float(self.best.bits):
+            self.best.bits.fill_(figures["bits_hole"])
+            network = folded(self.averaged.module)
+            save_network(folder, "structure", network, self.size, step, figures, fingerprint(self.vqvae))
+
+
+def bits(nats: Tensor, hole: Tensor) -> Metrics:
+    """Return mean bits per code over all codes, inside the hole and outside of it."""
+    nats = nats / math.log(2)
+    inside, outside = (nats * hole).sum() / hole.sum(), (nats * ~hole).sum() / (~hole).sum().clamp_min(1)
+    return {"bits": nats.mean(), "bits_hole": inside, "bits_known": outside}
+
+
+def normalised(model: nn.Module) -> nn.Module:
+    """Register weight normalisation W = g V / ||V|| per output channel on every convolution."""
+    for layer in [m for m in model.modules() if isinstance(m, nn.Conv2d)]:
+        parametrizations.weight_norm(layer, dim=0)
+    return model
+
+
+@torch.no_grad()
+def folded(model: nn.Module) -> nn.Module:
+    """Return a plain network with the weights that `model`'s parametrizations compute."""
+    plain, training = type(model)(model.config), model.training  # type: ignore[call-arg]
+    model.eval()  # a spectral norm would take a power iteration in training mode
+    weights = {k: v for k, v in model.state_dict().items() if ".parametrizations." not in k}
+    for name, layer in model.named_modules():
+        if parametrize.is_parametrized(layer):
+            weights[f"{name}.weight"] = layer.weight
+    plain.load_state_dict(weights)
+    model.train(training)
+    return plain.to(next(model.parameters()).device)

@@ -1,0 +1,167 @@
+"""Stage three: the texture generator against its discriminator (section 3.3), with a frozen VQ-VAE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from manifill.checkpoint import fingerprint, save_network
+from manifill.config import Preset
+from manifill.discriminator import Discriminator
+from manifill.image import grid, to_uint8
+from manifill.texture import TextureGenerator, hole_cells
+from manifill.train import masks
+from manifill.train.data import Pictures
+from manifill.train.loop import Metrics, average, schedule
+from manifill.train.losses import adversarial_loss, discriminator_loss, feature_losses
+from manifill.train.structure_stage import folded
+from manifill.train.vqvae_stage import psnr
+from manifill.vqvae import VQVAE
+
+VALIDATED = 100  # pictures
+NEIGHBOURS = 8  # nearest prototypes that a perturbed code may become
+
+
+class TextureStage:
+    """L1, adversarial and feature losses (Eq. 8 to 12): one generator step, then one discriminator step."""
+
+    name = "texture"
+
+    def __init__(
+        self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype
+    ) -> None:
+        self.options, self.val, self.device, self.precision = preset.texture, val, device, precision
+        self.vqvae, self.size = vqvae.to(device), preset.model.image_size
+        self.model = TextureGenerator(preset.model.texture).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.discriminator = spectral(Discriminator(preset.model.discriminator))
+        self.discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = average(self.model, self.options.averaging)
+        o = self.options
+        self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.5, 0.999))
+        self.opponent = torch.optim.Adam(self.discriminator.parameters(), betas=(0.5, 0.999))
+        self.state = {
+            "model": self.model, "averaged": self.averaged, "discriminator": self.discriminator,
+            "optimiser": self.optimiser, "opponent": self.opponent,
+        }  # fmt: skip
+        self.rates = [
+            (self.optimiser, schedule(o.schedule, o.learning_rate, o.steps)),
+            (self.opponent, schedule(o.schedule, o.discriminator_rate, o.steps)),
+        ]
+        codebook = vqvae.encoder.structure_quantiser.codebook
+        self.neighbours = torch.cdist(codebook, codebook).topk(NEIGHBOURS + 1, largest=False).indices[:, 1:]
+
+    def step(self, image: Tensor, rng: np.random.Generator) -> Metrics:
+        mask = masks.draw(self.options.masks, len(image), self.size, rng).to(self.device)
+        image = image.to(self.device, memory_format=torch.channels_last)
+        with self.autocast():
+            with torch.no_grad():
+                truth = self.vqvae.encode(image)
+            structure = self.vqvae.lookup(self.perturbed(truth.structure_codes, mask))
+            painted = self.model(image, mask, structure)
+            composed = painted * mask + image * (1 - mask)
+            losses = self.generator_losses(image, mask, painted, composed, truth)
+        weights = self.weights()
+        self.optimiser.zero_grad(set_to_none=True)
+        sum((weights[k] * v for k, v in losses.items()), torch.zeros((), device=self.device)).backward()
+        self.optimiser.step()
+        self.averaged.update_parameters(self.model)
+        judged = self.discriminator_step(image, composed.detach(), mask)
+        return {k: v.detach() for k, v in losses.items()} | judged
+
+    def weights(self) -> dict[str, float]:
+        """Return the weight of every loss of the generator (Eq. 12)."""
+        o = self.options
+        return {
+            "l1": o.l1_weight, "adversarial": o.adversarial_weight,
+            "structural": o.feature_weight, "textural": o.feature_weight,
+        }  # fmt: skip
+
+    def generator_losses(self, image: Tensor, mask: Tensor, painted: Tensor, composed: Tensor, truth) -> Metrics:
+        """Return the losses of the generator, before their weights."""
+        losses = {"l1": F.l1_loss(painted.float(), image)}
+        self.discriminator.requires_grad_(False)
+        losses["adversarial"] = adversarial_loss(self.discriminator(composed, mask))
+        self.discriminator.requires_grad_(True)
+        if self.options.features != "none":
+            structural, textural = feature_losses(self.vqvae, composed, truth)
+            if self.options.features in ("both", "structural"):
+                losses["structural"] = structural
+            if self.options.features in ("both", "textural"):
+                losses["textural"] = textural
+        return losses
+
+    def discriminator_step(self, image: Tensor, composed: Tensor, mask: Tensor) -> Metrics:
+        with self.autocast():
+            both = self.discriminator(torch.cat([image, composed.to(image.dtype)]), torch.cat([mask, mask]))
+        real, fake = both.chunk(2)
+        loss = discriminator_loss(real, fake)
+        self.opponent.zero_grad(set_to_none=True)
+        loss.backward()
+        self.opponent.step()
+        return {"discriminator": loss.detach(), "d_real": real.detach().mean(), "d_composed": fake.detach().mean()}
+
+    def perturbed(self, codes: Tensor, mask: Tensor) -> Tensor:
+        """Replace a share of the hole's codes by near neighbours, so that sampled codes are no surprise."""
+        if self.options.perturb == 0:
+            return codes
+        chosen = torch.rand(codes.shape, device=codes.device) < self.options.perturb
+        chosen &= hole_cells(mask, *codes.shape[1:]).view_as(codes)
+        pick = torch.randint(NEIGHBOURS, codes.shape, device=codes.device)
+        return torch.where(chosen, self.neighbours[codes, pick], codes)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the networks run."""
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    @property
+    def shown(self) -> nn.Module:
+        """The weights that are validated and exported: averaged ones, or the last."""
+        return self.averaged.module if self.options.averaging else self.model
+
+    @torch.no_grad()
+    def validate(self) -> Metrics:
+        """Return figures of composites with centre holes and true structure codes."""
+        count, mask = min(VALIDATED, len(self.val)), self.centre_mask()
+        sums = dict.fromkeys(("psnr", "l1_hole", "structural", "textural"), 0.0)
+        for start in range(0, count, 20):
+            image = self.val.tensor(range(start, min(start + 20, count))).to(self.device)
+            truth = self.vqvae.encode(image)
+            painted = self.shown(image, mask.expand(len(image), -1, -1, -1), truth.structure)
+            composed = painted * mask + image * (1 - mask)
+            structural, textural = feature_losses(self.vqvae, composed, truth)
+            error = (composed - image) ** 2
+            values = psnr(error.mean((1, 2, 3))).mean(), (composed - image).abs().mean() / mask.mean(), structural, textural
+            for key, value in zip(sums, values, strict=True):
+                sums[key] += float(value) * len(image)
+        return {key: value / count for key, value in sums.items()}
+
+    @torch.no_grad()
+    def preview(self) -> Image.Image:
+        """Show masked, structure, result and photo."""
+        image, mask = self.val.tensor(range(min(8, len(self.val)))).to(self.device), self.centre_mask()
+        structure = self.vqvae.encode(image).structure
+        painted = self.shown(image, mask.expand(len(image), -1, -1, -1), structure)
+        composed = painted * mask + image * (1 - mask)
+        return grid([to_uint8(x) for x in (image * (1 - mask), self.vqvae.decode_structure(structure), composed, image)])
+
+    def centre_mask(self) -> Tensor:
+        """Return the mask of validation (1, 1, size, size)."""
+        return torch.from_numpy(masks.centre(self.size, np.random.default_rng(0)))[None, None].to(self.device)
+
+    def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
+        codebook = fingerprint(self.vqvae)
+        save_network(folder, "texture", self.shown, self.size, step, figures, codebook)
+        save_network(folder, "discriminator", folded(self.discriminator), self.size, step, figures, codebook)
+
+
+def spectral(model: nn.Module) -> nn.Module:
+    """Register spectral normalisation, one power iteration a step, on every convolution."""
+    for layer in [m for m in model.modules() if isinstance(m, nn.Conv2d)]:
+        parametrizations.spectral_norm(layer, n_power_iterations=1)
+    return model

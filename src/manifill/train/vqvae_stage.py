@@ -1,0 +1,136 @@
+"""Stage one: the hierarchical VQ-VAE (section 3.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from manifill.checkpoint import save_network
+from manifill.config import Preset
+from manifill.image import grid, to_uint8
+from manifill.train.data import Pictures
+from manifill.train.loop import Metrics, average, schedule
+from manifill.vqvae import VQVAE, Encoding
+
+REVIVE_EVERY = 50
+DEAD = 0.02  # a code used less than this share of an even use is dead
+
+
+class VQVAEStage:
+    """Reconstruction and commitment losses, EMA codebooks, polyak-averaged weights."""
+
+    name = "vqvae"
+
+    def __init__(self, preset: Preset, val: Pictures, device: torch.device, precision: torch.dtype) -> None:
+        self.options, self.val, self.device, self.precision = preset.vqvae, val, device, precision
+        self.model = VQVAE(preset.model.vqvae).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = average(self.model, self.options.averaging)
+        self.optimiser = torch.optim.Adam(self.model.parameters())
+        self.taken = torch.nn.Module()
+        self.taken.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.state = {
+            "model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "taken": self.taken,
+        }  # fmt: skip
+        self.rates = [(self.optimiser, schedule(self.options.schedule, self.options.learning_rate, self.options.steps))]
+
+    def step(self, image: Tensor, rng: np.random.Generator) -> Metrics:
+        image = image.to(self.device, memory_format=torch.channels_last)
+        taken = int(self.taken.steps)
+        if taken == 0 and self.options.revive:
+            self._start_from_data(image)
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            encoding = self.model.encode(image)
+            decoded = self.model.decode(encoding.structure, self._drop_texture(encoding.texture))
+        reconstruction = F.mse_loss(decoded.float(), image)
+        commitment = commitment_loss(encoding)
+        loss = reconstruction + self.options.commitment_weight * commitment
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self._update_codebooks(encoding, taken)
+        self.averaged.update_parameters(self.model)
+        self.taken.steps += 1
+        return {"loss": loss.detach(), "reconstruction": reconstruction.detach(), "commitment": commitment.detach()}
+
+    def _drop_texture(self, texture: Tensor) -> Tensor:
+        """Zero the texture codes of a share of the batch, so that the structure codes must carry the picture."""
+        count = round(self.options.structure_only * len(texture))
+        keep = (torch.arange(len(texture), device=texture.device) >= count).to(texture.dtype)
+        return texture * keep[:, None, None, None]
+
+    def _start_from_data(self, image: Tensor) -> None:
+        """Take the first codebooks from the features of the first batch, structure before texture."""
+        encoder = self.model.encoder
+        with torch.no_grad():
+            for level, quantiser in enumerate((encoder.structure_quantiser, encoder.texture_quantiser)):
+                features = self.model.encode(image)[level]
+                quantiser.reseed(features, torch.ones_like(quantiser.sizes, dtype=torch.bool))
+
+    def _update_codebooks(self, encoding: Encoding, taken: int) -> None:
+        encoder = self.model.encoder
+        levels = (
+            (encoder.structure_quantiser, encoding.structure_features, encoding.structure_codes),
+            (encoder.texture_quantiser, encoding.texture_features, encoding.texture_codes),
+        )
+        for quantiser, features, codes in levels:
+            quantiser.update(features.detach(), codes, self.options.decay)
+            if self.options.revive and taken % REVIVE_EVERY == REVIVE_EVERY - 1 and taken < self.options.steps * 0.8:
+                quantiser.reseed(features.detach(), quantiser.sizes < DEAD * quantiser.sizes.mean())
+
+    def validate(self) -> Metrics:
+        return figures(self.averaged.module, self.val, self.device)
+
+    def preview(self) -> Image.Image:
+        model = self.averaged.module
+        with torch.no_grad():
+            image = self.val.tensor(range(min(8, len(self.val)))).to(self.device)
+            e = model.encode(image)
+            shown = (image, model.decode(e.structure, e.texture), model.decode_structure(e.structure),
+                     model.decode_texture(e.texture))  # fmt: skip
+        return grid([to_uint8(x) for x in shown])
+
+    def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
+        if last:  # the other stages build on the final codebooks
+            save_network(folder, "vqvae", self.averaged.module, self.val.size, step, figures)
+
+
+def commitment_loss(encoding: Encoding) -> Tensor:
+    """Return the mean squared distances of both levels' features to their codes, added (Eq. 1-3), before the weight."""
+    pairs = (
+        (encoding.structure_features, encoding.structure),
+        (encoding.texture_features, encoding.texture),
+    )
+    return sum((F.mse_loss(f.float(), q.detach().float()) for f, q in pairs), torch.zeros((), device=pairs[0][0].device))
+
+
+def psnr(squared_error: Tensor) -> Tensor:
+    """Return decibels for a mean squared error between images in [-1, 1]."""
+    return 10 * torch.log10(4 / squared_error)
+
+
+@torch.no_grad()
+def figures(model: VQVAE, pictures: Pictures, device: torch.device, limit: int = 500, batch: int = 25) -> Metrics:
+    """Return mean PSNR (dB) of reconstruction, structure only, texture only and mean colour; codes used and perplexity."""
+    names = ("psnr", "psnr_structure", "psnr_texture", "psnr_mean_colour")
+    sums, count = dict.fromkeys(names, 0.0), min(limit, len(pictures))
+    histograms = [torch.zeros(model.config.codebook_size), torch.zeros(model.config.codebook_size)]
+    for start in range(0, count, batch):
+        image = pictures.tensor(range(start, min(start + batch, count))).to(device)
+        e = model.encode(image)
+        shown = (model.decode(e.structure, e.texture), model.decode_structure(e.structure),
+                 model.decode_texture(e.texture), image.mean((2, 3), keepdim=True))  # fmt: skip
+        for name, x in zip(names, shown, strict=True):
+            sums[name] += float(psnr(((x.clamp(-1, 1) - image) ** 2).mean((1, 2, 3))).sum())
+        for histogram, codes in zip(histograms, (e.structure_codes, e.texture_codes), strict=True):
+            histogram += torch.bincount(codes.flatten().cpu(), minlength=len(histogram))
+    result: Metrics = {name: total / count for name, total in sums.items()}
+    for name, histogram in zip(("structure", "texture"), histograms, strict=True):
+        share = histogram / histogram.sum()
+        result[f"{name}_codes_used"] = int((histogram > 0).sum())
+        result[f"{name}_perplexity"] = float(torch.exp(torch.special.entr(share).sum()))
+    return result
