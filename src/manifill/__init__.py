@@ -1,0 +1,27 @@
+"""manifill: many ways to fill a hole. Diverse image inpainting with a hierarchical VQ-VAE (CVPR 2021)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from manifill.checkpoint import ModelError
+    from manifill.image import ImageError
+    from manifill.inpainter import Completion, Completions, Inpainter
+    from manifill.structure import SamplingOptions
+
+__version__ = "0.1.0"
+__all__ = ["Completion", "Completions", "ImageError", "Inpainter", "ModelError", "SamplingOptions"]
+
+_HOME = {
+    "Completion": "inpainter", "Completions": "inpainter", "Inpainter": "inpainter", "ImageError": "image",
+    "ModelError": "checkpoint", "SamplingOptions": "structure",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Load PyTorch only when a name that needs it is used."""
+    if name in _HOME:
+        return getattr(import_module(f"manifill.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'manifill' has no attribute {name!r}")

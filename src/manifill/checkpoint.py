@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -162,3 +163,32 @@ def model_hash(folder: Path) -> str:
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def parameters(header: Header) -> int:
+    """Return how many numbers a network file holds."""
+    with safe_open(header.path, framework="pt") as f:
+        return sum(math.prod(f.get_slice(key).get_shape()) for key in f.keys())  # noqa: SIM118
+
+
+def pack(folder: Path, out: Path, half: bool, sampling: dict[str, Any]) -> None:
+    """Copy a model folder for release: `half` stores all but the VQ-VAE in 16 bits, `sampling` sets its own defaults.
+
+    Raises ModelError when `out` is not empty or `folder` is not a whole model.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ModelError(f"{out}: not empty; name a new folder (nothing was written)")
+    vqvae, header = load_vqvae(folder)
+    codebook = header.codebook
+    networks: dict[str, tuple[Any, Header]] = {"vqvae": (vqvae, header), "structure": load_structure(folder, codebook)}
+    networks["texture"] = load_texture(folder, codebook)
+    if (folder / "discriminator.safetensors").exists():
+        networks["discriminator"] = load_discriminator(folder, codebook)
+    structure = networks["structure"][0]
+    chosen = {k: v for k, v in sampling.items() if v is not None}
+    structure.config = dataclasses.replace(structure.config, **chosen)
+    for name, (network, header) in networks.items():
+        dtype = torch.float16 if half and name != "vqvae" else torch.float32
+        save_network(out, name, network, header.image_size, header.step, header.figures, codebook, dtype)
+    if (folder / "README.md").exists():
+        write_atomic(out / "README.md", lambda f: f.write((folder / "README.md").read_bytes()))

@@ -21,9 +21,10 @@ class Discriminator(nn.Module):
         self.config = config
         c = config.width
         widths = [4, c, 2 * c, *([4 * c] * (config.layers - 2))]
-        self.convs = nn.ModuleList(
-            SameConv2d(i, o, 5, stride=2) for i, o in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.convs = nn.ModuleList(SameConv2d(i, o, 5, stride=2) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        for conv in self.convs:  # with the default start it died against a generator that learns as fast
+            nn.init.kaiming_normal_(conv.weight, 0.2)  # type: ignore[arg-type]
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """`image` (N, 3, H, W) in [-1, 1], real or composed; `mask` (N, 1, H, W), 1 in the hole."""

@@ -2,12 +2,140 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+Picture: TypeAlias = Image.Image | np.ndarray | str | Path
+
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+
+
+class ImageError(ValueError):
+    """A photo or mask that cannot be used; the message names it, what was found and what was expected."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo, upright: `rgb` uint8 (H, W, 3), `alpha` uint8 (H, W) or None, and its colour profile."""
+
+    name: str
+    rgb: np.ndarray
+    alpha: np.ndarray | None = None
+    icc_profile: bytes | None = None
+
+
+def open_picture(source: Picture, role: str) -> tuple[str, Image.Image]:
+    """Return (name, decoded picture) of a path, a PIL image or an array; `role` names it in messages.
+
+    Arrays are uint8 (H, W), (H, W, 3) or (H, W, 4), or bool (H, W). Raises ImageError.
+    """
+    if isinstance(source, np.ndarray):
+        if source.dtype not in (np.uint8, np.bool_) or source.ndim not in (2, 3):
+            found = f"{source.dtype} {source.shape}"
+            raise ImageError(f"{role}: array {found}; expected uint8 (H, W), (H, W, 3) or (H, W, 4), or bool (H, W)")
+        return role, Image.fromarray(source.astype(np.uint8) * 255 if source.dtype == np.bool_ else source)
+    if isinstance(source, Image.Image):
+        return role, source
+    path = Path(source)
+    if not path.is_file():
+        raise ImageError(f"{path}: no such {role} file" if not path.exists() else f"{path}: not a file ({role})")
+    try:
+        with Image.open(path) as file:
+            file.load()
+            return str(path), file.copy() if not hasattr(file, "getexif") else _with_exif(file)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not an image that can be read ({role})") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: damaged or truncated {role} ({error})") from error
+
+
+def _with_exif(file: Image.Image) -> Image.Image:
+    """Copy a file's picture, turned upright by its EXIF orientation."""
+    icc = file.info.get("icc_profile")
+    upright = ImageOps.exif_transpose(file)
+    upright.info["icc_profile"] = icc
+    return upright
+
+
+def load_photo(source: Picture) -> Photo:
+    """Decode a photo: EXIF orientation applied, alpha and colour profile kept. Raises ImageError."""
+    name, picture = open_picture(source, "photo")
+    if picture.mode not in MODES:
+        raise ImageError(f"{name}: pixel format {picture.mode}; expected 8-bit grey, palette, RGB or RGBA")
+    rgba = np.asarray(picture.convert("RGBA"))
+    transparent = picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info
+    return Photo(name, rgba[..., :3].copy(), rgba[..., 3].copy() if transparent else None,
+                 picture.info.get("icc_profile"))  # fmt: skip
+
+
+def load_mask(source: Picture | None, photo: Photo, invert: bool = False) -> np.ndarray:
+    """Return the hole as bool (H, W): white is hole; without a mask, where the photo is transparent.
+
+    Warns of a grey mask, of a hole over 75 % and of one that is everything; raises ImageError for a mask of another
+    size and for one without a hole.
+    """
+    h, w, _ = photo.rgb.shape
+    if source is None:
+        if photo.alpha is None:
+            raise ImageError(f"{photo.name}: no mask given and no transparency to take as the hole")
+        name, hole = f"{photo.name} (transparency)", photo.alpha == 0
+    else:
+        name, picture = open_picture(source, "mask")
+        grey = np.asarray(picture.convert("L"))
+        if grey.shape != (h, w):
+            raise ImageError(f"{name}: mask of {grey.shape[1]}x{grey.shape[0]} pixels; the photo has {w}x{h}")
+        if ((grey > 15) & (grey < 240)).any():
+            warnings.warn(f"{name}: the mask has grey values; lighter than half is taken as the hole", stacklevel=2)
+        hole = grey > 127
+    hole = ~hole if invert else hole
+    share = hole.mean()
+    if share == 0:
+        raise ImageError(f"{name}: the mask has no hole, so there is nothing to fill (white marks the hole)")
+    if share > 0.75:
+        extent = "everything is hole" if share == 1 else f"the hole is {share:.0%} of the photo"
+        warnings.warn(f"{name}: {extent}; is the mask inverted? (white marks the hole)", stacklevel=2)
+    return hole
+
+
+def to_model(photo: Photo, hole: np.ndarray, size: int) -> tuple[Tensor, Tensor]:
+    """Scale a square photo and its hole to the model's size: (1, 3, S, S) in [-1, 1] and (1, 1, S, S), 1 = hole.
+
+    A pixel is hole when any part of it is, and colours under the hole do not bleed into known pixels.
+    """
+    known = np.where(hole, 0, 255).astype(np.uint8)
+    if photo.rgb.shape[:2] == (size, size):
+        return to_tensor(photo.rgb), torch.from_numpy(hole)[None, None].float()
+    rgba = Image.fromarray(np.dstack([photo.rgb, known])).convert("RGBa")
+    scaled = np.asarray(rgba.resize((size, size), Image.Resampling.LANCZOS).convert("RGBA"))
+    share = Image.fromarray(hole.astype(np.float32)).resize((size, size), Image.Resampling.BOX)
+    return to_tensor(scaled[..., :3]), torch.from_numpy((np.asarray(share) > 1e-6).astype(np.float32))[None, None]
+
+
+def compose(photo: Photo, hole: np.ndarray, painted: np.ndarray) -> Image.Image:
+    """Paste `painted` uint8 (S, S, 3), scaled to the photo, into the hole; all other pixels stay as they are."""
+    h, w, _ = photo.rgb.shape
+    if painted.shape[:2] != (h, w):
+        painted = np.asarray(Image.fromarray(painted).resize((w, h), Image.Resampling.LANCZOS))
+    rgb = np.where(hole[..., None], painted, photo.rgb)
+    if photo.alpha is not None:
+        rgb = np.dstack([rgb, np.where(hole, np.uint8(255), photo.alpha)])
+    result = Image.fromarray(rgb)
+    if photo.icc_profile:
+        result.info["icc_profile"] = photo.icc_profile
+    return result
+
+
+def masked(photo: Photo, hole: np.ndarray) -> Image.Image:
+    """Return the photo with a white hole, for looking at."""
+    return Image.fromarray(np.where(hole[..., None], np.uint8(255), photo.rgb))
 
 
 def to_tensor(picture: np.ndarray) -> Tensor:

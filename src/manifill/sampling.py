@@ -1,8 +1,8 @@
 """The cached sampler: the same codes as `structure.sample_naive`, a thousandth of the work, in plain PyTorch.
 
-What does not change is kept. `u` at row i depends on the rows above alone, so a whole row of it, and the upper taps of
-`ul`, are computed at once; the projections of `cond` once a picture. Only the lower taps of `ul`, the attention with its
-cached keys and values, the output blocks and the logits run position by position, all samples in one batch.
+What does not change is kept. `u` at row i depends on the rows above alone, so a whole row of it, and the upper taps
+of `ul`, are computed at once; the projections of `cond` once a picture. Only the lower taps of `ul`, the attention with
+its cached keys and values, the output blocks and the logits run position by position, all samples in one batch.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class SplitConv:
 
     def start_row(self, n: int, w: int, add: Tensor) -> None:
         """Compute the upper taps of a row from the finished one above, plus `add` (N or 1, O, 1, w)."""
-        above = torch.stack(self.row, dim=2)[:, :, None] if self.row else add.new_zeros(n, self.upper_weight.shape[1], 1, w)
+        above = (
+            torch.stack(self.row, dim=2)[:, :, None] if self.row else add.new_zeros(n, self.upper_weight.shape[1], 1, w)
+        )
         upper = F.conv2d(F.pad(above, (1, 0)), self.upper_weight, self.bias) + add
         self.upper = upper[:, :, 0].permute(2, 0, 1).contiguous()  # (w, N, O)
         self.row = []
@@ -104,7 +106,12 @@ class Layer:
 
     def __init__(self, u: GatedBlock, ul: GatedBlock, cond: Tensor, n: int) -> None:
         positions = cond.shape[2] * cond.shape[3]
-        self.u1, self.u2, self.ul1, self.ul2 = RowConv(u.conv1), RowConv(u.conv2), SplitConv(ul.conv1), SplitConv(ul.conv2)
+        self.u1, self.u2, self.ul1, self.ul2 = (
+            RowConv(u.conv1),
+            RowConv(u.conv2),
+            SplitConv(ul.conv1),
+            SplitConv(ul.conv2),
+        )
         self.u_cond, self.ul_cond = u.from_cond(cond), ul.from_cond(cond)
         self.from_u = ul.from_u
         self.attention = CachedAttention(ul.attention, n, positions) if ul.attention is not None else None

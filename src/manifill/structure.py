@@ -1,7 +1,7 @@
-"""Diverse structure generator (section 3.2): condition network, PixelCNN, and the naive sampler that defines the result.
+"""Diverse structure generator (section 3.2): condition network, PixelCNN and the naive sampler, which defines the result.
 
-Every convolution here is weight-normalised in training (`manifill.train`); what a model folder holds, and what this file
-computes with, is the product W = g V / ||V||, a plain convolution.
+Every convolution here is weight-normalised in training (`manifill.train`); what a model folder holds, and what this
+file computes with, is the product W = g V / ||V||, a plain convolution.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def sample_naive(
     options: SamplingOptions,
     callback: Callable[[int, int], None] | None = None,
 ) -> Sampled:
-    """Draw structure codes by one whole pass a position, in raster order: slow, and what every other sampler must return.
+    """Draw structure codes by one whole pass a position, in raster order: slow, but what every other must return.
 
     `codebook` (K, D); `cond` (1 or N, 8n, h, w); `noise` (N, h*w, K) from `gumbel_noise`; `callback(done, total)` is
     called after each position.

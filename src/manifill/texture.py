@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,12 @@ from manifill.layers import SameConv2d, upsample, with_mask
 
 class GatedConv2d(SameConv2d):
     """GC(o): a SAME convolution to o channels, then elu(a) * sigmoid(b) of its halves: o/2 channels."""
+
+    def reset_parameters(self) -> None:
+        """Start with weights that keep the signal's size: the gate halves it, and fifteen of them stand in a row."""
+        nn.init.normal_(self.weight, std=2 / math.sqrt(self.weight[0].numel()))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         a, b = super().forward(x).chunk(2, dim=1)

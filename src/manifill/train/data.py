@@ -48,9 +48,7 @@ def sources(paths: Sequence[Path]) -> list[tuple[str, Callable[[], bytes]]]:
 def _members(path: Path) -> list[tuple[str, Callable[[], bytes]]]:
     try:
         with tarfile.open(path) as tar:
-            members = sorted(
-                (m.name, m.offset_data, m.size) for m in tar if Path(m.name).suffix.lower() in SUFFIXES
-            )
+            members = sorted((m.name, m.offset_data, m.size) for m in tar if Path(m.name).suffix.lower() in SUFFIXES)
     except tarfile.TarError as error:
         raise DataError(f"{path}: not a readable tar file ({error})") from error
 

@@ -63,7 +63,7 @@ def average(model: nn.Module, decay: float) -> AveragedModel:
 
 
 def schedule(kind: str, rate: float, steps: int, width: int = 0) -> Callable[[int], float]:
-    """Return step -> learning rate: constant, cosine to zero after a short warm-up, or the paper's decay (section 3.2)."""
+    """Return step -> learning rate: constant, cosine after a short warm-up, or the paper's decay (section 3.2)."""
     warmup = min(200, max(1, steps // 20))
 
     def cosine(step: int) -> float:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from manifill.texture import similarity
-from manifill.vqvae import Encoding, Quantiser, VQVAE
+from manifill.vqvae import VQVAE, Encoding, Quantiser
 
 
 def feature_loss(quantiser: Quantiser, features: Tensor, codes: Tensor) -> Tensor:
@@ -19,7 +18,7 @@ def feature_loss(quantiser: Quantiser, features: Tensor, codes: Tensor) -> Tenso
 
 
 def feature_losses(vqvae: VQVAE, image: Tensor, truth: Encoding) -> tuple[Tensor, Tensor]:
-    """Return the structural and the textural feature loss of a composite (N, 3, H, W) against the true picture's codes."""
+    """Return structural and textural feature loss of a composite (N, 3, H, W) against the true picture's codes."""
     encoder = vqvae.encoder
     structure, texture = encoder.features(image)
     return (

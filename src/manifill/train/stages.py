@@ -9,11 +9,20 @@ from pathlib import Path
 
 import torch
 
-from manifill.checkpoint import ModelError, load_vqvae, write_atomic
+from manifill.checkpoint import (
+    ModelError,
+    load_discriminator,
+    load_structure,
+    load_texture,
+    load_vqvae,
+    model_hash,
+    write_atomic,
+)
 from manifill.config import PRESETS, Preset, to_dict
+from manifill.train.card import write_card
 from manifill.train.data import Batches, DataError, Pictures
-from manifill.train.memory import keep_freed_memory
 from manifill.train.loop import Stage, run
+from manifill.train.memory import keep_freed_memory
 from manifill.train.structure_stage import StructureStage
 from manifill.train.texture_stage import TextureStage
 from manifill.train.vqvae_stage import VQVAEStage, figures
@@ -37,6 +46,7 @@ class RunOptions:
     validate_every: int = 500
     checkpoint_every: int = 250
     quiet: bool = False
+    init_from: Path | None = None
     force: bool = False
 
 
@@ -55,19 +65,30 @@ def train(
         batches = Batches(pictures, options_of.batch_size, options.seed, options_of.flip)
         run(stage, batches, out, options_of.steps, options.seed, options.log_every, options.validate_every,
             options.checkpoint_every, options.quiet)  # fmt: skip
+        write_card(out, preset, [p.name for p in data])
 
 
 def build(name: str, settings: Preset, val: Pictures, out: Path, options: RunOptions) -> Stage:
     """Return the stage `name`, its networks freshly initialised."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = {"bf16": torch.bfloat16, "fp32": torch.float32}[options.precision]
+    first = options.init_from
     if name == "vqvae":
-        return VQVAEStage(settings, val, device, precision)
+        return VQVAEStage(settings, val, device, precision, load_vqvae(first)[0] if first else None)
     vqvae, header = load_vqvae(out / "model")
     vqvae = vqvae.to(device)
     check_vqvae(figures(vqvae, val, device), header.path, options.force)
-    kind = StructureStage if name == "structure" else TextureStage
-    return kind(settings, vqvae, val, device, precision)
+    if name == "structure":
+        start = load_structure(first, header.codebook)[0] if first else None
+        return StructureStage(settings, vqvae, val, device, precision, start)
+    generator, discriminator = None, None
+    if first:
+        generator = load_texture(first, header.codebook)[0]
+        if (first / "discriminator.safetensors").exists():
+            discriminator = load_discriminator(first, header.codebook)[0]
+        else:
+            print(f"{first}: has no discriminator, so it starts anew")
+    return TextureStage(settings, vqvae, val, device, precision, generator, discriminator)
 
 
 def check_vqvae(found: dict, path: Path, force: bool) -> None:
@@ -111,12 +132,13 @@ def remember(out: Path, name: str, settings: Preset, options: RunOptions, pictur
     now = json.loads(json.dumps({
         "model": to_dict(settings.model), "training": to_dict(getattr(settings, name)), "seed": options.seed,
         "precision": options.precision, "pictures": len(pictures), "pictures_digest": pictures.digest,
+        "init_from": model_hash(options.init_from) if options.init_from else None,
     }))  # fmt: skip
     path = out / name / "config.json"
     if path.exists():
         before = json.loads(path.read_text())
         changed = _differences(before, now)
-        if changed and not changed[0].startswith("training.steps:") or len(changed) > 1:
+        if (changed and not changed[0].startswith("training.steps:")) or len(changed) > 1:
             raise DataError(f"{path}: this run was started with other settings ({'; '.join(changed)}); "
                             "use the same ones to resume or another --out to start anew")  # fmt: skip
         if not changed:

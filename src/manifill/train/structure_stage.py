@@ -27,19 +27,18 @@ VALIDATED = 200  # pictures
 
 
 class StructureStage:
-    """Cross-entropy of the true structure codes under teacher forcing (Eq. 4); averaged weights; the best by val bits."""
+    """Cross-entropy of the true structure codes, teacher-forced (Eq. 4); keeps the averaged weights best by val bits."""
 
     name = "structure"
 
     def __init__(
-        self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype
-    ) -> None:
+        self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
+        start: StructureGenerator | None = None,
+    ) -> None:  # fmt: skip
         self.options, self.val, self.device, self.precision = preset.structure, val, device, precision
         self.vqvae, self.size = vqvae.to(device), preset.model.image_size
-        model = StructureGenerator(preset.model.structure)
-        with torch.no_grad():
-            model.pixelcnn.logits.weight.mul_(0.1)  # starts at the uniform guess
-        self.model = normalised(model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = start or started(preset)
+        self.model = normalised(model.requires_grad_(True)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), weight_decay=self.options.weight_decay)
         self.best = nn.Module()
@@ -114,6 +113,14 @@ class StructureStage:
             self.best.bits.fill_(figures["bits_hole"])
             network = folded(self.averaged.module)
             save_network(folder, "structure", network, self.size, step, figures, fingerprint(self.vqvae))
+
+
+def started(preset: Preset) -> StructureGenerator:
+    """Return a new structure generator whose first logits are the uniform guess."""
+    model = StructureGenerator(preset.model.structure)
+    with torch.no_grad():
+        model.pixelcnn.logits.weight.mul_(0.1)
+    return model
 
 
 def bits(nats: Tensor, hole: Tensor) -> Metrics:

@@ -22,7 +22,7 @@ from manifill.train.loop import Metrics, average, schedule
 from manifill.train.losses import adversarial_loss, discriminator_loss, feature_losses
 from manifill.train.structure_stage import folded
 from manifill.train.vqvae_stage import psnr
-from manifill.vqvae import VQVAE
+from manifill.vqvae import VQVAE, Encoding
 
 VALIDATED = 100  # pictures
 NEIGHBOURS = 8  # nearest prototypes that a perturbed code may become
@@ -34,12 +34,15 @@ class TextureStage:
     name = "texture"
 
     def __init__(
-        self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype
-    ) -> None:
+        self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
+        generator: TextureGenerator | None = None, discriminator: Discriminator | None = None,
+    ) -> None:  # fmt: skip
         self.options, self.val, self.device, self.precision = preset.texture, val, device, precision
         self.vqvae, self.size = vqvae.to(device), preset.model.image_size
-        self.model = TextureGenerator(preset.model.texture).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.discriminator = spectral(Discriminator(preset.model.discriminator))
+        model = generator or TextureGenerator(preset.model.texture)
+        discriminator = discriminator or Discriminator(preset.model.discriminator)
+        self.model = model.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.discriminator = spectral(discriminator.requires_grad_(True).train())
         self.discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
         o = self.options
@@ -82,7 +85,9 @@ class TextureStage:
             "structural": o.feature_weight, "textural": o.feature_weight,
         }  # fmt: skip
 
-    def generator_losses(self, image: Tensor, mask: Tensor, painted: Tensor, composed: Tensor, truth) -> Metrics:
+    def generator_losses(
+        self, image: Tensor, mask: Tensor, painted: Tensor, composed: Tensor, truth: Encoding
+    ) -> Metrics:
         """Return the losses of the generator, before their weights."""
         losses = {"l1": F.l1_loss(painted.float(), image)}
         self.discriminator.requires_grad_(False)
@@ -136,7 +141,12 @@ class TextureStage:
             composed = painted * mask + image * (1 - mask)
             structural, textural = feature_losses(self.vqvae, composed, truth)
             error = (composed - image) ** 2
-            values = psnr(error.mean((1, 2, 3))).mean(), (composed - image).abs().mean() / mask.mean(), structural, textural
+            values = (
+                psnr(error.mean((1, 2, 3))).mean(),
+                (composed - image).abs().mean() / mask.mean(),
+                structural,
+                textural,
+            )
             for key, value in zip(sums, values, strict=True):
                 sums[key] += float(value) * len(image)
         return {key: value / count for key, value in sums.items()}
@@ -148,7 +158,9 @@ class TextureStage:
         structure = self.vqvae.encode(image).structure
         painted = self.shown(image, mask.expand(len(image), -1, -1, -1), structure)
         composed = painted * mask + image * (1 - mask)
-        return grid([to_uint8(x) for x in (image * (1 - mask), self.vqvae.decode_structure(structure), composed, image)])
+        return grid(
+            [to_uint8(x) for x in (image * (1 - mask), self.vqvae.decode_structure(structure), composed, image)]
+        )
 
     def centre_mask(self) -> Tensor:
         """Return the mask of validation (1, 1, size, size)."""

@@ -26,13 +26,17 @@ class VQVAEStage:
 
     name = "vqvae"
 
-    def __init__(self, preset: Preset, val: Pictures, device: torch.device, precision: torch.dtype) -> None:
+    def __init__(
+        self, preset: Preset, val: Pictures, device: torch.device, precision: torch.dtype, start: VQVAE | None = None
+    ) -> None:
         self.options, self.val, self.device, self.precision = preset.vqvae, val, device, precision
-        self.model = VQVAE(preset.model.vqvae).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = (start or VQVAE(preset.model.vqvae)).requires_grad_(True).train()
+        self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
         self.optimiser = torch.optim.Adam(self.model.parameters())
         self.taken = torch.nn.Module()
         self.taken.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.from_data = self.options.revive and start is None
         self.state = {
             "model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "taken": self.taken,
         }  # fmt: skip
@@ -41,7 +45,7 @@ class VQVAEStage:
     def step(self, image: Tensor, rng: np.random.Generator) -> Metrics:
         image = image.to(self.device, memory_format=torch.channels_last)
         taken = int(self.taken.steps)
-        if taken == 0 and self.options.revive:
+        if taken == 0 and self.from_data:
             self._start_from_data(image)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             encoding = self.model.encode(image)
@@ -105,7 +109,9 @@ def commitment_loss(encoding: Encoding) -> Tensor:
         (encoding.structure_features, encoding.structure),
         (encoding.texture_features, encoding.texture),
     )
-    return sum((F.mse_loss(f.float(), q.detach().float()) for f, q in pairs), torch.zeros((), device=pairs[0][0].device))
+    return sum(
+        (F.mse_loss(f.float(), q.detach().float()) for f, q in pairs), torch.zeros((), device=pairs[0][0].device)
+    )
 
 
 def psnr(squared_error: Tensor) -> Tensor:
@@ -115,7 +121,7 @@ def psnr(squared_error: Tensor) -> Tensor:
 
 @torch.no_grad()
 def figures(model: VQVAE, pictures: Pictures, device: torch.device, limit: int = 500, batch: int = 25) -> Metrics:
-    """Return mean PSNR (dB) of reconstruction, structure only, texture only and mean colour; codes used and perplexity."""
+    """Return mean PSNR (dB) of reconstruction, structure, texture and mean colour; codes used and perplexity."""
     names = ("psnr", "psnr_structure", "psnr_texture", "psnr_mean_colour")
     sums, count = dict.fromkeys(names, 0.0), min(limit, len(pictures))
     histograms = [torch.zeros(model.config.codebook_size), torch.zeros(model.config.codebook_size)]

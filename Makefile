@@ -1,0 +1,37 @@
+# `make demo` and `make test` set everything up by themselves on a machine with Python 3.11 and pip.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test slow lint format clean
+
+demo: .venv/installed
+	$(BIN)/manifill inpaint examples/astronaut.png examples/centre.png -n 8 -o out/demo --seed 0 --overwrite
+
+test: .venv/installed-dev lint
+	$(BIN)/python -m pytest
+
+slow: .venv/installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: .venv/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv out build dist src/*.egg-info

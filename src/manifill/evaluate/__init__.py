@@ -1,0 +1,1 @@
+"""Measures of completions; nothing else of the package imports this."""

@@ -1,0 +1,170 @@
+"""Inpainter: a photo, a mask and seeds in; completions out, one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from manifill.checkpoint import ModelError, load_structure, load_texture, load_vqvae, model_hash
+from manifill.image import ImageError, Photo, Picture, compose, load_mask, load_photo, masked, to_model, to_uint8
+from manifill.sampling import sample_cached
+from manifill.structure import Sampled, SamplingOptions, StructureGenerator, gumbel_noise
+from manifill.texture import TextureGenerator, hole_cells
+from manifill.vqvae import VQVAE
+
+AT_ONCE = 16  # structures drawn in one batch
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One completed photo.
+
+    `image` has the photo's size and its own pixels outside the hole; `structure` is the drawn structure decoded alone,
+    at the model's size; `codes` (h, w) int64; `log_likelihood` is the mean over the hole's codes, in nats a code.
+    """
+
+    image: Image.Image
+    structure: Image.Image
+    codes: np.ndarray
+    seed: int
+    log_likelihood: float
+
+
+class Completions:
+    """The completions of one photo, made as they are asked for; sample k has the seed `seed + k`."""
+
+    def __init__(
+        self, inpainter: Inpainter, photo: Photo, hole: np.ndarray, seeds: Sequence[int], options: SamplingOptions
+    ) -> None:
+        self.inpainter, self.photo, self.hole, self.seeds, self.options = inpainter, photo, hole, seeds, options
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __iter__(self) -> Iterator[Completion]:
+        model = self.inpainter
+        image, mask = to_model(self.photo, self.hole, model.image_size)
+        image, mask = image.to(model.device), mask.to(model.device)
+        cond = model.condition(image, mask)
+        features = model.image_features(image, mask)
+        for start in range(0, len(self.seeds), AT_ONCE):
+            seeds = self.seeds[start : start + AT_ONCE]
+            sampled = model.sample(cond, seeds, self.options)
+            scores = model.hole_likelihood(sampled, mask)
+            for k, seed in enumerate(seeds):
+                painted, structure = model.paint(features, sampled.codes[k : k + 1], mask)
+                result = compose(self.photo, self.hole, to_uint8(painted)[0])
+                preview = Image.fromarray(to_uint8(structure)[0])
+                yield Completion(result, preview, sampled.codes[k].cpu().numpy(), seed, float(scores[k]))
+
+    def masked(self) -> Image.Image:
+        """Return the photo with a white hole."""
+        return masked(self.photo, self.hole)
+
+
+class Inpainter:
+    """A model that completes photos: `for c in Inpainter.from_pretrained()("photo.png", "mask.png"): c.image.show()`."""
+
+    def __init__(
+        self, vqvae: VQVAE, structure: StructureGenerator, texture: TextureGenerator, image_size: int,
+        name: str = "", weights: str = "", device: str = "auto",
+    ) -> None:  # fmt: skip
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self.vqvae, self.structure, self.texture = (m.to(self.device).eval() for m in (vqvae, structure, texture))
+        self.image_size, self.name, self.weights = image_size, name, weights
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path = "faces-128", device: str = "auto") -> Inpainter:
+        """Load a bundled model by name or a model folder. Raises ModelError when it cannot be used."""
+        folder = find_model(name_or_folder)
+        vqvae, header = load_vqvae(folder)
+        structure, _ = load_structure(folder, header.codebook)
+        texture, _ = load_texture(folder, header.codebook)
+        return cls(vqvae, structure, texture, header.image_size, folder.name, model_hash(folder), device)
+
+    def __call__(
+        self, image: Picture, mask: Picture | None = None, *, num_samples: int = 8, seed: int | None = None,
+        temperature: float | None = None, top_k: int | None = None, top_p: float | None = None,
+        invert_mask: bool = False,
+    ) -> Completions:  # fmt: skip
+        """Return the completions of a square photo, to be iterated over.
+
+        `image` and `mask` are paths, PIL images or uint8 arrays; white is the hole, and without a mask the photo's
+        transparent part. Sample k has seed `seed + k`; None or -1 draws a seed, to be read from the completions.
+        `temperature`, `top_k` and `top_p` are the model's own unless given. Raises ImageError, ValueError.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples is {num_samples}; expected 1 or more")
+        photo = load_photo(image)
+        h, w, _ = photo.rgb.shape
+        if h != w:
+            raise ImageError(f"{photo.name}: {w}x{h} pixels; only square photos are completed so far, crop it first")
+        hole = load_mask(mask, photo, invert_mask)
+        first = secrets.randbelow(2**31) if seed is None or seed == -1 else seed
+        if first < 0:
+            raise ValueError(f"seed is {first}; expected 0 or more, or -1 for a random one")
+        seeds = range(first, first + num_samples)
+        return Completions(self, photo, hole, seeds, self.options(temperature, top_k, top_p))
+
+    def options(self, temperature: float | None, top_k: int | None, top_p: float | None) -> SamplingOptions:
+        """Return sampling options, the model's own where None."""
+        c, given = self.structure.config, {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        own = SamplingOptions(c.temperature, c.top_k, c.top_p)
+        return dataclasses.replace(own, **{k: v for k, v in given.items() if v is not None})
+
+    @torch.no_grad()
+    def condition(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Return `cond` (N, 8n, h, w) of pictures (N, 3, S, S): once a picture."""
+        features = None
+        if self.structure.config.condition_features:
+            features = self.vqvae.encoder.structure_features(image * (1 - mask))
+        return self.structure.cond(image, mask, features)
+
+    @torch.no_grad()
+    def image_features(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the texture generator's features of the masked picture: once a picture."""
+        return self.texture.image_features(image, mask)
+
+    def sample(self, cond: Tensor, seeds: Sequence[int], options: SamplingOptions) -> Sampled:
+        """Draw structures for the seeds in one batch; `cond` (1 or N, 8n, h, w)."""
+        codebook = self.vqvae.encoder.structure_quantiser.codebook
+        noise = gumbel_noise(seeds, cond.shape[-2] * cond.shape[-1], len(codebook)).to(self.device)
+        return sample_cached(self.structure, codebook, cond, noise, options)
+
+    @torch.no_grad()
+    def paint(self, features: tuple[Tensor, Tensor], codes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (painted pictures, structure previews), each (N, 3, S, S) in about [-1, 1], for codes (N, h, w)."""
+        structure = self.vqvae.lookup(codes)
+        return self.texture.paint(*features, structure, mask), self.vqvae.decode_structure(structure)
+
+    @staticmethod
+    def hole_likelihood(sampled: Sampled, mask: Tensor) -> Tensor:
+        """Return the mean log-likelihood of the codes inside the hole, in nats a code: (N,)."""
+        hole = hole_cells(mask, *sampled.codes.shape[1:]).view(-1, *sampled.codes.shape[1:])
+        return (sampled.log_likelihood * hole).sum((1, 2)) / hole.sum((1, 2))
+
+
+def bundled() -> list[str]:
+    """Return the names of the models that come with the package."""
+    folder = resources.files("manifill") / "pretrained"
+    return sorted(f.name for f in folder.iterdir() if (f / "vqvae.safetensors").is_file()) if folder.is_dir() else []
+
+
+def find_model(name_or_folder: str | Path) -> Path:
+    """Return the folder of a bundled model or the folder itself. Raises ModelError when there is neither."""
+    if str(name_or_folder) in bundled():
+        return Path(str(resources.files("manifill") / "pretrained" / str(name_or_folder)))
+    if not Path(name_or_folder).is_dir():
+        raise ModelError(f"{name_or_folder}: no such model folder, nor a bundled model ({', '.join(bundled())})")
+    return Path(name_or_folder)

@@ -1,0 +1,60 @@
+"""What the tests share: the reference model, a small real photo, a folder of pictures and a seed-free fast PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from manifill import Inpainter
+from manifill.train import masks
+
+REFERENCE = Path(__file__).parent / "reference"
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(scope="session")
+def reference_model() -> Path:
+    """A small model converted from the authors' format, for pictures of 64 pixels."""
+    return REFERENCE / "model"
+
+
+@pytest.fixture(scope="session")
+def inpainter(reference_model: Path) -> Inpainter:
+    """The reference model: random weights, every network there."""
+    return Inpainter.from_pretrained(reference_model, "cpu")
+
+
+@pytest.fixture(scope="session")
+def face() -> np.ndarray:
+    """A real face, uint8 (128, 128, 3)."""
+    return np.asarray(Image.open(EXAMPLES / "astronaut.png").convert("RGB"))
+
+
+@pytest.fixture
+def photo_and_mask(tmp_path: Path, face: np.ndarray) -> tuple[Path, Path]:
+    """The face and a centre hole as files."""
+    photo, mask = tmp_path / "face.png", tmp_path / "hole.png"
+    Image.fromarray(face).save(photo)
+    hole = masks.centre(128, np.random.default_rng(0))
+    Image.fromarray((hole * 255).astype(np.uint8)).save(mask)
+    return photo, mask
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory, face: np.ndarray) -> Path:
+    """A folder of 24 real pictures: crops of the face, turned and tinted."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for k in range(24):
+        y, x = rng.integers(0, 48, 2)
+        crop = np.rot90(face[y : y + 80, x : x + 80], k % 4).astype(float) * rng.uniform(0.6, 1.2, 3)
+        Image.fromarray(crop.clip(0, 255).astype(np.uint8)).save(folder / f"{k:02d}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,77 @@
+"""The VQ-VAE's invariants: padding, quantisation, the moving codebook."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from manifill.config import PRESETS
+from manifill.layers import SameConv2d, same_padding
+from manifill.vqvae import VQVAE, Quantiser
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "dilation", "wanted"),
+    [(64, 3, 1, 1, (1, 1)), (64, 3, 2, 1, (0, 1)), (64, 5, 2, 1, (1, 2)), (64, 4, 2, 1, (1, 1)), (16, 3, 1, 8, (8, 8)),
+     (1, 5, 2, 1, (2, 2))],
+)  # fmt: skip
+def test_same_padding(size: int, kernel: int, stride: int, dilation: int, wanted: tuple[int, int]) -> None:
+    assert same_padding(size, kernel, stride, dilation) == wanted
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 2, 1), (5, 2, 1), (5, 1, 1), (3, 1, 16)])
+def test_same_size_out(kernel: int, stride: int, dilation: int) -> None:
+    assert SameConv2d(2, 3, kernel, stride, dilation)(torch.zeros(1, 2, 12, 20)).shape == (
+        1,
+        3,
+        12 // stride,
+        20 // stride,
+    )
+
+
+def test_quantised_is_lookup_of_codes() -> None:
+    model = VQVAE(PRESETS["tiny"].model.vqvae).eval().requires_grad_(False)
+    e = model.encode(torch.rand(2, 3, 64, 64) * 2 - 1)
+    assert e.structure_codes.shape == (2, 8, 8)
+    assert e.texture_codes.shape == (2, 16, 16)
+    assert torch.equal(model.lookup(e.structure_codes), e.structure)
+
+
+def test_nearest_prototype() -> None:
+    q = Quantiser(16, 4)
+    features = torch.randn(2, 4, 3, 3)
+    rows = features.permute(0, 2, 3, 1).reshape(-1, 4)
+    assert torch.equal(q.codes(features).flatten(), torch.cdist(rows, q.codebook).argmin(1))
+
+
+def test_straight_through_gradient() -> None:
+    features = torch.randn(1, 4, 2, 2, requires_grad=True)
+    quantised, _ = Quantiser(8, 4)(features)
+    weight = torch.randn_like(quantised)
+    (quantised * weight).sum().backward()
+    assert torch.equal(features.grad, weight)  # type: ignore[arg-type]
+
+
+def test_codebook_moves_as_in_the_paper() -> None:
+    q, decay = Quantiser(4, 2), 0.99
+    sizes, sums = q.sizes.clone(), q.sums.clone()
+    features = torch.randn(1, 2, 3, 3)
+    codes = q.codes(features)
+    q.update(features, codes, decay)
+    for k in range(4):
+        rows = features[0].permute(1, 2, 0)[codes[0] == k]
+        sizes[k] = 0.99 * sizes[k] + 0.01 * len(rows)
+        sums[k] = 0.99 * sums[k] + 0.01 * rows.sum(0)
+    smoothed = (sizes + 1e-5) / (sizes.sum() + 4e-5) * sizes.sum()
+    assert torch.allclose(q.codebook, sums / smoothed[:, None], atol=1e-6)
+
+
+def test_reseed_takes_features_of_the_batch() -> None:
+    q = Quantiser(4, 2)
+    features = torch.randn(1, 2, 3, 3)
+    dead = torch.tensor([False, True, False, True])
+    kept = q.codebook[~dead].clone()
+    assert q.reseed(features, dead) == 2
+    rows = q.flatten(features)
+    assert all((rows == row).all(1).any() for row in q.codebook[dead])
+    assert torch.equal(q.codebook[~dead], kept)
