@@ -3,7 +3,8 @@
     python benchmarks/quality.py --data TEST.tar --features SQUEEZENET.ts [--model DIR] [--temperature T]
 
 Needs the development extras (OpenCV for the Telea baseline). Distances are named after their feature network,
-SqueezeNet: they are not FID. Prints one JSON object; `--grid FILE` also writes photo, masked and six samples of twelve pictures.
+SqueezeNet: they are not FID. Prints one JSON object; `--grid FILE` also writes photo, masked and six samples of
+twelve pictures.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 from manifill.evaluate.metrics import frechet_distance, perceptual_distance, psnr
 from manifill.image import grid
 from manifill.inpainter import Inpainter
+from manifill.structure import SamplingOptions
 from manifill.train import masks
 from manifill.train.data import Pictures
 from manifill.train.vqvae_stage import figures
@@ -51,9 +53,9 @@ class Features:
 
 @torch.no_grad()
 def complete(
-    model: Inpainter, image: Tensor, mask: Tensor, seed: int, codes: Tensor | None, options
+    model: Inpainter, image: Tensor, mask: Tensor, seed: int, codes: Tensor | None, options: SamplingOptions
 ) -> tuple[Tensor, Tensor]:
-    """Return composites (N, 3, S, S) in 0..255 and the log-likelihood of the hole's codes, sampled or with true codes."""
+    """Return composites (N, 3, S, S) in 0..255 and the likelihood of the hole's codes; draws unless given `codes`."""
     score = torch.zeros(len(image))
     if codes is None:
         sampled = model.sample(model.condition(image, mask), [seed + k for k in range(len(image))], options)
@@ -133,7 +135,10 @@ def baselines(
     encoder = model.vqvae.encoder
     with torch.no_grad():
         true = [encoder.structure_quantiser.codes(encoder.structure_features(x)) for x in images.split(BATCH)]
-    parts = [complete(model, x, mask, 0, c, None)[0] for x, c in zip(images.split(BATCH), true, strict=True)]
+    parts = [
+        complete(model, x, mask, 0, c, model.options(None, None, None))[0]
+        for x, c in zip(images.split(BATCH), true, strict=True)
+    ]
     with_true, drawn = torch.cat(parts), telea(real, mask)
     return {f"vqvae_{k}": v for k, v in figures(model.vqvae, pictures, model.device).items()} | {
         "true_codes_fd_squeezenet": frechet_distance(features.pooled(with_true), wanted),
@@ -143,7 +148,7 @@ def baselines(
     }
 
 
-def write_grid(model: Inpainter, images: Tensor, mask: Tensor, options, path: Path) -> None:
+def write_grid(model: Inpainter, images: Tensor, mask: Tensor, options: SamplingOptions, path: Path) -> None:
     """Write photo, masked and six samples of every picture, drawn without choosing."""
     real = (images + 1) * 127.5
     columns = [real, torch.where(mask > 0, torch.tensor(255.0), real)]

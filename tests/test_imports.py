@@ -26,7 +26,6 @@ def test_inpainting_loads_no_training_evaluation_or_tensorflow() -> None:
         "tensorflow",
         "scipy",
         "skimage",
-        "tqdm",
     )
     assert [m for m in loaded if m.startswith(foreign)] == []
 

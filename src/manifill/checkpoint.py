@@ -37,7 +37,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         write(f)
         f.flush()
         os.fsync(f.fileno())
-    os.replace(part, path)
+    part.replace(path)
 
 
 def fingerprint(model: VQVAE) -> str:

@@ -17,7 +17,7 @@ from manifill.texture import GatedConv2d, GatedUp, TextureGenerator
 from manifill.vqvae import VQVAE, Quantiser
 
 Variables = dict[str, np.ndarray]
-Steps = Iterable[tuple[str, list[nn.Module]]]
+Steps = Iterable[tuple[str, nn.Module]]
 
 
 def read_variables(folder: Path) -> Variables:
@@ -131,29 +131,29 @@ def _count(v: Variables, prefix: str) -> int:
     return len({name.split("/")[1] for name in v if name.startswith(prefix + "_")})
 
 
-def _in_order(model: nn.Module, kinds: dict[type[nn.Module], str]) -> Iterator[tuple[str, list[nn.Module]]]:
-    """Yield (kind, [layer]) in the order the layers are called, which is that of their definition."""
+def _in_order(model: nn.Module, kinds: dict[type[nn.Module], str]) -> Iterator[tuple[str, nn.Module]]:
+    """Yield (kind, layer) in the order the layers are called, which is that of their definition."""
     for module in model.modules():
         for cls, kind in kinds.items():
             if isinstance(module, cls):
-                yield kind, [module]
+                yield kind, module
                 break
 
 
-def _pixelcnn_order(model: PixelCNN) -> Iterator[tuple[str, list[nn.Module]]]:
-    yield from (("wnconv2d", [m]) for m in (model.input_u, model.input_above, model.input_left))
+def _pixelcnn_order(model: PixelCNN) -> Iterator[tuple[str, nn.Module]]:
+    yield from (("wnconv2d", m) for m in (model.input_u, model.input_above, model.input_left))
     for u, ul in zip(model.u_blocks, model.ul_blocks, strict=True):
         yield from _block_order(u)  # type: ignore[arg-type]
         yield from _block_order(ul)  # type: ignore[arg-type]
-    yield from (("wndense", [m]) for m in (*model.out_blocks, model.logits))
+    yield from (("wndense", m) for m in (*model.out_blocks, model.logits))
 
 
-def _block_order(block: GatedBlock) -> Iterator[tuple[str, list[nn.Module]]]:
+def _block_order(block: GatedBlock) -> Iterator[tuple[str, nn.Module]]:
     for layer in (block.conv1, block.from_u, block.conv2, block.from_cond):
         if layer is not None:
-            yield ("wnconv2d" if isinstance(layer, CausalConv2d) else "wndense"), [layer]
+            yield ("wnconv2d" if isinstance(layer, CausalConv2d) else "wndense"), layer
     if block.attention is not None:
-        yield "attention", [block.attention]
+        yield "attention", block.attention
 
 
 def _fill(v: Variables, scope: str, steps: Steps) -> None:
@@ -171,7 +171,7 @@ def _fill(v: Variables, scope: str, steps: Steps) -> None:
         used.update(prefix + part for part in found)
         return found
 
-    for kind, (layer,) in steps:
+    for kind, layer in steps:
         if kind == "attention":
             assert isinstance(layer, CausalAttention)
             _fill_attention(layer, [_dense(take("wndense")) for _ in range(3 * layer.heads + 1)])

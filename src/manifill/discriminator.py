@@ -5,6 +5,8 @@ Spectral normalisation belongs to training (`manifill.train`); a model folder ho
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ class Discriminator(nn.Module):
         self.config = config
         c = config.width
         widths = [4, c, 2 * c, *([4 * c] * (config.layers - 2))]
-        self.convs = nn.ModuleList(SameConv2d(i, o, 5, stride=2) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        self.convs = nn.ModuleList(SameConv2d(i, o, 5, stride=2) for i, o in pairwise(widths))
         for conv in self.convs:  # with the default start it died against a generator that learns as fast
             nn.init.kaiming_normal_(conv.weight, 0.2)  # type: ignore[arg-type]
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]

@@ -110,13 +110,19 @@ def to_model(photo: Photo, hole: np.ndarray, size: int) -> tuple[Tensor, Tensor]
 
     A pixel is hole when any part of it is, and colours under the hole do not bleed into known pixels.
     """
-    known = np.where(hole, 0, 255).astype(np.uint8)
     if photo.rgb.shape[:2] == (size, size):
         return to_tensor(photo.rgb), torch.from_numpy(hole)[None, None].float()
-    rgba = Image.fromarray(np.dstack([photo.rgb, known])).convert("RGBa")
-    scaled = np.asarray(rgba.resize((size, size), Image.Resampling.LANCZOS).convert("RGBA"))
-    share = Image.fromarray(hole.astype(np.float32)).resize((size, size), Image.Resampling.BOX)
-    return to_tensor(scaled[..., :3]), torch.from_numpy((np.asarray(share) > 1e-6).astype(np.float32))[None, None]
+    known = (~hole).astype(np.float32)
+    weight = _resize(known, size, Image.Resampling.LANCZOS)
+    channels = [_resize(photo.rgb[..., k] * known, size, Image.Resampling.LANCZOS) for k in range(3)]
+    rgb = np.dstack(channels) / np.where(weight > 0.1, weight, 1)[..., None]  # below it, a pixel is hole anyway
+    small = _resize(hole.astype(np.float32), size, Image.Resampling.BOX) > 1e-6
+    return to_tensor(rgb.round().clip(0, 255).astype(np.uint8)), torch.from_numpy(small)[None, None].float()
+
+
+def _resize(channel: np.ndarray, size: int, filter: Image.Resampling) -> np.ndarray:
+    """Scale one float32 channel to (size, size)."""
+    return np.asarray(Image.fromarray(channel).resize((size, size), filter))
 
 
 def compose(photo: Photo, hole: np.ndarray, painted: np.ndarray) -> Image.Image:

@@ -72,7 +72,7 @@ class Completions:
 
 
 class Inpainter:
-    """A model that completes photos: `for c in Inpainter.from_pretrained()("photo.png", "mask.png"): c.image.show()`."""
+    """A model that fills holes: `for c in Inpainter.from_pretrained()("photo.png", "mask.png"): c.image.show()`."""
 
     def __init__(
         self, vqvae: VQVAE, structure: StructureGenerator, texture: TextureGenerator, image_size: int,
@@ -81,7 +81,9 @@ class Inpainter:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
-        self.vqvae, self.structure, self.texture = (m.to(self.device).eval() for m in (vqvae, structure, texture))
+        self.vqvae = vqvae.to(self.device).eval()
+        self.structure = structure.to(self.device).eval()
+        self.texture = texture.to(self.device).eval()
         self.image_size, self.name, self.weights = image_size, name, weights
 
     @classmethod

@@ -19,7 +19,8 @@ class SameConv2d(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__(in_channels, out_channels, kernel, stride=stride, dilation=dilation)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
+        x = input
         rows, columns = (
             same_padding(x.shape[a], self.kernel_size[i], self.stride[i], self.dilation[i])
             for i, a in enumerate((2, 3))

@@ -45,7 +45,7 @@ def write(
     images, began = [], time.perf_counter()
     for path, completion in zip(paths, completions, strict=True):
         line = describe(completions, completion, path, mask) | {"seconds": round(time.perf_counter() - began, 3)}
-        save_png(completion.image, path, {"seed": str(completion.seed), "model": line["model"]})
+        save_png(completion.image, path, {"seed": str(completion.seed), "model": str(line["model"])})
         if structures:
             save_png(completion.structure, path.with_name(f"{path.stem}_structure.png"), {"seed": str(completion.seed)})
         with (out / "manifest.jsonl").open("a") as f:

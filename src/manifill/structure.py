@@ -1,4 +1,4 @@
-"""Diverse structure generator (section 3.2): condition network, PixelCNN and the naive sampler, which defines the result.
+"""Diverse structure generator (section 3.2): condition network, PixelCNN and the sampler that defines the result.
 
 Every convolution here is weight-normalised in training (`manifill.train`); what a model folder holds, and what this
 file computes with, is the product W = g V / ||V||, a plain convolution.
@@ -103,8 +103,8 @@ class CausalConv2d(nn.Conv2d):
         super().__init__(i, o, kernel)
         self.pads = (left, right, kernel[0] - 1, 0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, self.pads), self.weight, self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(F.pad(input, self.pads), self.weight, self.bias)
 
 
 class GatedBlock(nn.Module):

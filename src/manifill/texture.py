@@ -21,16 +21,16 @@ class GatedConv2d(SameConv2d):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        a, b = super().forward(x).chunk(2, dim=1)
+    def forward(self, input: Tensor) -> Tensor:
+        a, b = super().forward(input).chunk(2, dim=1)
         return F.elu(a) * torch.sigmoid(b)
 
 
 class GatedUp(GatedConv2d):
     """GU(o): nearest upsampling by 2, then GC(o)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(upsample(x))
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(upsample(input))
 
 
 def similarity(distances: Tensor, scale: float = 1.0) -> Tensor:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,8 +28,16 @@ class Stage(Protocol):
     """What the loop asks of a stage."""
 
     name: str
-    state: dict[str, nn.Module | torch.optim.Optimizer]
-    rates: list[tuple[torch.optim.Optimizer, Callable[[int], float]]]
+
+    @property
+    def state(self) -> Mapping[str, nn.Module | torch.optim.Optimizer]:
+        """What a checkpoint holds."""
+        ...
+
+    @property
+    def rates(self) -> Sequence[tuple[torch.optim.Optimizer, Callable[[int], float]]]:
+        """The learning rate of every optimiser as a function of the step."""
+        ...
 
     def step(self, image: Tensor, rng: np.random.Generator) -> Metrics:
         """Take one optimiser step on (B, 3, H, W) in [-1, 1]; return scalars."""
@@ -57,7 +65,8 @@ def average(model: nn.Module, decay: float) -> AveragedModel:
     @torch.no_grad()
     def move(averaged: Any, current: Any, count: Any) -> None:
         n = float(count)
-        torch._foreach_lerp_(list(averaged), list(current), 1 - min(decay, (1 + n) / (10 + n)))
+        for a, c in zip(averaged, current, strict=True):
+            a.lerp_(c, 1 - min(decay, (1 + n) / (10 + n)))
 
     return AveragedModel(model, multi_avg_fn=move)
 

@@ -64,4 +64,4 @@ KINDS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
 def draw(kinds: Sequence[str], count: int, size: int, rng: np.random.Generator) -> Tensor:
     """Draw `count` masks, each of one of `kinds` with equal chance: (count, 1, size, size) float32."""
     chosen = rng.integers(0, len(kinds), count)
-    return torch.from_numpy(np.stack([KINDS[kinds[i]](size, rng) for i in chosen])[:, None])
+    return torch.from_numpy(np.stack([KINDS[kinds[int(i)]](size, rng) for i in chosen])[:, None])

@@ -75,6 +75,9 @@ def build(name: str, settings: Preset, val: Pictures, out: Path, options: RunOpt
     first = options.init_from
     if name == "vqvae":
         return VQVAEStage(settings, val, device, precision, load_vqvae(first)[0] if first else None)
+    path = out / "model" / "vqvae.safetensors"
+    if not path.exists():
+        raise ModelError(f"{path}: missing; train the vqvae stage into {out} first")
     vqvae, header = load_vqvae(out / "model")
     vqvae = vqvae.to(device)
     check_vqvae(figures(vqvae, val, device), header.path, options.force)

@@ -26,8 +26,18 @@ from manifill.vqvae import VQVAE
 VALIDATED = 200  # pictures
 
 
+class Best(nn.Module):
+    """The lowest bits per code inside the hole so far; a module so that checkpoints carry it."""
+
+    bits: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bits", torch.tensor(math.inf))
+
+
 class StructureStage:
-    """Cross-entropy of the true structure codes, teacher-forced (Eq. 4); keeps the averaged weights best by val bits."""
+    """Cross-entropy of the true structure codes, teacher-forced (Eq. 4); keeps the best averages by val bits."""
 
     name = "structure"
 
@@ -41,8 +51,7 @@ class StructureStage:
         self.model = normalised(model.requires_grad_(True)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), weight_decay=self.options.weight_decay)
-        self.best = nn.Module()
-        self.best.register_buffer("bits", torch.tensor(math.inf))
+        self.best = Best()
         self.state = {
             "model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "best": self.best,
         }  # fmt: skip

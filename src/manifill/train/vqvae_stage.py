@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,6 +22,16 @@ REVIVE_EVERY = 50
 DEAD = 0.02  # a code used less than this share of an even use is dead
 
 
+class Taken(torch.nn.Module):
+    """The number of steps taken; a module so that checkpoints carry it."""
+
+    steps: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+
 class VQVAEStage:
     """Reconstruction and commitment losses, EMA codebooks, polyak-averaged weights."""
 
@@ -34,8 +45,7 @@ class VQVAEStage:
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
         self.optimiser = torch.optim.Adam(self.model.parameters())
-        self.taken = torch.nn.Module()
-        self.taken.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.taken = Taken()
         self.from_data = self.options.revive and start is None
         self.state = {
             "model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "taken": self.taken,
@@ -86,11 +96,16 @@ class VQVAEStage:
             if self.options.revive and taken % REVIVE_EVERY == REVIVE_EVERY - 1 and taken < self.options.steps * 0.8:
                 quantiser.reseed(features.detach(), quantiser.sizes < DEAD * quantiser.sizes.mean())
 
+    @property
+    def shown(self) -> VQVAE:
+        """The averaged weights, which are validated and exported."""
+        return cast(VQVAE, self.averaged.module)
+
     def validate(self) -> Metrics:
-        return figures(self.averaged.module, self.val, self.device)
+        return figures(self.shown, self.val, self.device)
 
     def preview(self) -> Image.Image:
-        model = self.averaged.module
+        model = self.shown
         with torch.no_grad():
             image = self.val.tensor(range(min(8, len(self.val)))).to(self.device)
             e = model.encode(image)
@@ -100,7 +115,7 @@ class VQVAEStage:
 
     def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
         if last:  # the other stages build on the final codebooks
-            save_network(folder, "vqvae", self.averaged.module, self.val.size, step, figures)
+            save_network(folder, "vqvae", self.shown, self.val.size, step, figures)
 
 
 def commitment_loss(encoding: Encoding) -> Tensor:
