@@ -62,6 +62,8 @@ def test_inpaint_writes_results_grid_and_manifest(
     assert "exists already" in capsys.readouterr().err
     assert before == {p.name: p.read_bytes() for p in out.iterdir()}
     assert run(monkeypatch, *arguments, "--overwrite") == 0
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert [line["file"] for line in lines] == results
 
 
 def damaged(name: str, folder: Path, photo: Path, mask: Path, model: Path) -> tuple[Path, Path, Path, str]:

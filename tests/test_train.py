@@ -98,6 +98,33 @@ def test_resuming_with_other_settings_is_refused(trained: Path, pictures: Path) 
         train(("vqvae",), [pictures], trained, "tiny", RunOptions(quiet=True, batch_size=2))
 
 
+def test_starting_from_weights(trained: Path, pictures: Path, tmp_path: Path) -> None:
+    options = RunOptions(quiet=True, force=True, steps=1, learning_rate=1e-6, init_from=trained / "model")
+    train(("vqvae",), [pictures], tmp_path, "tiny", options)
+    started, _ = load_vqvae(tmp_path / "model")
+    finished, _ = load_vqvae(trained / "model")
+    fresh = load_vqvae_of(tmp_path / "fresh", pictures)
+    image = torch.rand(2, 3, 64, 64) * 2 - 1
+
+    def far(model: torch.nn.Module) -> float:
+        return float((model.encode(image).structure_features - finished.encode(image).structure_features).abs().mean())
+
+    assert far(started) < 0.05 * far(fresh)
+    with pytest.raises(
+        ModelError, match=r"vqvae\.safetensors: does not have the preset's sizes .*width: 16 then, 64 now"
+    ):
+        train(
+            ("vqvae",), [pictures], tmp_path / "other", "faces-128", RunOptions(quiet=True, init_from=trained / "model")
+        )
+    with pytest.raises(ModelError, match="no such model folder"):
+        train(("vqvae",), [pictures], tmp_path / "none", "tiny", RunOptions(quiet=True, init_from=tmp_path / "nothing"))
+
+
+def load_vqvae_of(out: Path, pictures: Path) -> torch.nn.Module:
+    train(("vqvae",), [pictures], out, "tiny", RunOptions(quiet=True, force=True, steps=1))
+    return load_vqvae(out / "model")[0]
+
+
 def test_gates(trained: Path, pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"vqvae\.safetensors: missing; train the vqvae stage"):
         train(("structure",), [pictures], tmp_path, "tiny", RunOptions(quiet=True))
@@ -151,7 +178,7 @@ def test_pictures_are_cropped_upright_and_square(tmp_path: Path) -> None:
     wide[:, 25:75] = 255
     Image.fromarray(wide).save(tmp_path / "a.png")
     cropped = Pictures([tmp_path], 32, quiet=True).array
-    assert (cropped[:, :, 2:-2] == 255).all()  # at the border the filter sees what was cut off
+    assert (cropped[:, :, 1:-1] > 250).all()  # at the border the filter sees what was cut off
 
 
 @pytest.mark.parametrize("kind", list(masks.KINDS))

@@ -42,6 +42,7 @@ def write(
     """
     out.mkdir(parents=True, exist_ok=True)
     *paths, grid_path = planned(out, stem, len(completions))
+    forget(out / "manifest.jsonl", {path.name for path in paths})
     images, began = [], time.perf_counter()
     for path, completion in zip(paths, completions, strict=True):
         line = describe(completions, completion, path, mask) | {"seconds": round(time.perf_counter() - began, 3)}
@@ -56,6 +57,13 @@ def write(
         began = time.perf_counter()
     save_png(overview(completions, images), grid_path, {"model": completions.inpainter.weights})
     return grid_path
+
+
+def forget(manifest: Path, names: set[str]) -> None:
+    """Drop the lines of files that are about to be replaced."""
+    if manifest.exists():
+        kept = [line for line in manifest.read_text().splitlines(True) if json.loads(line)["file"] not in names]
+        write_atomic(manifest, lambda f: f.write("".join(kept).encode()))
 
 
 def describe(completions: Completions, completion: Completion, path: Path, mask: str) -> dict[str, Any]:

@@ -6,10 +6,12 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
 from manifill.checkpoint import (
+    Header,
     ModelError,
     load_discriminator,
     load_structure,
@@ -27,6 +29,7 @@ from manifill.train.structure_stage import StructureStage
 from manifill.train.texture_stage import TextureStage
 from manifill.train.vqvae_stage import VQVAEStage, figures
 
+T = TypeVar("T")
 STAGES = ("vqvae", "structure", "texture")
 MARGIN = 1.0  # dB by which the structure alone must beat the mean colour
 PERPLEXITY = 4.0  # of a codebook that has not collapsed
@@ -74,24 +77,36 @@ def build(name: str, settings: Preset, val: Pictures, out: Path, options: RunOpt
     precision = {"bf16": torch.bfloat16, "fp32": torch.float32}[options.precision]
     first = options.init_from
     if name == "vqvae":
-        return VQVAEStage(settings, val, device, precision, load_vqvae(first)[0] if first else None)
+        start = same_sizes(*load_vqvae(first), settings.model.vqvae) if first else None
+        return VQVAEStage(settings, val, device, precision, start)
     path = out / "model" / "vqvae.safetensors"
     if not path.exists():
         raise ModelError(f"{path}: missing; train the vqvae stage into {out} first")
     vqvae, header = load_vqvae(out / "model")
-    vqvae = vqvae.to(device)
-    check_vqvae(figures(vqvae, val, device), header.path, options.force)
+    vqvae = same_sizes(vqvae, header, settings.model.vqvae).to(device)
+    check_vqvae(figures(vqvae, val, device, limit=100), header.path, options.force)
     if name == "structure":
-        start = load_structure(first, header.codebook)[0] if first else None
+        start = same_sizes(*load_structure(first, header.codebook), settings.model.structure) if first else None
         return StructureStage(settings, vqvae, val, device, precision, start)
     generator, discriminator = None, None
     if first:
-        generator = load_texture(first, header.codebook)[0]
+        generator = same_sizes(*load_texture(first, header.codebook), settings.model.texture)
         if (first / "discriminator.safetensors").exists():
-            discriminator = load_discriminator(first, header.codebook)[0]
+            found = load_discriminator(first, header.codebook)
+            discriminator = same_sizes(*found, settings.model.discriminator)
         else:
             print(f"{first}: has no discriminator, so it starts anew")
     return TextureStage(settings, vqvae, val, device, precision, generator, discriminator)
+
+
+def same_sizes(network: T, header: Header, wanted: Any) -> T:
+    """Return the network when it has the preset's sizes, else raise ModelError with what differs."""
+    own = {"temperature", "top_k", "top_p"}  # a model's defaults for sampling are not its size
+    before, now = ({k: v for k, v in c.items() if k not in own} for c in (header.config, to_dict(wanted)))
+    changed = differences(before, json.loads(json.dumps(now)))
+    if changed:
+        raise ModelError(f"{header.path}: does not have the preset's sizes ({'; '.join(changed)})")
+    return network
 
 
 def check_vqvae(found: dict, path: Path, force: bool) -> None:
@@ -140,7 +155,7 @@ def remember(out: Path, name: str, settings: Preset, options: RunOptions, pictur
     path = out / name / "config.json"
     if path.exists():
         before = json.loads(path.read_text())
-        changed = _differences(before, now)
+        changed = differences(before, now)
         if (changed and not changed[0].startswith("training.steps:")) or len(changed) > 1:
             raise DataError(f"{path}: this run was started with other settings ({'; '.join(changed)}); "
                             "use the same ones to resume or another --out to start anew")  # fmt: skip
@@ -151,12 +166,13 @@ def remember(out: Path, name: str, settings: Preset, options: RunOptions, pictur
     write_atomic(path, lambda f: f.write(json.dumps(now, indent=1).encode()))
 
 
-def _differences(before: dict, now: dict, prefix: str = "") -> list[str]:
+def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
+    """Return what differs between two nested settings, in words."""
     found = []
     for key in sorted(before.keys() | now.keys()):
         a, b = before.get(key), now.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, f"{prefix}{key}.")
+            found += differences(a, b, f"{prefix}{key}.")
         elif a != b:
             found.append(f"{prefix}{key}: {a} then, {b} now")
     return found

@@ -135,7 +135,8 @@ def started(preset: Preset) -> StructureGenerator:
 def bits(nats: Tensor, hole: Tensor) -> Metrics:
     """Return mean bits per code over all codes, inside the hole and outside of it."""
     nats = nats / math.log(2)
-    inside, outside = (nats * hole).sum() / hole.sum(), (nats * ~hole).sum() / (~hole).sum().clamp_min(1)
+    inside = (nats * hole).sum() / hole.sum().clamp_min(1)
+    outside = (nats * ~hole).sum() / (~hole).sum().clamp_min(1)
     return {"bits": nats.mean(), "bits_hole": inside, "bits_known": outside}
 
 

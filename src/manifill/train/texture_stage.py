@@ -90,9 +90,9 @@ class TextureStage:
     ) -> Metrics:
         """Return the losses of the generator, before their weights."""
         losses = {"l1": F.l1_loss(painted.float(), image)}
-        self.discriminator.requires_grad_(False)
+        self.discriminator.eval().requires_grad_(False)  # its one power iteration a step belongs to its own step
         losses["adversarial"] = adversarial_loss(self.discriminator(composed, mask))
-        self.discriminator.requires_grad_(True)
+        self.discriminator.train().requires_grad_(True)
         if self.options.features != "none":
             structural, textural = feature_losses(self.vqvae, composed, truth)
             if self.options.features in ("both", "structural"):
