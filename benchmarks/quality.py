@@ -89,7 +89,7 @@ def main() -> None:
     model, features = Inpainter.from_pretrained(a.model, "cpu"), Features(a.features)
     options = model.options(a.temperature, None, a.top_p)
     pictures = Pictures(a.data, model.image_size, a.count, quiet=True)
-    mask = torch.from_numpy(masks.centre(model.image_size, np.random.default_rng(0)))[None, None]
+    mask = masks.centre_mask(model.image_size)
     images = pictures.tensor(range(len(pictures)))
     real = (images + 1) * 127.5
     began = time.perf_counter()

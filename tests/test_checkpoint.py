@@ -117,7 +117,7 @@ def test_paper_sizes() -> None:
     """The parameter counts that the paper's networks have at full size, weight normalisation included."""
     from manifill.structure import StructureGenerator
     from manifill.texture import TextureGenerator
-    from manifill.train.structure_stage import normalised
+    from manifill.train.parametrise import normalised
 
     model = PRESETS["paper-256"].model
     structure, texture = normalised(StructureGenerator(model.structure)), TextureGenerator(model.texture)

@@ -23,9 +23,9 @@ from manifill.train import masks
 from manifill.train.data import Batches, DataError, Pictures
 from manifill.train.loop import average, schedule
 from manifill.train.losses import adversarial_loss, discriminator_loss
+from manifill.train.parametrise import folded, normalised, spectral
 from manifill.train.stages import RunOptions, check_vqvae, train
-from manifill.train.structure_stage import folded, normalised
-from manifill.train.texture_stage import TextureStage, spectral
+from manifill.train.texture_stage import TextureStage
 from manifill.train.vqvae_stage import figures
 
 OPTIONS = RunOptions(quiet=True, force=True, log_every=5, validate_every=10, checkpoint_every=5)

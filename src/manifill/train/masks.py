@@ -16,6 +16,11 @@ def centre(size: int, rng: np.random.Generator) -> np.ndarray:
     return _box(size, size // 4, size // 4)
 
 
+def centre_mask(size: int) -> Tensor:
+    """Return the centre mask of validation: (1, 1, size, size) float32."""
+    return torch.from_numpy(centre(size, np.random.default_rng(0)))[None, None]
+
+
 def rectangle(size: int, rng: np.random.Generator) -> np.ndarray:
     """Return a square of half the side at a random place."""
     top, left = rng.integers(0, size - size // 2 + 1, 2)

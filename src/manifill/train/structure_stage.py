@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
 
 from manifill.checkpoint import fingerprint, save_network
 from manifill.config import Preset
@@ -21,6 +20,7 @@ from manifill.texture import hole_cells
 from manifill.train import masks
 from manifill.train.data import Pictures
 from manifill.train.loop import Metrics, average, schedule
+from manifill.train.parametrise import folded, normalised
 from manifill.vqvae import VQVAE
 
 VALIDATED = 200  # pictures
@@ -93,7 +93,7 @@ class StructureStage:
         """Return bits per code with centre holes, over all codes and inside the hole."""
         model = self.averaged.module.eval()
         sums, count = {"bits": 0.0, "bits_hole": 0.0, "bits_known": 0.0}, min(VALIDATED, len(self.val))
-        mask = torch.from_numpy(masks.centre(self.size, np.random.default_rng(0)))[None, None].to(self.device)
+        mask = masks.centre_mask(self.size).to(self.device)
         for start in range(0, count, 20):
             image = self.val.tensor(range(start, min(start + 20, count))).to(self.device)
             batch = mask.expand(len(image), -1, -1, -1)
@@ -107,7 +107,7 @@ class StructureStage:
         """Show photo, masked, its true structure and four sampled structures, decoded without texture."""
         model = folded(self.averaged.module).eval()
         image = self.val.tensor(range(min(6, len(self.val)))).to(self.device)
-        mask = torch.from_numpy(masks.centre(self.size, np.random.default_rng(0)))[None, None].to(self.device)
+        mask = masks.centre_mask(self.size).to(self.device)
         true, codes, cond = self.given(model, image, mask.expand(len(image), -1, -1, -1))
         columns = [image, image * (1 - mask), self.vqvae.decode_structure(true)]
         codebook = self.vqvae.encoder.structure_quantiser.codebook
@@ -138,24 +138,3 @@ def bits(nats: Tensor, hole: Tensor) -> Metrics:
     inside = (nats * hole).sum() / hole.sum().clamp_min(1)
     outside = (nats * ~hole).sum() / (~hole).sum().clamp_min(1)
     return {"bits": nats.mean(), "bits_hole": inside, "bits_known": outside}
-
-
-def normalised(model: nn.Module) -> nn.Module:
-    """Register weight normalisation W = g V / ||V|| per output channel on every convolution."""
-    for layer in [m for m in model.modules() if isinstance(m, nn.Conv2d)]:
-        parametrizations.weight_norm(layer, dim=0)
-    return model
-
-
-@torch.no_grad()
-def folded(model: nn.Module) -> nn.Module:
-    """Return a plain network with the weights that `model`'s parametrizations compute."""
-    plain, training = type(model)(model.config), model.training  # type: ignore[call-arg]
-    model.eval()  # a spectral norm would take a power iteration in training mode
-    weights = {k: v for k, v in model.state_dict().items() if ".parametrizations." not in k}
-    for name, layer in model.named_modules():
-        if parametrize.is_parametrized(layer):
-            weights[f"{name}.weight"] = layer.weight
-    plain.load_state_dict(weights)
-    model.train(training)
-    return plain.to(next(model.parameters()).device)

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
 
 from manifill.checkpoint import fingerprint, save_network
 from manifill.config import Preset
@@ -20,7 +19,7 @@ from manifill.train import masks
 from manifill.train.data import Pictures
 from manifill.train.loop import Metrics, average, schedule
 from manifill.train.losses import adversarial_loss, discriminator_loss, feature_losses
-from manifill.train.structure_stage import folded
+from manifill.train.parametrise import folded, spectral
 from manifill.train.vqvae_stage import psnr
 from manifill.vqvae import VQVAE, Encoding
 
@@ -132,7 +131,7 @@ class TextureStage:
     @torch.no_grad()
     def validate(self) -> Metrics:
         """Return figures of composites with centre holes and true structure codes."""
-        count, mask = min(VALIDATED, len(self.val)), self.centre_mask()
+        count, mask = min(VALIDATED, len(self.val)), masks.centre_mask(self.size).to(self.device)
         sums = dict.fromkeys(("psnr", "l1_hole", "structural", "textural"), 0.0)
         for start in range(0, count, 20):
             image = self.val.tensor(range(start, min(start + 20, count))).to(self.device)
@@ -154,7 +153,10 @@ class TextureStage:
     @torch.no_grad()
     def preview(self) -> Image.Image:
         """Show masked, structure, result and photo."""
-        image, mask = self.val.tensor(range(min(8, len(self.val)))).to(self.device), self.centre_mask()
+        image, mask = (
+            self.val.tensor(range(min(8, len(self.val)))).to(self.device),
+            masks.centre_mask(self.size).to(self.device),
+        )
         structure = self.vqvae.encode(image).structure
         painted = self.shown(image, mask.expand(len(image), -1, -1, -1), structure)
         composed = painted * mask + image * (1 - mask)
@@ -162,18 +164,7 @@ class TextureStage:
             [to_uint8(x) for x in (image * (1 - mask), self.vqvae.decode_structure(structure), composed, image)]
         )
 
-    def centre_mask(self) -> Tensor:
-        """Return the mask of validation (1, 1, size, size)."""
-        return torch.from_numpy(masks.centre(self.size, np.random.default_rng(0)))[None, None].to(self.device)
-
     def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
         codebook = fingerprint(self.vqvae)
         save_network(folder, "texture", self.shown, self.size, step, figures, codebook)
         save_network(folder, "discriminator", folded(self.discriminator), self.size, step, figures, codebook)
-
-
-def spectral(model: nn.Module) -> nn.Module:
-    """Register spectral normalisation, one power iteration a step, on every convolution."""
-    for layer in [m for m in model.modules() if isinstance(m, nn.Conv2d)]:
-        parametrizations.spectral_norm(layer, n_power_iterations=1)
-    return model
