@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from manifill.config import PRESETS, StructureConfig
+from manifill.image import to_model
+from manifill.inpainter import Inpainter
 from manifill.sampling import sample_cached
 from manifill.structure import SamplingOptions, StructureGenerator, gumbel_noise, noisy_logits, sample_naive
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 TIE = 1e-3  # two noisy logits nearer than this may change places when shapes round differently
 
 
@@ -117,11 +121,13 @@ def test_naive_and_cached_samplers_agree(size: str, options: SamplingOptions) ->
 
 
 @pytest.mark.slow
-def test_naive_and_cached_samplers_agree_at_full_small_size() -> None:
-    c = small()
-    model, codebook = generator(c), torch.randn(c.codebook_size, c.codebook_dim)
-    cond, noise = torch.randn(1, 8 * c.condition_width, 16, 16), gumbel_noise(range(8), 256, c.codebook_size)
-    assert_same_codes(model, codebook, cond, noise, SamplingOptions())
+def test_naive_and_cached_samplers_agree_on_the_bundled_model() -> None:
+    inpainter = Inpainter.from_pretrained("faces-128", "cpu")
+    completions = inpainter(EXAMPLES / "astronaut.png", EXAMPLES / "centre.png")
+    cond = inpainter.condition(*to_model(completions.photo, completions.hole, 128))
+    codebook = inpainter.vqvae.encoder.structure_quantiser.codebook
+    noise = gumbel_noise(range(8), 256, len(codebook))
+    assert_same_codes(inpainter.structure, codebook, cond, noise, completions.options)
 
 
 def test_a_sample_depends_on_its_seed_alone() -> None:
