@@ -1,4 +1,4 @@
-"""The cached sampler: the same codes as `structure.sample_naive`, a thousandth of the work, in plain PyTorch.
+"""The cached sampler: the same codes as `structure.sample_naive`, each computed once, in plain PyTorch.
 
 What does not change is kept. `u` at row i depends on the rows above alone, so a whole row of it, and the upper taps
 of `ul`, are computed at once; the projections of `cond` once a picture. Only the lower taps of `ul`, the attention with
