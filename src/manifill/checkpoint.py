@@ -171,13 +171,18 @@ def parameters(header: Header) -> int:
         return sum(math.prod(f.get_slice(key).get_shape()) for key in f.keys())  # noqa: SIM118
 
 
+def check_new(folder: Path) -> None:
+    """Raise ModelError when something is in `folder` already."""
+    if folder.exists() and any(folder.iterdir()):
+        raise ModelError(f"{folder}: not empty; name a new folder (nothing was written)")
+
+
 def pack(folder: Path, out: Path, half: bool, sampling: dict[str, Any]) -> None:
     """Copy a model folder for release: `half` stores all but the VQ-VAE in 16 bits, `sampling` sets its own defaults.
 
     Raises ModelError when `out` is not empty or `folder` is not a whole model.
     """
-    if out.exists() and any(out.iterdir()):
-        raise ModelError(f"{out}: not empty; name a new folder (nothing was written)")
+    check_new(out)
     vqvae, header = load_vqvae(folder)
     codebook = header.codebook
     networks: dict[str, tuple[Any, Header]] = {"vqvae": (vqvae, header), "structure": load_structure(folder, codebook)}

@@ -83,7 +83,7 @@ def info(model: Positional[str] = "faces-128", /) -> int:
     folder = find_model(model)
     print(f"{folder.name}  weights {model_hash(folder)}  in {folder}")
     for name in NETWORKS:
-        if name in ("discriminator", "structure", "texture") and not (folder / f"{name}.safetensors").exists():
+        if name != "vqvae" and not (folder / f"{name}.safetensors").exists():
             print(f"{name}: not in this folder")
             continue
         header = read_header(folder, name)

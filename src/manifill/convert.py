@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from manifill.checkpoint import ModelError, fingerprint, save_network
+from manifill.checkpoint import ModelError, check_new, fingerprint, save_network
 from manifill.config import DiscriminatorConfig, StructureConfig, TextureConfig, VQVAEConfig
 from manifill.discriminator import Discriminator
 from manifill.structure import CausalAttention, CausalConv2d, GatedBlock, PixelCNN, StructureGenerator
@@ -44,8 +44,7 @@ def read_variables(folder: Path) -> Variables:
 
 def convert(folder: Path, out: Path, image_size: int = 256) -> list[str]:
     """Convert the checkpoint in `folder` to the model folder `out`; return the names of the networks written."""
-    if out.exists() and any(out.iterdir()):
-        raise ModelError(f"{out}: not empty; name a new folder (nothing was written)")
+    check_new(out)
     networks = to_networks(read_variables(folder))
     codebook = fingerprint(networks["vqvae"])  # type: ignore[arg-type]
     for name, network in networks.items():

@@ -50,7 +50,7 @@ def open_picture(source: Picture, role: str) -> tuple[str, Image.Image]:
     try:
         with Image.open(path) as file:
             file.load()
-            return str(path), file.copy() if not hasattr(file, "getexif") else _with_exif(file)
+            return str(path), _with_exif(file)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: not an image that can be read ({role})") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -22,8 +22,8 @@ from manifill.structure import (
     SamplingOptions,
     StructureGenerator,
     concat_elu,
+    draw,
     gate,
-    noisy_logits,
 )
 
 
@@ -106,12 +106,8 @@ class Layer:
 
     def __init__(self, u: GatedBlock, ul: GatedBlock, cond: Tensor, n: int) -> None:
         positions = cond.shape[2] * cond.shape[3]
-        self.u1, self.u2, self.ul1, self.ul2 = (
-            RowConv(u.conv1),
-            RowConv(u.conv2),
-            SplitConv(ul.conv1),
-            SplitConv(ul.conv2),
-        )
+        self.u1, self.u2 = RowConv(u.conv1), RowConv(u.conv2)
+        self.ul1, self.ul2 = SplitConv(ul.conv1), SplitConv(ul.conv2)
         self.u_cond, self.ul_cond = u.from_cond(cond), ul.from_cond(cond)
         self.from_u = ul.from_u
         self.attention = CachedAttention(ul.attention, n, positions) if ul.attention is not None else None
@@ -166,12 +162,9 @@ def sample_cached(
                 x = x + F.conv2d(two, net.input_left.weight, net.input_left.bias)[:, :, 0, 0]
             for layer in layers:
                 x = layer.step(x)
-            logits = output(model, x)
             position = i * w + j
-            chosen = noisy_logits(logits, noise[:, position].to(logits), options).argmax(1)
-            codes[:, i, j] = chosen
-            log_likelihood[:, i, j] = logits.log_softmax(1).gather(1, chosen[:, None])[:, 0]
-            rows[:, :-1, i + 2, j] = codebook[chosen].to(rows.dtype)
+            codes[:, i, j], log_likelihood[:, i, j] = draw(output(model, x), noise[:, position], options)
+            rows[:, :-1, i + 2, j] = codebook[codes[:, i, j]].to(rows.dtype)
             rows[:, -1, i + 2, j] = 1
             if callback:
                 callback(position + 1, h * w)

@@ -235,6 +235,12 @@ def noisy_logits(logits: Tensor, noise: Tensor, options: SamplingOptions) -> Ten
     return scaled + noise
 
 
+def draw(logits: Tensor, noise: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
+    """Return the codes drawn from logits (N, K) with noise (N, K), and their log-likelihoods without filters: (N,)."""
+    codes = noisy_logits(logits, noise.to(logits), options).argmax(1)
+    return codes, logits.log_softmax(1).gather(1, codes[:, None])[:, 0]
+
+
 @dataclass(frozen=True)
 class Sampled:
     """`codes` (N, h, w) int64 and `log_likelihood` (N, h, w), the natural log of each under the unfiltered model."""
@@ -264,9 +270,7 @@ def sample_naive(
         i, j = divmod(position, w)
         structure = F.embedding(codes, codebook).permute(0, 3, 1, 2)
         logits = model.logits(structure, cond)[:, :, i, j].float()
-        chosen = noisy_logits(logits, noise[:, position].to(logits), options).argmax(1)
-        codes[:, i, j] = chosen
-        log_likelihood[:, i, j] = logits.log_softmax(1).gather(1, chosen[:, None])[:, 0]
+        codes[:, i, j], log_likelihood[:, i, j] = draw(logits, noise[:, position], options)
         if callback:
             callback(position + 1, h * w)
     return Sampled(codes, log_likelihood)

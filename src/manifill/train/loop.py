@@ -56,6 +56,11 @@ class Stage(Protocol):
         ...
 
 
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Return the context in which a stage runs its networks; off for float32."""
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
+
+
 def average(model: nn.Module, decay: float) -> AveragedModel:
     """Return an exponential moving average of `model`, quick at first: decay min(decay, (1 + n) / (10 + n)).
 

@@ -62,9 +62,9 @@ def train(
     pictures, held_out = load(data, val, settings.model.image_size, options)
     for name in stages:
         options_of = getattr(settings, name)
-        remember(out, name, settings, options, pictures)
         torch.manual_seed(options.seed)
         stage = build(name, settings, held_out, out, options)
+        remember(out, name, settings, options, pictures)  # after the gates: a refused stage leaves nothing behind
         batches = Batches(pictures, options_of.batch_size, options.seed, options_of.flip)
         run(stage, batches, out, options_of.steps, options.seed, options.log_every, options.validate_every,
             options.checkpoint_every, options.quiet)  # fmt: skip

@@ -19,7 +19,7 @@ from manifill.structure import SamplingOptions, StructureGenerator, gumbel_noise
 from manifill.texture import hole_cells
 from manifill.train import masks
 from manifill.train.data import Pictures
-from manifill.train.loop import Metrics, average, schedule
+from manifill.train.loop import Metrics, autocast, average, schedule
 from manifill.train.parametrise import folded, normalised
 from manifill.vqvae import VQVAE
 
@@ -62,7 +62,7 @@ class StructureStage:
         mask = masks.draw(self.options.masks, len(image), self.size, rng).to(self.device)
         image = image.to(self.device, memory_format=torch.channels_last)
         self.model.train()
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+        with autocast(self.device, self.precision):
             nats = self.cross_entropy(self.model, image, mask)
         hole = hole_cells(mask, *nats.shape[1:]).view_as(nats)
         loss = (nats * torch.where(hole, 1.0, self.options.known_weight)).sum()  # summed: Adam hides the scale

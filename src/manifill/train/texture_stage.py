@@ -17,7 +17,7 @@ from manifill.image import grid, to_uint8
 from manifill.texture import TextureGenerator, hole_cells
 from manifill.train import masks
 from manifill.train.data import Pictures
-from manifill.train.loop import Metrics, average, schedule
+from manifill.train.loop import Metrics, autocast, average, schedule
 from manifill.train.losses import adversarial_loss, discriminator_loss, feature_losses
 from manifill.train.parametrise import folded, spectral
 from manifill.train.vqvae_stage import psnr
@@ -61,7 +61,7 @@ class TextureStage:
     def step(self, image: Tensor, rng: np.random.Generator) -> Metrics:
         mask = masks.draw(self.options.masks, len(image), self.size, rng).to(self.device)
         image = image.to(self.device, memory_format=torch.channels_last)
-        with self.autocast():
+        with autocast(self.device, self.precision):
             with torch.no_grad():
                 truth = self.vqvae.encode(image)
             structure = self.vqvae.lookup(self.perturbed(truth.structure_codes, mask))
@@ -101,7 +101,7 @@ class TextureStage:
         return losses
 
     def discriminator_step(self, image: Tensor, composed: Tensor, mask: Tensor) -> Metrics:
-        with self.autocast():
+        with autocast(self.device, self.precision):
             both = self.discriminator(torch.cat([image, composed.to(image.dtype)]), torch.cat([mask, mask]))
         real, fake = both.chunk(2)
         loss = discriminator_loss(real, fake)
@@ -118,10 +118,6 @@ class TextureStage:
         chosen &= hole_cells(mask, *codes.shape[1:]).view_as(codes)
         pick = torch.randint(NEIGHBOURS, codes.shape, device=codes.device)
         return torch.where(chosen, self.neighbours[codes, pick], codes)
-
-    def autocast(self) -> torch.autocast:
-        """Return the context in which the networks run."""
-        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
     @property
     def shown(self) -> nn.Module:
@@ -153,10 +149,8 @@ class TextureStage:
     @torch.no_grad()
     def preview(self) -> Image.Image:
         """Show masked, structure, result and photo."""
-        image, mask = (
-            self.val.tensor(range(min(8, len(self.val)))).to(self.device),
-            masks.centre_mask(self.size).to(self.device),
-        )
+        image = self.val.tensor(range(min(8, len(self.val)))).to(self.device)
+        mask = masks.centre_mask(self.size).to(self.device)
         structure = self.vqvae.encode(image).structure
         painted = self.shown(image, mask.expand(len(image), -1, -1, -1), structure)
         composed = painted * mask + image * (1 - mask)

@@ -15,7 +15,7 @@ from manifill.checkpoint import save_network
 from manifill.config import Preset
 from manifill.image import grid, to_uint8
 from manifill.train.data import Pictures
-from manifill.train.loop import Metrics, average, schedule
+from manifill.train.loop import Metrics, autocast, average, schedule
 from manifill.vqvae import VQVAE, Encoding
 
 REVIVE_EVERY = 50
@@ -57,7 +57,7 @@ class VQVAEStage:
         taken = int(self.taken.steps)
         if taken == 0 and self.from_data:
             self._start_from_data(image)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+        with autocast(self.device, self.precision):
             encoding = self.model.encode(image)
             decoded = self.model.decode(encoding.structure, self._drop_texture(encoding.texture))
         reconstruction = F.mse_loss(decoded.float(), image)
