@@ -25,7 +25,7 @@ format: .venv/installed-dev
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt setup.py $(wildcard native/*)
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 

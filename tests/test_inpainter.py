@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from manifill import ImageError, Inpainter, ModelError
-from manifill.inpainter import bundled
+from manifill.image import load_photo, to_model
+from manifill.inpainter import AT_ONCE, bundled
+from manifill.sampling import sample_cached
+
+MODES = ("exact", "cells", "none")
 
 
 def hole_of(size: int) -> np.ndarray:
@@ -86,6 +92,8 @@ def test_bad_calls(inpainter: Inpainter, face: np.ndarray) -> None:
         inpainter(face, hole_of(128), seed=-2)
     with pytest.raises(ModelError, match="no such model folder, nor a bundled model"):
         Inpainter.from_pretrained("faces-999")
+    with pytest.raises(ValueError, match="known_codes is 'some'; expected exact, cells or none"):
+        inpainter(face, hole_of(128), known_codes="some")  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +118,56 @@ def test_eight_samples_of_the_bundled_model_differ(faces: Inpainter, face: np.nd
     images = np.stack([np.asarray(c.image) for c in completions]).astype(float)[:, 32:96, 32:96]
     assert images.std(0).mean() > 4  # in grey levels: different to the eye
     assert np.abs(images.mean((0, 1, 2)) - face[32:96, 32:96].mean((0, 1))).max() < 30  # and coloured like a face
+
+
+def corner_hole() -> np.ndarray:
+    hole = np.zeros((128, 128), np.bool_)
+    hole[:16, :16] = True
+    return hole
+
+
+def test_known_codes(faces: Inpainter, face: np.ndarray) -> None:
+    photo, hole = load_photo(face), corner_hole()
+    image, mask = to_model(photo, hole, 128)
+    true = faces.vqvae.encode(image).structure_codes[0].numpy()
+    drawn = {mode: next(iter(faces(face, hole, num_samples=1, seed=0, known_codes=mode))) for mode in MODES}
+    exact, cells = faces.known(image, mask, "exact"), faces.known(image, mask, "cells")
+    assert exact is not None
+    assert cells is not None
+    assert faces.known(image, mask, "none") is None
+    fixed = (exact[0] >= 0).numpy()
+    assert 0 < fixed.sum() < (cells >= 0).sum() == 256 - 4
+    assert np.array_equal(drawn["exact"].codes[fixed], true[fixed])  # what the photo has, hole or not
+    assert (drawn["none"].codes[fixed] != true[fixed]).any()
+    assert np.array_equal(drawn["cells"].codes[2:], cells[0, 2:].numpy())
+    for completion in drawn.values():
+        assert completion.log_likelihood < 0
+
+
+def test_codes_are_the_same_without_the_native_sampler(faces: Inpainter, face: np.ndarray) -> None:
+    slow = Inpainter.from_pretrained("faces-128", "cpu")
+    codebook = slow.vqvae.encoder.structure_quantiser.codebook
+    slow.sampler = partial(sample_cached, slow.structure, codebook)
+    (a,), (b,) = (m(face, corner_hole(), num_samples=1, seed=3) for m in (faces, slow))
+    assert np.array_equal(a.codes, b.codes)
+    assert a.log_likelihood == pytest.approx(b.log_likelihood, abs=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dtype(faces: Inpainter, face: np.ndarray, dtype: torch.dtype) -> None:
+    other = Inpainter.from_pretrained("faces-128", "cpu", dtype)
+    (a,), (b,) = (m(face, corner_hole(), num_samples=1, seed=3) for m in (faces, other))
+    if dtype == torch.float32:  # drawn alike, painted in another precision
+        assert np.array_equal(a.codes, b.codes)
+        assert np.abs(np.asarray(a.image).astype(int) - np.asarray(b.image)).mean() < 1
+    with pytest.raises(ValueError, match=r"dtype is torch\.float64"):
+        Inpainter.from_pretrained("faces-128", "cpu", torch.float64)
+
+
+def test_little_memory_means_small_batches(faces: Inpainter, face: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert faces.at_once == AT_ONCE
+    wanted = [c.codes for c in faces(face, corner_hole(), num_samples=3, seed=0)]
+    monkeypatch.setattr("manifill.inpainter.free_memory", lambda _: 0)
+    assert faces.at_once == 1
+    found = [c.codes for c in faces(face, corner_hole(), num_samples=3, seed=0)]
+    assert np.array_equal(wanted, found)

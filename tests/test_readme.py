@@ -48,5 +48,9 @@ def test_every_file_of_the_tree_is_there() -> None:
     (tree,) = re.findall(r"```\nsrc/manifill/\n(.*?)tests/", README, re.DOTALL)
     named = {line.split()[0].rstrip("/") for line in tree.splitlines()}
     source = ROOT / "src" / "manifill"
-    there = {p.name for p in source.iterdir() if p.name not in ("__init__.py", "__pycache__")}
+    there = {
+        p.name
+        for p in source.iterdir()
+        if p.name not in ("__init__.py", "__pycache__") and p.suffix not in (".so", ".dll")
+    }
     assert named == there

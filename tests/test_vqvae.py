@@ -7,7 +7,7 @@ import torch
 
 from manifill.config import PRESETS
 from manifill.layers import SameConv2d, same_padding
-from manifill.vqvae import VQVAE, Quantiser
+from manifill.vqvae import VQVAE, WINDOW, Quantiser, untouched
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,31 @@ def test_reseed_takes_features_of_the_batch() -> None:
     rows = q.flatten(features)
     assert all((rows == row).all(1).any() for row in q.codebook[dead])
     assert torch.equal(q.codebook[~dead], kept)
+
+
+@pytest.mark.parametrize("side", [128, 256])
+def test_untouched_codes_are_those_that_the_hole_cannot_change(side: int) -> None:
+    """Within the window every pixel matters to a code, beyond it none does."""
+    encoder = VQVAE(PRESETS["tiny"].model.vqvae).eval().encoder
+    image = torch.rand(1, 3, side, side, requires_grad=True)
+    i, j = side // 16, side // 16 + 1
+    (gradient,) = torch.autograd.grad(encoder.structure_features(image)[0, :, i, j].pow(2).sum(), image)
+    reached = (gradient[0].abs().sum(0) > 0).nonzero()
+    before, after = WINDOW
+    for axis, cell in ((0, i), (1, j)):
+        assert reached[:, axis].min() == max(8 * cell - before, 0)
+        assert reached[:, axis].max() == min(8 * cell + after, side - 1)
+
+
+def test_untouched_is_exact() -> None:
+    torch.manual_seed(3)
+    mask = torch.zeros(1, 1, 256, 256)
+    mask[..., 100:141, 120:133] = 1
+    fixed = untouched(mask)[0]
+    for i in range(32):
+        for j in range(32):
+            window = mask[0, 0, max(8 * i - 43, 0) : 8 * i + 51, max(8 * j - 43, 0) : 8 * j + 51]
+            assert bool(fixed[i, j]) == (window.sum() == 0)
+    centre = torch.zeros(1, 1, 256, 256)
+    centre[..., 64:192, 64:192] = 1
+    assert untouched(centre).sum() == 240

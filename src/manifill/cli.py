@@ -24,10 +24,12 @@ def inpaint(
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
+    known_codes: Literal["exact", "cells", "none"] = "exact",
     invert_mask: bool = False,
     structures: bool = False,
     overwrite: bool = False,
     device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> int:
     """Complete a square photo in many ways: OUT/<photo>_000.png ..., a grid and manifest.jsonl.
 
@@ -41,23 +43,28 @@ def inpaint(
         temperature: Above 0; smaller is likelier and less diverse. The model's own unless given.
         top_k: Draw among the k likeliest codes, 0 for all. The model's own unless given.
         top_p: Draw among the likeliest codes that hold this share. The model's own unless given.
+        known_codes: Structure codes taken from the photo instead of drawn: those that see nothing of the hole (exact),
+            all whose own 8x8 pixels are known (cells: faster, approximate), or none, as in the paper.
         invert_mask: Black is the hole.
         structures: Also write every completion's decoded structure.
         overwrite: Replace results of an earlier run.
         device: auto, cpu, cuda, ...
+        dtype: auto draws in float32, so that a seed means the same everywhere, and paints in bfloat16 where that helps.
 
     """
     began = time.perf_counter()
+    import torch
+
     from manifill import output
     from manifill.inpainter import Inpainter
 
     paths = output.planned(out, photo.stem, num_samples)
     if not overwrite:
         output.check_free(paths)
-    inpainter = Inpainter.from_pretrained(model, device)
+    inpainter = Inpainter.from_pretrained(model, device, None if dtype == "auto" else getattr(torch, dtype))
     completions = inpainter(
         photo, mask, num_samples=num_samples, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p,
-        invert_mask=invert_mask,
+        invert_mask=invert_mask, known_codes=known_codes,
     )  # fmt: skip
     side = completions.hole.shape[0]
     if side > inpainter.image_size:
@@ -71,7 +78,7 @@ def inpaint(
 
 
 def info(model: Positional[str] = "faces-128", /) -> int:
-    """Say what is in a model: sizes, parameters, figures, hash.
+    """Say what is in a model (sizes, parameters, figures, hash) and how it would be sampled here.
 
     Args:
         model: A bundled model's name or a model folder.
@@ -79,6 +86,7 @@ def info(model: Positional[str] = "faces-128", /) -> int:
     """
     from manifill.checkpoint import NETWORKS, model_hash, parameters, read_header
     from manifill.inpainter import find_model
+    from manifill.native import kinds
 
     folder = find_model(model)
     print(f"{folder.name}  weights {model_hash(folder)}  in {folder}")
@@ -95,6 +103,12 @@ def info(model: Positional[str] = "faces-128", /) -> int:
             print("  validation: " + ", ".join(f"{k} {v:.4g}" for k, v in header.figures.items()))
     card = folder / "README.md"
     print(f"card: {card}" if card.exists() else "card: none")
+    if found := kinds():
+        print(f"native sampler: {found[-1]}, of {', '.join(found)}")
+    else:
+        print(
+            "native sampler: not built, PyTorch samples instead (slower); install a C++ compiler, then manifill again"
+        )
     return 0
 
 

@@ -20,7 +20,10 @@ class SameConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, stride=stride, dilation=dilation)
 
     def forward(self, input: Tensor) -> Tensor:
-        x = input
+        return self.convolve(input, self.weight, self.bias)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve with SAME padding and the given weights, all of this layer's or some of its outputs'."""
         rows, columns = (
             same_padding(x.shape[a], self.kernel_size[i], self.stride[i], self.dilation[i])
             for i, a in enumerate((2, 3))
@@ -29,7 +32,7 @@ class SameConv2d(nn.Conv2d):
             padding = (rows[0], columns[0])
         else:
             x, padding = F.pad(x, (*columns, *rows)), (0, 0)
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation)
+        return F.conv2d(x, weight, bias, self.stride, padding, self.dilation)
 
 
 def upsample(x: Tensor) -> Tensor:

@@ -72,6 +72,7 @@ def describe(completions: Completions, completion: Completion, path: Path, mask:
     return {
         "photo": completions.photo.name, "mask": mask, "file": path.name, "seed": completion.seed,
         "temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p,
+        "known_codes": completions.known_codes, "dtype": str(model.dtype).removeprefix("torch."),
         "model": f"{model.name} {model.weights}", "size": list(completion.image.size),
         "log_likelihood": round(completion.log_likelihood, 5), "codes": completion.codes.tolist(),
     }  # fmt: skip

@@ -1,14 +1,14 @@
-"""The cached sampler: the same codes as `structure.sample_naive`, each computed once, in plain PyTorch.
+"""The fast samplers in plain PyTorch: the same codes as `structure.sample_naive`, with everything computed once.
 
 What does not change is kept. `u` at row i depends on the rows above alone, so a whole row of it, and the upper taps
 of `ul`, are computed at once; the projections of `cond` once a picture. Only the lower taps of `ul`, the attention with
-its cached keys and values, the output blocks and the logits run position by position, all samples in one batch.
+its cached keys and values, the output blocks and the logits depend on the codes to the left. `sample_cached` computes
+those position by position, `sample_rows` a guessed row at a time, again and again until the row reproduces itself.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -44,89 +44,159 @@ class RowConv:
 
 
 class SplitConv:
-    """A 2x2 convolution of the `ul` stream: upper taps a row at a time, lower taps a position at a time."""
+    """A 2x2 convolution of the `ul` stream: upper taps a row at a time, lower taps for a run of columns."""
 
-    def __init__(self, conv: CausalConv2d) -> None:
+    def __init__(self, conv: CausalConv2d, n: int, w: int) -> None:
         self.upper_weight, self.bias = conv.weight[:, :, :1], conv.bias
         lower = conv.weight[:, :, 1]  # (O, C, 2): left, here
-        self.lower_weight = torch.cat([lower[:, :, 0], lower[:, :, 1]], dim=1)  # (O, 2C)
-        self.row: list[Tensor] = []
-        self.upper: Tensor | None = None
+        self.lower_weight = torch.cat([lower[:, :, 0], lower[:, :, 1]], dim=1).t()  # (2C, O)
+        self.row = lower.new_zeros(n, 1 + w, lower.shape[1])  # begins with a column of padding
+        self.upper = self.row
 
-    def start_row(self, n: int, w: int, add: Tensor) -> None:
+    def start_row(self, add: Tensor) -> None:
         """Compute the upper taps of a row from the finished one above, plus `add` (N or 1, O, 1, w)."""
-        above = (
-            torch.stack(self.row, dim=2)[:, :, None] if self.row else add.new_zeros(n, self.upper_weight.shape[1], 1, w)
-        )
-        upper = F.conv2d(F.pad(above, (1, 0)), self.upper_weight, self.bias) + add
-        self.upper = upper[:, :, 0].permute(2, 0, 1).contiguous()  # (w, N, O)
-        self.row = []
+        above = self.row.transpose(1, 2)[:, :, None]  # (N, C, 1, 1 + w)
+        self.upper = (F.conv2d(above, self.upper_weight, self.bias) + add)[:, :, 0].transpose(1, 2).contiguous()
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Take the next position of the row: (N, C) -> (N, O)."""
-        assert self.upper is not None, "start_row comes first"
-        left = self.row[-1] if self.row else torch.zeros_like(x)
-        j = len(self.row)
-        self.row.append(x)
-        return torch.addmm(self.upper[j], torch.cat([left, x], dim=1), self.lower_weight.t())
+    def __call__(self, x: Tensor, j: int) -> Tensor:
+        """Take columns j and on: (N, s, C) -> (N, s, O)."""
+        stop = j + x.shape[1]
+        self.row[:, j + 1 : stop + 1] = x
+        return self.upper[:, j:stop] + torch.cat([self.row[:, j:stop], x], dim=2) @ self.lower_weight
 
 
 class CachedAttention:
-    """Causal attention with a cache of keys and values, one position at a time."""
+    """Causal attention with a cache of keys and values, for a run of positions."""
 
     def __init__(self, attention: CausalAttention, n: int, positions: int) -> None:
         self.attention = attention
-        self.projection = torch.cat([p.weight[:, :, 0, 0] for p in (attention.query, attention.key, attention.value)])
-        self.bias = torch.cat([p.bias for p in (attention.query, attention.key, attention.value)])  # type: ignore[misc]
-        self.sizes = [p.weight.shape[0] for p in (attention.query, attention.key, attention.value)]
-        heads, dtype = attention.heads, self.bias.dtype
-        self.keys = torch.zeros(n, heads, positions, self.sizes[1] // heads, dtype=dtype, device=self.bias.device)
-        self.values = torch.zeros(n, heads, positions, self.sizes[2] // heads, dtype=dtype, device=self.bias.device)
-        self.at = 0
+        projections = (attention.query, attention.key, attention.value)
+        self.projection = torch.cat([p.weight[:, :, 0, 0] for p in projections])
+        self.bias = torch.cat([p.bias for p in projections])  # type: ignore[misc]
+        self.sizes = [len(p.weight) for p in projections]
+        heads, key, value = attention.heads, self.sizes[1], self.sizes[2]
+        self.keys = self.bias.new_zeros(n, heads, positions, key // heads)
+        self.values = self.bias.new_zeros(n, heads, positions, value // heads)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(N, m) -> (N, m)."""
-        n, heads = len(x), self.attention.heads
-        q, k, v = torch.addmm(self.bias, x, self.projection.t()).split(self.sizes, dim=1)
-        if self.at == 0:
-            mixed = torch.zeros_like(v)
-        else:
-            scores = self.keys[:, :, : self.at] @ q.view(n, heads, -1, 1)  # (N, heads, at, 1)
-            share = (scores / math.sqrt(q.shape[1] // heads)).softmax(2)
-            mixed = (share.transpose(2, 3) @ self.values[:, :, : self.at]).reshape(n, -1)
-        self.keys[:, :, self.at] = k.view(n, heads, -1)
-        self.values[:, :, self.at] = v.view(n, heads, -1)
-        self.at += 1
+    def __call__(self, x: Tensor, at: int) -> Tensor:
+        """Take the positions from `at` on, which see all before them: (N, s, m) -> (N, s, m)."""
+        stop = at + x.shape[1]
+        q, k, v = (
+            part.unflatten(2, (self.attention.heads, -1)).transpose(1, 2)
+            for part in F.linear(x, self.projection, self.bias).split(self.sizes, dim=2)
+        )
+        self.keys[:, :, at:stop], self.values[:, :, at:stop] = k, v
+        before = torch.ones(stop - at, stop, dtype=torch.bool, device=x.device).tril(at - 1)
+        before[0, 0] = True  # keeps the first row finite; its result is zeroed below
+        mixed = F.scaled_dot_product_attention(q, self.keys[:, :, :stop], self.values[:, :, :stop], attn_mask=before)
+        if at == 0:
+            mixed[:, :, 0] = 0
         out = self.attention.out
-        return torch.addmm(out.bias, mixed, out.weight[:, :, 0, 0].t())  # type: ignore[arg-type]
+        return F.linear(mixed.transpose(1, 2).flatten(2), out.weight[:, :, 0, 0], out.bias)
 
 
 class Layer:
     """One layer of both streams."""
 
     def __init__(self, u: GatedBlock, ul: GatedBlock, cond: Tensor, n: int) -> None:
-        positions = cond.shape[2] * cond.shape[3]
+        h, w = cond.shape[2:]
         self.u1, self.u2 = RowConv(u.conv1), RowConv(u.conv2)
-        self.ul1, self.ul2 = SplitConv(ul.conv1), SplitConv(ul.conv2)
+        self.ul1, self.ul2 = SplitConv(ul.conv1, n, w), SplitConv(ul.conv2, n, w)
         self.u_cond, self.ul_cond = u.from_cond(cond), ul.from_cond(cond)
         self.from_u = ul.from_u
-        self.attention = CachedAttention(ul.attention, n, positions) if ul.attention is not None else None
+        self.attention = CachedAttention(ul.attention, n, h * w) if ul.attention is not None else None
 
     def start_row(self, u: Tensor, i: int) -> Tensor:
         """Advance `u` (N, m, 1, w) through this layer and prepare `ul` for row i."""
         assert self.from_u is not None
         u = u + gate(self.u2(concat_elu(self.u1(concat_elu(u)))) + self.u_cond[:, :, i : i + 1])
-        n, w = len(u), u.shape[-1]
-        self.ul1.start_row(n, w, self.from_u(concat_elu(u)))
-        self.ul2.start_row(n, w, self.ul_cond[:, :, i : i + 1])
+        self.ul1.start_row(self.from_u(concat_elu(u)))
+        self.ul2.start_row(self.ul_cond[:, :, i : i + 1])
         return u
 
-    def step(self, x: Tensor) -> Tensor:
-        """Advance `ul` (N, m) at the next position."""
-        c = gate(self.ul2(concat_elu(self.ul1(concat_elu(x)))))
+    def step(self, x: Tensor, j: int, position: int) -> Tensor:
+        """Advance `ul` (N, s, m) at columns j and on, the first of which is at `position` in raster order."""
+        c = gate(self.ul2(concat_elu(self.ul1(concat_elu(x, 2), j), 2), j), 2)
         if self.attention is not None:
-            c = c + self.attention(c)
+            c = c + self.attention(c, position)
         return x + c
+
+
+class Streams:
+    """The state of both streams while codes of N samples are drawn row by row."""
+
+    def __init__(self, model: StructureGenerator, codebook: Tensor, cond: Tensor, n: int, known: Tensor | None) -> None:
+        self.net, self.codebook, (self.h, self.w) = model.pixelcnn, codebook, cond.shape[-2:]
+        if known is None:
+            known = torch.full((1, self.h, self.w), -1, device=cond.device)
+        self.known = known.expand(n, -1, -1)
+        self.drawn = (known < 0).any(0).tolist()  # [i][j]: some sample draws here
+        self.last = max((i for i, row in enumerate(self.drawn) if any(row)), default=-1)
+        self.codes = self.known.clamp_min(0)
+        self.log_likelihood = torch.zeros(n, self.h, self.w, device=cond.device)
+        projected = concat_elu(cond)
+        self.layers = [
+            Layer(u, ul, projected, n)  # type: ignore[arg-type]
+            for u, ul in zip(self.net.u_blocks, self.net.ul_blocks, strict=True)
+        ]
+
+    def features(self, i: int) -> Tensor:
+        """Return row i of the codes as the input layer sees it, zeros above the picture: (N, D + 1, 1, w)."""
+        n, d = len(self.codes), self.codebook.shape[1]
+        if i < 0:
+            return self.codebook.new_zeros(n, d + 1, 1, self.w)
+        row = F.embedding(self.codes[:, i], self.codebook)  # (N, w, D)
+        return F.pad(row, (0, 1), value=1.0).transpose(1, 2)[:, :, None]
+
+    def start_row(self, i: int) -> None:
+        """Advance `u` to row i through all layers; the rows above are drawn."""
+        net, two = self.net, torch.cat([self.features(i - 2), self.features(i - 1)], dim=2)
+        u = F.conv2d(F.pad(two, (1, 1)), net.input_u.weight, net.input_u.bias)
+        above = F.conv2d(F.pad(two[:, :, 1:], (1, 1)), net.input_above.weight, net.input_above.bias)
+        if i == 0:  # a shifted convolution gives zeros, not its bias, in the row that enters
+            u, above = torch.zeros_like(u), torch.zeros_like(above)
+        self.above = above[:, :, 0].transpose(1, 2)  # (N, w, m)
+        self.row_above = two[:, :, 1:]
+        for layer in self.layers:
+            u = layer.start_row(u, i)
+
+    def step(self, i: int, j: int, stop: int) -> Tensor:
+        """Return `ul` behind all layers at columns [j, stop) of row i, (N, stop - j, m); those before are final."""
+        left = torch.cat([self.row_above, self.features(i)], dim=2)[:, :, :, max(j - 1, 0) : stop - 1]
+        x = self.above[:, j:stop]
+        if left.shape[3]:
+            from_left = F.conv2d(left, self.net.input_left.weight, self.net.input_left.bias)[:, :, 0].transpose(1, 2)
+            x = x + F.pad(from_left, (0, 0, x.shape[1] - from_left.shape[1], 0))  # none from outside
+        for layer in self.layers:
+            x = layer.step(x, j, i * self.w + j)
+        return x
+
+    def draw(self, x: Tensor, noise: Tensor, options: SamplingOptions, i: int, j: int) -> Tensor:
+        """Return the codes at columns j and on of row i, known ones as they are, and note their likelihoods: (N, s)."""
+        n, s, _ = x.shape
+        first = i * self.w + j
+        codes, log_likelihood = draw(self.logits(x).flatten(0, 1), noise[:, first : first + s].flatten(0, 1), options)
+        known = self.known[:, i, j : j + s]
+        self.log_likelihood[:, i, j : j + s] = log_likelihood.view(n, s) * (known < 0)
+        return torch.where(known < 0, codes.view(n, s), known)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Run the output blocks and the logits: (N, s, m) -> (N, s, K) float32."""
+        for out in self.net.out_blocks:
+            x = x + F.linear(F.elu(x), out.weight[:, :, 0, 0], out.bias)  # type: ignore[index, arg-type]
+        last = self.net.logits
+        return F.linear(F.elu(x), last.weight[:, :, 0, 0], last.bias).float()
+
+
+def runs(drawn: list[bool]) -> Iterator[tuple[int, int]]:
+    """Divide a row into (start, stop): single columns where codes are drawn, known neighbours together."""
+    start = 0
+    while start < len(drawn):
+        stop = start + 1
+        while not drawn[start] and stop < len(drawn) and not drawn[stop]:
+            stop += 1
+        yield start, stop
+        start = stop
 
 
 @torch.no_grad()
@@ -137,43 +207,49 @@ def sample_cached(
     noise: Tensor,
     options: SamplingOptions,
     callback: Callable[[int, int], None] | None = None,
+    known: Tensor | None = None,
 ) -> Sampled:
-    """Draw structure codes; arguments and result as in `structure.sample_naive`, rounding apart."""
-    net, (h, w), n = model.pixelcnn, cond.shape[-2:], len(noise)
-    projected = concat_elu(cond)
-    layers = [
-        Layer(u, ul, projected, n)  # type: ignore[arg-type]
-        for u, ul in zip(net.u_blocks, net.ul_blocks, strict=True)
-    ]
-    codes = torch.zeros(n, h, w, dtype=torch.int64, device=cond.device)
-    log_likelihood = torch.zeros(n, h, w, device=cond.device)
-    rows = cond.new_zeros(n, codebook.shape[1] + 1, h + 2, w)  # two rows of padding above the picture
-    for i in range(h):
-        u = F.conv2d(F.pad(rows[:, :, i : i + 2], (1, 1)), net.input_u.weight, net.input_u.bias)
-        above = F.conv2d(F.pad(rows[:, :, i + 1 : i + 2], (1, 1)), net.input_above.weight, net.input_above.bias)
-        if i == 0:  # a shifted convolution gives zeros, not its bias, in the row that enters
-            u, above = torch.zeros_like(u), torch.zeros_like(above)
-        for layer in layers:
-            u = layer.start_row(u, i)
-        for j in range(w):
-            x = above[:, :, 0, j]
-            if j > 0:
-                two = rows[:, :, i + 1 : i + 3, j - 1 : j]
-                x = x + F.conv2d(two, net.input_left.weight, net.input_left.bias)[:, :, 0, 0]
-            for layer in layers:
-                x = layer.step(x)
-            position = i * w + j
-            codes[:, i, j], log_likelihood[:, i, j] = draw(output(model, x), noise[:, position], options)
-            rows[:, :-1, i + 2, j] = codebook[codes[:, i, j]].to(rows.dtype)
-            rows[:, -1, i + 2, j] = 1
+    """Draw structure codes position by position; arguments and result as in `structure.sample_naive`."""
+    s = Streams(model, codebook, cond, len(noise), known)
+    for i in range(s.last + 1):
+        s.start_row(i)
+        for j, stop in runs(s.drawn[i]):
+            x = s.step(i, j, stop)
+            if s.drawn[i][j]:
+                s.codes[:, i, j : j + 1] = s.draw(x, noise, options, i, j)
             if callback:
-                callback(position + 1, h * w)
-    return Sampled(codes, log_likelihood)
+                callback(i * s.w + stop, s.h * s.w)
+    return Sampled(s.codes, s.log_likelihood)
 
 
-def output(model: StructureGenerator, x: Tensor) -> Tensor:
-    """Run the output blocks and the logits on one position: (N, m) -> (N, K) float32."""
-    for out in model.pixelcnn.out_blocks:
-        x = x + F.linear(F.elu(x), out.weight[:, :, 0, 0], out.bias)  # type: ignore[index, arg-type]
-    last = model.pixelcnn.logits
-    return F.linear(F.elu(x), last.weight[:, :, 0, 0], last.bias).float()
+@torch.no_grad()
+def sample_rows(
+    model: StructureGenerator,
+    codebook: Tensor,
+    cond: Tensor,
+    noise: Tensor,
+    options: SamplingOptions,
+    callback: Callable[[int, int], None] | None = None,
+    known: Tensor | None = None,
+) -> Sampled:
+    """Draw structure codes by fixed-point iteration over rows; arguments and result as in `structure.sample_naive`.
+
+    A row is guessed and all of its codes are drawn at once. Up to the first code that differs from the guess every
+    input was right, so those codes and that one are final; the others become the next guess. The noise belongs to
+    the position, so this ends, after at most w rounds, with the codes that one after another gives (Wiggers and
+    Hoogeboom, ICML 2020). Few large products instead of many small ones: for devices where the number of calls costs.
+    """
+    s = Streams(model, codebook, cond, len(noise), known)
+    for i in range(s.last + 1):
+        s.start_row(i)
+        if i > 0:
+            s.codes[:, i] = torch.where(s.known[:, i] < 0, s.codes[:, i - 1], s.codes[:, i])
+        j = 0
+        while j < s.w:
+            guess = s.codes[:, i, j:].clone()
+            s.codes[:, i, j:] = s.draw(s.step(i, j, s.w), noise, options, i, j)
+            right = (s.codes[:, i, j:] == guess).all(0).long().cumprod(0).sum()
+            j += int(right) + 1
+        if callback:
+            callback((i + 1) * s.w, s.h * s.w)
+    return Sampled(s.codes, s.log_likelihood)

@@ -18,14 +18,14 @@ from manifill.config import StructureConfig
 from manifill.layers import SameConv2d, with_mask
 
 
-def concat_elu(x: Tensor) -> Tensor:
+def concat_elu(x: Tensor, dim: int = 1) -> Tensor:
     """Return elu(cat[x, -x]): twice the channels."""
-    return F.elu(torch.cat([x, -x], dim=1))
+    return F.elu(torch.cat([x, -x], dim=dim), inplace=True)
 
 
-def gate(x: Tensor) -> Tensor:
+def gate(x: Tensor, dim: int = 1) -> Tensor:
     """Split the channels in two halves and return a * sigmoid(b)."""
-    a, b = x.chunk(2, dim=1)
+    a, b = x.chunk(2, dim=dim)
     return a * torch.sigmoid(b)
 
 
@@ -257,20 +257,25 @@ def sample_naive(
     noise: Tensor,
     options: SamplingOptions,
     callback: Callable[[int, int], None] | None = None,
+    known: Tensor | None = None,
 ) -> Sampled:
     """Draw structure codes by one whole pass a position, in raster order: slow, but what every other must return.
 
     `codebook` (K, D); `cond` (1 or N, 8n, h, w); `noise` (N, h*w, K) from `gumbel_noise`; `callback(done, total)` is
-    called after each position.
+    called as positions are done. `known` (1 or N, h, w) int64 clamps codes, -1 where one is to be drawn; a clamped code
+    has the log-likelihood zero.
     """
     h, w = cond.shape[-2:]
+    known = torch.full((1, h, w), -1, device=cond.device) if known is None else known
     codes = torch.zeros(len(noise), h, w, dtype=torch.int64, device=cond.device)
     log_likelihood = torch.zeros(len(noise), h, w, device=cond.device)
     for position in range(h * w):
         i, j = divmod(position, w)
         structure = F.embedding(codes, codebook).permute(0, 3, 1, 2)
         logits = model.logits(structure, cond)[:, :, i, j].float()
-        codes[:, i, j], log_likelihood[:, i, j] = draw(logits, noise[:, position], options)
+        drawn, likelihood = draw(logits, noise[:, position], options)
+        codes[:, i, j] = torch.where(known[:, i, j] < 0, drawn, known[:, i, j])
+        log_likelihood[:, i, j] = likelihood * (known[:, i, j] < 0)
         if callback:
             callback(position + 1, h * w)
     return Sampled(codes, log_likelihood)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from manifill.config import VQVAEConfig
 from manifill.layers import SameConv2d
 
+WINDOW = (43, 50)  # a structure code sees so many pixels before and after the first pixel of its 8x8 cell: 94 in all
+
 
 class Encoding(NamedTuple):
     """What the encoder makes of N pictures of H x W pixels (D = codebook_dim)."""
@@ -114,6 +116,13 @@ class Quantiser(nn.Module):
         self.sizes[dead] = size
         self.sums[dead] = chosen * size
         return len(dead)
+
+
+def untouched(mask: Tensor) -> Tensor:
+    """Return which structure codes see nothing of the hole: (N, 1, H, W), 1 in the hole -> (N, H/8, W/8) bool."""
+    before, after = WINDOW
+    padded = F.pad(mask, (before, after - 7, before, after - 7))
+    return F.max_pool2d(padded, before + after + 1, stride=8)[:, 0] == 0
 
 
 class Encoder(nn.Module):

@@ -1,0 +1,48 @@
+"""Build the native sampler where there is a compiler; the rest of the package is described in pyproject.toml.
+
+The library is plain C++ behind a C interface, loaded with ctypes: it belongs to no version of Python or PyTorch, so one
+wheel a platform serves all of them.
+"""
+
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+FLAGS = {"msvc": ["/O2", "/std:c++17", "/EHsc"]}
+OTHERS = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-pthread", "-Wno-unknown-pragmas"]
+
+
+class BuildLibrary(build_ext):
+    """Build a plain shared library: no module's name inside it, no Python's version in its file name."""
+
+    def build_extension(self, ext: Extension) -> None:
+        ext.extra_compile_args = FLAGS.get(self.compiler.compiler_type, OTHERS)
+        super().build_extension(ext)
+
+    def get_ext_filename(self, fullname: str) -> str:
+        suffix = ".dll" if self.plat_name.startswith("win") else ".so"
+        *package, name = fullname.split(".")
+        return str(Path(*package) / ((name.removeprefix("lib") if suffix == ".dll" else name) + suffix))
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        return ext.export_symbols
+
+
+class PlatformWheel(bdist_wheel):
+    """Name the wheel after the platform alone."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
+library = Extension(
+    "manifill.libmanifill",
+    ["native/sampler.cpp"],
+    depends=["native/engine.h", "native/products.h", "native/vectors.h"],
+    language="c++",
+    optional=True,  # without a compiler the package installs, and samples with PyTorch
+)
+
+setup(ext_modules=[library], cmdclass={"build_ext": BuildLibrary, "bdist_wheel": PlatformWheel})
