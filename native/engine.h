@@ -47,7 +47,7 @@ struct Network : Plan {
     }
 
     Run* start(const Job& job) override;
-    void chain(int samples, int threads, int positions) override;
+    void products(int samples, int threads, int positions, int w) override;
 };
 
 // What a team keeps of its samples. Rows of activations are (sample, 1 + w + 1, 2m) with a zero column at both ends,
@@ -466,30 +466,34 @@ struct Sampling : Run {
 
 inline Run* Network::start(const Job& job) { return new Sampling(*this, job); }
 
-// The products of `positions` steps that nothing can avoid, and nothing else: the floor of benchmarks/sampling.py.
-inline void Network::chain(int samples, int threads, int positions) {
+// The products that sampling cannot avoid and nothing else, the floors of benchmarks/sampling.py: those of `positions`
+// steps one after another, or with `w` > 0 those of the rows of w that hold them.
+inline void Network::products(int samples, int threads, int positions, int w) {
     const int groups = std::gcd(samples, threads), members = std::clamp(threads / groups, 1, shape.width / NR);
-    const int n = samples / groups, m = shape.width;
+    const int n = samples / groups, rows = w ? n * w : n, widest = std::max(12, shape.heads) * shape.width;
     const auto work = [&](int member) {
-        const int widest = std::max({4 * m, shape.heads * m});
-        Buffer<E> x(static_cast<size_t>(n) * widest);
+        Buffer<E> x(static_cast<size_t>(rows) * widest);
         float out[MR * NR];
         ptrdiff_t offset[MR];
         const E* base = x.get();
-        for (int r = 0; r < MR; ++r) offset[r] = static_cast<ptrdiff_t>(std::min(r, n - 1)) * widest;
-        const auto multiply = [&](const Matrix& w) {
-            const int panels = w.n / NR;
+        for (int r = 0; r < MR; ++r) offset[r] = static_cast<ptrdiff_t>(std::min(r, rows - 1)) * widest;
+        const auto multiply = [&](const Matrix& matrix) {
+            const int panels = matrix.n / NR;
             for (int p = panels * member / members; p < panels * (member + 1) / members; ++p)
-                for (int r = 0; r < n; r += MR)
-                    product<E>(std::min(MR, n - r), &base, 1, w.k, offset, w.panel(p),
-                            nullptr, out);
+                for (int r = 0; r < rows; r += MR)
+                    product<E>(std::min(MR, rows - r), &base, 1, matrix.k, offset, matrix.panel(p), nullptr, out);
         };
-        for (int i = 0; i < positions; ++i) {
+        for (int i = 0; i < (w ? positions / w : positions); ++i) {
             for (const Layer& layer : layers) {
+                if (w) {
+                    for (const Matrix* one : {&layer.u1, &layer.u2, &layer.upper1, &layer.upper2}) multiply(*one);
+                    continue;
+                }
                 multiply(layer.lower1), multiply(layer.lower2);
                 if (layer.attention) multiply(layer.qk), multiply(layer.mix);
             }
-            for (const auto& w : outs) multiply(w);
+            for (const Matrix& matrix : outs)
+                if (!w) multiply(matrix);
         }
     };
     std::vector<std::thread> all;

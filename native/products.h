@@ -28,7 +28,7 @@ void tile(const T* const* base, int sources, int k, const ptrdiff_t* offset, con
     V sum[U][R][2];
     for (int u = 0; u < U; ++u)
         for (int r = 0; r < R; ++r)
-            for (int c = 0; c < 2; ++c) sum[u][r][c] = u == 0 && start ? load(start[r] + c * W) : fill(0.0f);
+            for (int c = 0; c < 2; ++c) sum[u][r][c] = fill(0.0f);
     for (int s = 0; s < sources; ++s) {
         const T* x[R];
         for (int r = 0; r < R; ++r) x[r] = base[s] + offset[r];
@@ -51,6 +51,7 @@ void tile(const T* const* base, int sources, int k, const ptrdiff_t* offset, con
         for (int c = 0; c < 2; ++c) {
             V total = sum[0][r][c];
             for (int u = 1; u < U; ++u) total = add(total, sum[u][r][c]);
+            if (start) total = add(total, load(start[r] + c * W));  // last: it may have to come from afar
             store(out + r * NR + c * W, total);
         }
 }

@@ -170,7 +170,7 @@ struct Run {
 struct Plan {
     virtual ~Plan() = default;
     virtual Run* start(const Job& job) = 0;
-    virtual void chain(int samples, int threads, int positions) = 0;
+    virtual void products(int samples, int threads, int positions, int w) = 0;
 };
 
 }  // namespace
@@ -297,7 +297,7 @@ EXPORT bool manifill_row(Run* run, int32_t i) {
 
 EXPORT void manifill_finish(Run* run) { delete run; }
 
-EXPORT void manifill_chain(Plan* plan, int32_t samples, int32_t threads, int32_t positions) {
-    plan->chain(samples, threads, positions);
+EXPORT void manifill_products(Plan* plan, int32_t samples, int32_t threads, int32_t positions, int32_t w) {
+    plan->products(samples, threads, positions, w);
 }
 }

@@ -57,7 +57,9 @@ def inpaint(
 
     from manifill import output
     from manifill.inpainter import Inpainter
+    from manifill.memory import keep_freed_memory
 
+    keep_freed_memory()
     paths = output.planned(out, photo.stem, num_samples)
     if not overwrite:
         output.check_free(paths)

@@ -58,7 +58,7 @@ def library() -> ctypes.CDLL:
         "manifill_start": (pointer, [pointer, ctypes.POINTER(Job)]),
         "manifill_row": (ctypes.c_bool, [pointer, integer]),
         "manifill_finish": (None, [pointer]),
-        "manifill_chain": (None, [pointer, integer, integer, integer]),
+        "manifill_products": (None, [pointer, integer, integer, integer, integer]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(lib, name)
@@ -140,9 +140,12 @@ class NativeSampler:
             self.lib.manifill_finish(run)
         return Sampled(codes, log_likelihood)
 
-    def chain(self, samples: int, positions: int) -> None:
-        """Run the matrix products that `positions` steps cannot avoid, and nothing else."""
-        self.lib.manifill_chain(self.plan, samples, torch.get_num_threads(), positions)
+    def products(self, samples: int, positions: int, w: int = 0) -> None:
+        """Run the matrix products that sampling cannot avoid, and nothing else, for benchmarks.
+
+        Those of `positions` steps one after another or, with `w`, those of the rows of w positions that hold them.
+        """
+        self.lib.manifill_products(self.plan, samples, torch.get_num_threads(), positions, w)
 
     def project(self, cond: Tensor) -> Tensor:
         """Return all projections of `cond`: (N, 8n, h, w) -> (N, h*w, layers * 2 * 2 * padded width), float32."""

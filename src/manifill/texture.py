@@ -98,12 +98,12 @@ class StructuralAttention(nn.Module):
     @staticmethod
     def transfer(weights: Tensor, features: Tensor, cells: tuple[int, int]) -> Tensor:
         """Replace every cell's patch by the weighted sum of all patches: (N, C, H', W') -> the same."""
-        h, w = cells
-        size = features.shape[-1] // w
-        patches = F.pixel_unshuffle(features, size)  # (N, C * size^2, h, w)
-        n = len(weights)
-        mixed = patches.flatten(2).expand(n, -1, -1) @ weights.transpose(1, 2).to(patches.dtype)
-        return F.pixel_shuffle(mixed.view(n, -1, h, w), size)
+        (h, w), n, c = cells, len(weights), features.shape[1]
+        split = features.permute(0, 2, 3, 1).unflatten(2, (w, -1)).unflatten(1, (h, -1))  # (N, h, size, w, size, C)
+        patches = split.transpose(2, 3).reshape(len(features), h * w, -1)
+        mixed = weights.to(patches.dtype) @ patches.expand(n, -1, -1)
+        joined = mixed.view(n, h, w, features.shape[2] // h, -1, c).transpose(2, 3)
+        return joined.reshape(n, *features.shape[2:], c).permute(0, 3, 1, 2)
 
 
 class TextureGenerator(nn.Module):

@@ -21,10 +21,10 @@ from manifill.checkpoint import (
     write_atomic,
 )
 from manifill.config import PRESETS, Preset, to_dict
+from manifill.memory import keep_freed_memory
 from manifill.train.card import write_card
 from manifill.train.data import Batches, DataError, Pictures
 from manifill.train.loop import Stage, run
-from manifill.train.memory import keep_freed_memory
 from manifill.train.structure_stage import StructureStage
 from manifill.train.texture_stage import TextureStage
 from manifill.train.vqvae_stage import VQVAEStage, figures

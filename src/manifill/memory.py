@@ -1,4 +1,4 @@
-"""Keep freed memory in the process: handing it back to the system and faulting it in again costs a fifth of a step."""
+"""Keep freed memory in the process: to hand it back to the system and fault it in again costs up to a fifth."""
 
 from __future__ import annotations
 
