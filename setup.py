@@ -40,7 +40,7 @@ class PlatformWheel(bdist_wheel):
 library = Extension(
     "manifill.libmanifill",
     ["native/sampler.cpp"],
-    depends=["native/engine.h", "native/products.h", "native/vectors.h"],
+    depends=[f"native/{name}.h" for name in ("vectors", "products", "network", "team", "engine")],
     language="c++",
     optional=True,  # without a compiler the package installs, and samples with PyTorch
 )

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from manifill.evaluate.metrics import frechet_distance, perceptual_distance, psnr
 from manifill.image import grid
-from manifill.inpainter import Inpainter
+from manifill.inpainter import Inpainter, KnownCodes
 from manifill.structure import SamplingOptions
 from manifill.train import masks
 from manifill.train.data import Pictures
@@ -53,12 +53,19 @@ class Features:
 
 @torch.no_grad()
 def complete(
-    model: Inpainter, image: Tensor, mask: Tensor, seed: int, codes: Tensor | None, options: SamplingOptions
+    model: Inpainter,
+    image: Tensor,
+    mask: Tensor,
+    seed: int,
+    codes: Tensor | None,
+    options: SamplingOptions,
+    known_codes: KnownCodes = "exact",
 ) -> tuple[Tensor, Tensor]:
     """Return composites (N, 3, S, S) in 0..255 and the likelihood of the hole's codes; draws unless given `codes`."""
     score = torch.zeros(len(image))
     if codes is None:
-        sampled = model.sample(model.condition(image, mask), [seed + k for k in range(len(image))], options)
+        cond, known = model.condition(image, mask), model.known(image, mask, known_codes)
+        sampled = model.sample(cond, [seed + k for k in range(len(image))], options, known)
         codes, score = sampled.codes, model.hole_likelihood(sampled, mask)
     painted, _ = model.paint(model.image_features(image, mask), codes, mask)
     painted = ((painted + 1) * 127.5).round().clamp(0, 255)
@@ -83,6 +90,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--top-p", type=float)
     parser.add_argument("--samples", type=int, default=2)
+    parser.add_argument("--known-codes", choices=["exact", "cells", "none"], default="exact")
     parser.add_argument("--grid", type=Path)
     parser.add_argument("--quick", action="store_true", help="sampled completions only")
     a = parser.parse_args()
@@ -96,7 +104,8 @@ def main() -> None:
     samples, scores = [], []
     for s in range(a.samples):
         parts = [
-            complete(model, x, mask, s * 100_000 + 1000 * k, None, options) for k, x in enumerate(images.split(BATCH))
+            complete(model, x, mask, s * 100_000 + 1000 * k, None, options, a.known_codes)
+            for k, x in enumerate(images.split(BATCH))
         ]
         samples.append(torch.cat([p for p, _ in parts]))
         scores.append(torch.cat([s for _, s in parts]))
@@ -105,6 +114,7 @@ def main() -> None:
     result = {
         "date": str(datetime.date.today()), "weights": model.weights, "pictures": len(pictures),
         "pictures_digest": pictures.digest, "temperature": options.temperature, "top_p": options.top_p,
+        "known_codes": a.known_codes,
         "fd_squeezenet": float(np.mean([frechet_distance(features.pooled(x), wanted) for x in samples])),
         "psnr": float(torch.stack([psnr(x, real) for x in samples]).mean()),
         "bits_of_sampled_hole_codes": float(-torch.stack(scores).mean() / np.log(2)),

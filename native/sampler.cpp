@@ -46,7 +46,8 @@ template <class T> class Buffer {
 
 public:
     Buffer() = default;
-    explicit Buffer(size_t n) : data(static_cast<T*>(::operator new[](std::max<size_t>(n, 1) * sizeof(T), line))), count(n) {
+    explicit Buffer(size_t n) : count(n) {
+        data.reset(static_cast<T*>(::operator new[](std::max<size_t>(n, 1) * sizeof(T), line)));
 #if defined(__linux__)
         const uintptr_t large = 1 << 21, from = (reinterpret_cast<uintptr_t>(data.get()) + large - 1) / large * large;
         const uintptr_t to = reinterpret_cast<uintptr_t>(data.get() + n) / large * large;
@@ -100,7 +101,7 @@ struct Options {
 // The work of one call: everything belongs to the caller and outlives it.
 struct Job {
     int32_t n, h, w, threads;
-    const float* cond;  // (n or 1, h * w, layers, 2, 2 * width): the projections of `cond` for u and ul, with conv 2's bias
+    const float* cond;  // (n or 1, h * w, layers, 2, 2 * width): its projections for u and ul, with conv 2's bias
     int64_t cond_stride;  // between samples, 0 when they share it
     const float* noise;  // (n, h * w, codes)
     const int64_t* known;  // (n, h * w), -1 where a code is to be drawn
@@ -117,7 +118,7 @@ struct Job {
         return false;
     }
 
-    void draw(int sample, int position, const float* logits, int) const;
+    void draw(int sample, int position, const float* logits) const;
 };
 
 // Mask out, with -inf, what structure.noisy_logits masks.
@@ -146,7 +147,7 @@ void filter(std::vector<float>& scaled, const Options& o) {
     }
 }
 
-void Job::draw(int sample, int position, const float* logits, int) const {
+void Job::draw(int sample, int position, const float* logits) const {
     const size_t at = static_cast<size_t>(sample) * h * w + position;
     if (known[at] >= 0) return;
     std::vector<float> scaled(logits, logits + real_codes);
@@ -180,58 +181,65 @@ namespace portable {
 namespace {
 #include "vectors.h"
 #include "products.h"
+#include "network.h"
+#include "team.h"
 #include "engine.h"
 }  // namespace
 }  // namespace portable
 #undef KIND_PORTABLE
 
 #if defined(HAVE_X86)
+#define AVX2 "avx2,fma"
+#define AVX512 "avx512f,avx512bw,avx512vl,avx512dq," AVX2
+#define PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
-#define BEGIN_AVX2 _Pragma("clang attribute push(__attribute__((target(\"avx2,fma\"))), apply_to = function)")
-#define BEGIN_AVX512 _Pragma("clang attribute push(__attribute__((target(\"avx512f,avx512bw,avx512vl,avx512dq,avx2,fma\"))), apply_to = function)")
-#define BEGIN_AVX512BF16 _Pragma("clang attribute push(__attribute__((target(\"avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma\"))), apply_to = function)")
-#define END_TARGET _Pragma("clang attribute pop")
+#define BEGIN(target_list) PRAGMA(clang attribute push(__attribute__((target(target_list))), apply_to = function))
+#define END PRAGMA(clang attribute pop)
 #else
-#define BEGIN_AVX2 _Pragma("GCC push_options") _Pragma("GCC target(\"avx2,fma\")")
-#define BEGIN_AVX512 _Pragma("GCC push_options") _Pragma("GCC target(\"avx512f,avx512bw,avx512vl,avx512dq,avx2,fma\")")
-#define BEGIN_AVX512BF16 _Pragma("GCC push_options") _Pragma("GCC target(\"avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma\")")
-#define END_TARGET _Pragma("GCC pop_options")
+#define BEGIN(target_list) PRAGMA(GCC push_options) PRAGMA(GCC target(target_list))
+#define END PRAGMA(GCC pop_options)
 #endif
 
 #define KIND_AVX2
-BEGIN_AVX2
+BEGIN(AVX2)
 namespace avx2 {
 namespace {
 #include "vectors.h"
 #include "products.h"
+#include "network.h"
+#include "team.h"
 #include "engine.h"
 }  // namespace
 }  // namespace avx2
-END_TARGET
+END
 #undef KIND_AVX2
 
 #define KIND_AVX512
-BEGIN_AVX512
+BEGIN(AVX512)
 namespace avx512 {
 namespace {
 #include "vectors.h"
 #include "products.h"
+#include "network.h"
+#include "team.h"
 #include "engine.h"
 }  // namespace
 }  // namespace avx512
-END_TARGET
+END
 #undef KIND_AVX512
 
 #define KIND_AVX512BF16
-BEGIN_AVX512BF16
+BEGIN("avx512bf16," AVX512)
 namespace avx512bf16 {
 namespace {
 #include "vectors.h"
 #include "products.h"
+#include "network.h"
+#include "team.h"
 #include "engine.h"
 }  // namespace
 }  // namespace avx512bf16
-END_TARGET
+END
 #undef KIND_AVX512BF16
 #endif
 

@@ -92,7 +92,7 @@ def info(model: Positional[str] = "faces-128", /) -> int:
     """
     from manifill.checkpoint import NETWORKS, model_hash, parameters, read_header
     from manifill.inpainter import find_model
-    from manifill.native import kinds
+    from manifill.native import sampler_here
 
     folder = find_model(model)
     print(f"{folder.name}  weights {model_hash(folder)}  in {folder}")
@@ -109,12 +109,7 @@ def info(model: Positional[str] = "faces-128", /) -> int:
             print("  validation: " + ", ".join(f"{k} {v:.4g}" for k, v in header.figures.items()))
     card = folder / "README.md"
     print(f"card: {card}" if card.exists() else "card: none")
-    if found := kinds():
-        print(f"native sampler: {found[-1]}, of {', '.join(found)}")
-    else:
-        print(
-            "native sampler: not built, PyTorch samples instead (slower); install a C++ compiler, then manifill again"
-        )
+    print(f"native sampler: {sampler_here()}")
     return 0
 
 

@@ -83,6 +83,16 @@ def best_kind(dtype: torch.dtype) -> str:
     return wanted[-1] if wanted else [kind for kind in found if not kind.endswith("bf16")][-1]
 
 
+def sampler_here() -> str:
+    """Say in words which code would draw structures on this machine's processor."""
+    try:
+        library()
+    except OSError as error:
+        why = f"does not load ({error})" if LIBRARY.exists() else "was not built; install a C++ compiler, then manifill"
+        return f"{why}; PyTorch samples instead, slower"
+    return f"{best_kind(torch.float32)} for float32, {best_kind(torch.bfloat16)} for bfloat16"
+
+
 class NativeSampler:
     """A PixelCNN with its weights packed for one kind of processor. Raises OSError when the library was not built."""
 
