@@ -16,7 +16,7 @@ from manifill.config import PRESETS, StructureConfig
 from manifill.image import to_model
 from manifill.inpainter import Inpainter
 from manifill.native import NativeSampler
-from manifill.sampling import runs, sample_cached, sample_rows
+from manifill.sampling import runs, sample_cached, sample_in_pytorch, sample_rows
 from manifill.structure import (
     Sampled,
     SamplingOptions,
@@ -99,7 +99,7 @@ EVERY = ["cached", "rows", "portable", "avx2", "avx512"]
 @pytest.mark.parametrize("options", [SamplingOptions(), SamplingOptions(0.8, 20, 0.9), SamplingOptions(top_p=0.3)])
 @pytest.mark.parametrize("c", [TINY, SMALL], ids=["tiny", "small"])
 def test_agrees_with_the_naive_sampler(name: str, options: SamplingOptions, c: StructureConfig) -> None:
-    model, codebook, cond, noise = given(c, 8, 5)
+    model, codebook, cond, noise = given(c, 8 if c is TINY else 6, 4)
     naive = sample_naive(model, codebook, cond, noise, options)
     assert_same_codes(
         model, codebook, cond, noise, options, naive, sampler(name)(model, codebook, cond, noise, options)
@@ -214,6 +214,14 @@ def test_progress_and_cancelling(name: str) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         sampler(name)(model, codebook, cond, noise, SamplingOptions(), callback=stop)
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_pytorch_takes_either_way(n: int) -> None:
+    model, codebook, cond, noise = given(TINY, 6, n)
+    wanted = sample_naive(model, codebook, cond, noise, SamplingOptions())
+    found = sample_in_pytorch(model, codebook, cond, noise, SamplingOptions())
+    assert_same_codes(model, codebook, cond, noise, SamplingOptions(), wanted, found)
 
 
 def test_runs() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from manifill.checkpoint import ModelError, load_structure, load_texture, load_vqvae, model_hash
 from manifill.image import ImageError, Photo, Picture, compose, load_mask, load_photo, masked, to_model, to_uint8
 from manifill.native import NativeSampler, kinds
-from manifill.sampling import sample_cached, sample_rows
+from manifill.sampling import sample_in_pytorch
 from manifill.structure import Sampled, SamplingOptions, StructureGenerator, gumbel_noise
 from manifill.texture import TextureGenerator, hole_cells
 from manifill.vqvae import VQVAE, untouched
@@ -182,8 +182,7 @@ class Inpainter:
         codebook = self.vqvae.encoder.structure_quantiser.codebook
         if self.device.type == "cpu" and kinds():
             return NativeSampler(self.structure, codebook, self.dtype)
-        sample = sample_cached if self.device.type == "cpu" else sample_rows
-        return partial(sample, self.structure, codebook)
+        return partial(sample_in_pytorch, self.structure, codebook)
 
     @property
     def at_once(self) -> int:

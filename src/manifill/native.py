@@ -130,7 +130,7 @@ class NativeSampler:
         codes, log_likelihood = known.clamp_min(0), torch.zeros(n, h, w)
         if len(drawn) == 0:
             return Sampled(codes, log_likelihood)
-        projected, noise = self.project(cond), noise.contiguous()
+        projected, noise = self.project(cond), noise.float().contiguous()
         stride = projected[0].numel() if len(cond) > 1 else 0
         job = Job(
             n, h, w, torch.get_num_threads(), projected.data_ptr(), stride, noise.data_ptr(), known.data_ptr(),
