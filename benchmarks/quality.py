@@ -23,9 +23,9 @@ from torch import Tensor
 from manifill.evaluate.metrics import frechet_distance, perceptual_distance, psnr
 from manifill.image import grid
 from manifill.inpainter import Inpainter, KnownCodes
+from manifill.pictures import Pictures
 from manifill.structure import SamplingOptions
 from manifill.train import masks
-from manifill.train.data import Pictures
 from manifill.train.vqvae_stage import figures
 
 BATCH = 25

@@ -124,7 +124,7 @@ def test_bad_arguments(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ..
 
 
 def test_a_real_process_ends_with_code_two(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "manifill.cli", "inpaint", "none.png", "none.png", "-o", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "manifill", "inpaint", "none.png", "none.png", "-o", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "manifill: none.png: no such photo file\n")
 

@@ -28,7 +28,7 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_verbs_and_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     shown = re.findall(r"^    manifill (\w+) ?(.*)$", README, re.MULTILINE)
-    assert {verb for verb, _ in shown} == {"inpaint", "info", "train", "convert"}
+    assert {verb for verb, _ in shown} == {"inpaint", "info", "train", "convert", "masks", "evaluate"}
     for verb, rest in shown:
         monkeypatch.setattr(sys, "argv", ["manifill", verb, "--help"])
         with pytest.raises(SystemExit):
@@ -48,9 +48,5 @@ def test_every_file_of_the_tree_is_there() -> None:
     (tree,) = re.findall(r"```\nsrc/manifill/\n(.*?)tests/", README, re.DOTALL)
     named = {line.split()[0].rstrip("/") for line in tree.splitlines()}
     source = ROOT / "src" / "manifill"
-    there = {
-        p.name
-        for p in source.iterdir()
-        if p.name not in ("__init__.py", "__pycache__") and p.suffix not in (".so", ".dll")
-    }
+    there = {p.name for p in source.iterdir() if not p.name.startswith("__") and p.suffix not in (".so", ".dll")}
     assert named == there

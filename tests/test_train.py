@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 from manifill.checkpoint import ModelError, load_vqvae
 from manifill.config import PRESETS
 from manifill.inpainter import Inpainter
+from manifill.pictures import DataError, Pictures
 from manifill.train import masks
-from manifill.train.data import Batches, DataError, Pictures
+from manifill.train.data import Batches
 from manifill.train.loop import average, schedule
 from manifill.train.losses import adversarial_loss, discriminator_loss
 from manifill.train.parametrise import folded, normalised, spectral
@@ -62,7 +63,7 @@ def test_loss_falls(trained: Path) -> None:
 
 def command(pictures: Path, out: Path) -> list[str]:
     return [
-        *(sys.executable, "-m", "manifill.cli", "train", "all", "--preset", "tiny", "--force", "--quiet"),
+        *(sys.executable, "-m", "manifill", "train", "all", "--preset", "tiny", "--force", "--quiet"),
         *("--data", str(pictures), "--out", str(out)),
         *("--log-every", "5", "--validate-every", "10", "--checkpoint-every", "5"),
     ]

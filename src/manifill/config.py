@@ -6,7 +6,7 @@ Standard library only, so that a configuration can be read, printed and compared
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
@@ -120,7 +120,8 @@ class TextureTraining:
     """How the texture generator and its discriminator are trained (section 3.3, equations 8 to 12).
 
     `averaging` 0 keeps the last weights (the paper). `perturb` is the share of hole codes replaced by near neighbours.
-    `features` picks the feature losses of Table 3.
+    `features` picks the feature losses of Table 3: of the VQ encoder or, "perceptual", the distance of another
+    network's feature maps and of their correlations (style), in their place.
     """
 
     steps: int = 1_000_000
@@ -133,7 +134,7 @@ class TextureTraining:
     l1_weight: float = 1.0
     adversarial_weight: float = 1.0
     feature_weight: float = 0.1
-    features: Literal["both", "structural", "textural", "none"] = "both"
+    features: Literal["both", "structural", "textural", "none", "perceptual"] = "both"
     perturb: float = 0.0
     flip: bool = False
 
@@ -247,7 +248,53 @@ TINY = Preset(
     ),
 )
 
-PRESETS: dict[str, Preset] = {"paper-256": Preset(), "faces-128": FACES_128, "tiny": TINY}
+FACES_64 = replace(
+    FACES_128,
+    model=replace(FACES_128.model, image_size=64, discriminator=DiscriminatorConfig(width=32, layers=4)),
+    vqvae=replace(FACES_128.vqvae, steps=1500),
+    texture=replace(FACES_128.texture, steps=600),
+)
+
+PRESETS: dict[str, Preset] = {"paper-256": Preset(), "faces-128": FACES_128, "faces-64": FACES_64, "tiny": TINY}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A row of Table 2 or 3: the texture generator's attention or its feature losses, all else as in the preset."""
+
+    table: int
+    attention: Literal["full", "cross", "none"] = "full"
+    scores: Literal["structural", "learned"] = "structural"
+    features: Literal["both", "structural", "textural", "none", "perceptual"] = "both"
+
+
+ABLATIONS: dict[str, Ablation] = {
+    "attention-none": Ablation(2, attention="none"),
+    "attention-cross-learned": Ablation(2, attention="cross", scores="learned"),
+    "attention-cross-structural": Ablation(2, attention="cross"),
+    "attention-full-learned": Ablation(2, scores="learned"),
+    "attention-full-structural": Ablation(2),
+    "losses-none": Ablation(3, features="none"),
+    "losses-structural": Ablation(3, features="structural"),
+    "losses-textural": Ablation(3, features="textural"),
+    "losses-perceptual": Ablation(3, features="perceptual"),
+}  # both losses and full structural attention are the paper's model, attention-full-structural
+
+
+def preset(name: str) -> Preset:
+    """Return a preset by name, or one with an ablation: "faces-64+attention-none". Raises ValueError."""
+    base, _, variant = name.partition("+")
+    if base not in PRESETS or (variant and variant not in ABLATIONS):
+        raise ValueError(f"{name}: no such preset; expected one of {', '.join(PRESETS)}, or one of these + one of "
+                         f"{', '.join(ABLATIONS)}")  # fmt: skip
+    found = PRESETS[base]
+    if not variant:
+        return found
+    a = ABLATIONS[variant]
+    texture = replace(found.model.texture, attention=a.attention, scores=a.scores)
+    return replace(
+        found, model=replace(found.model, texture=texture), texture=replace(found.texture, features=a.features)
+    )
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -33,11 +33,13 @@ KnownCodes = Literal["exact", "cells", "none"]
 class Completion:
     """One completed photo.
 
-    `image` has the photo's size and its own pixels outside the hole; `structure` is the drawn structure decoded alone,
-    at the model's size; `codes` (h, w) int64; `log_likelihood` is the mean over the hole's codes, in nats a code.
+    `image` has the photo's size and its own pixels outside the hole; `painted` is the whole picture as the texture
+    generator painted it and `structure` the drawn structure decoded alone, both at the model's size; `codes` (h, w)
+    int64; `log_likelihood` is the mean over the hole's codes, in nats a code.
     """
 
     image: Image.Image
+    painted: Image.Image
     structure: Image.Image
     codes: np.ndarray
     seed: int
@@ -70,9 +72,10 @@ class Completions:
             scores = model.hole_likelihood(sampled, mask)
             for k, seed in enumerate(seeds):
                 painted, structure = model.paint(features, sampled.codes[k : k + 1], mask)
-                result = compose(self.photo, self.hole, to_uint8(painted)[0])
-                preview = Image.fromarray(to_uint8(structure)[0])
-                yield Completion(result, preview, sampled.codes[k].cpu().numpy(), seed, float(scores[k]))
+                full = to_uint8(painted)[0]
+                result, preview = compose(self.photo, self.hole, full), Image.fromarray(to_uint8(structure)[0])
+                codes = sampled.codes[k].cpu().numpy()
+                yield Completion(result, Image.fromarray(full), preview, codes, seed, float(scores[k]))
 
     def masked(self) -> Image.Image:
         """Return the photo with a white hole."""

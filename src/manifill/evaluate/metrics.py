@@ -1,11 +1,30 @@
-"""Measures as pure functions of pictures and features."""
+"""Measures as pure functions of pictures and features.
+
+Pictures are (N, 3, H, W) in 0..255; a measure of pictures gives one figure a picture. Features and logits are arrays
+or tensors (N, F) of a network that is named beside every figure: only the Inception of `inception.py` makes "FID".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+Array = np.ndarray | Tensor
+SSIM = Literal["skimage7", "gauss11"]
+BATCH = 16  # pictures at once
+ROWS = 4096  # features at once
+
+
+def l1(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean absolute difference of pictures as a share of full scale, 0..1: (N,)."""
+    return (a.float() - b.float()).abs().mean((1, 2, 3)) / 255
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -13,16 +32,163 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     return 10 * (255**2 / ((a.float() - b.float()) ** 2).mean((1, 2, 3))).log10()
 
 
+def ssim(a: Tensor, b: Tensor, variant: SSIM = "gauss11") -> Tensor:
+    """Return the structural similarity of pictures, channel by channel and averaged, at most 1: (N,).
+
+    "gauss11": an 11 x 11 Gaussian of deviation 1.5 and population covariance (Wang et al. 2004, section III.C).
+    "skimage7": a flat 7 x 7 window and sample covariance, the defaults of scikit-image's structural_similarity.
+    Windows that leave the picture do not count (torchmetrics counts them, reflected, and so differs); K1 = 0.01,
+    K2 = 0.03, range 255. The variants differ: name the one used.
+    Raises ValueError for a picture smaller than the window.
+    """
+    window = 7 if variant == "skimage7" else 11
+    if min(a.shape[2:]) < window:
+        raise ValueError(f"SSIM {variant} needs pictures of at least {window} pixels, not {tuple(a.shape[2:])}")
+    smooth, scale = (_flat7, 49 / 48) if variant == "skimage7" else (_gauss11, 1.0)
+    pairs = zip(a.split(BATCH), b.split(BATCH), strict=True)
+    return torch.cat([_similarity(x.double(), y.double(), smooth, scale) for x, y in pairs])
+
+
+def _similarity(a: Tensor, b: Tensor, smooth: Callable[[Tensor], Tensor], scale: float) -> Tensor:
+    """Return equation 13 of Wang et al. 2004 averaged over a picture; `scale` turns population into sample moments."""
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    mean_a, mean_b = smooth(a), smooth(b)
+    variance_a = scale * (smooth(a * a) - mean_a**2)
+    variance_b = scale * (smooth(b * b) - mean_b**2)
+    covariance = scale * (smooth(a * b) - mean_a * mean_b)
+    above = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return (above / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))).mean((1, 2, 3)).float()
+
+
+def _flat7(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 7, 1)
+
+
+def _gauss11(x: Tensor) -> Tensor:
+    weights = torch.exp(-((torch.arange(11, dtype=x.dtype, device=x.device) - 5) ** 2) / (2 * 1.5**2))
+    weights = (weights / weights.sum()).expand(x.shape[1], 1, 1, 11)
+    x = F.conv2d(x, weights, groups=x.shape[1])
+    return F.conv2d(x, weights.transpose(2, 3), groups=x.shape[1])
+
+
+def inception_score(logits: Array, splits: int = 10) -> tuple[float, float]:
+    """Return exp(mean KL(p(y|x) || p(y))) as mean and deviation over `splits` equal parts, in the order given.
+
+    From 1 to the number of classes; higher is better (Salimans et al. 2016). The deviation is the population's.
+    """
+    if not 1 <= splits <= len(logits):
+        raise ValueError(f"{len(logits)} pictures cannot be split in {splits} parts")
+    scores = []
+    for logp in np.array_split(_log_softmax(logits), splits):
+        p = np.exp(logp)
+        marginal = np.log(p.mean(0).clip(np.finfo(float).tiny))
+        scores.append(math.exp((p * (logp - marginal)).sum(1).mean()))
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def modified_inception_score(logits: Array) -> float:
+    """Return exp(mean of sum p(y|x) log p(y|x)): e to minus the mean entropy, from 1 / classes to 1; higher is better.
+
+    The score for pictures of one kind, where the spread of p(y) says nothing (UCTGAN 2020; Table 1 of the paper).
+    """
+    logp = _log_softmax(logits)
+    return math.exp((np.exp(logp) * logp).sum(1).mean())
+
+
+def _log_softmax(logits: Array) -> np.ndarray:
+    x = np.asarray(logits, np.float64)
+    x = x - x.max(1, keepdims=True)
+    return x - np.log(np.exp(x).sum(1, keepdims=True))
+
+
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Return the Fréchet distance of two Gaussians fitted to features (N, F) and (M, F); lower is nearer.
 
-    |mean difference|^2 + tr(A + B - 2 (A B)^(1/2)). Name the feature network beside the figure.
+    |mean difference|^2 + tr(A + B - 2 (A B)^(1/2)) (Heusel et al. 2017, equation 6). With A = X'X and B = Y'Y the
+    trace of the root is the sum of the singular values of X Y', which stays exact where A or B is singular.
+    Name the feature network beside the figure.
     """
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    covariance_a, covariance_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    roots = np.sqrt(np.linalg.eigvals(covariance_a @ covariance_b).real.clip(0))
-    difference = a.mean(0) - b.mean(0)
-    return float(difference @ difference + np.trace(covariance_a) + np.trace(covariance_b) - 2 * roots.sum())
+    (mean_a, x), (mean_b, y) = _moments(a), _moments(b)
+    roots = np.linalg.svd(x @ y.T, compute_uv=False)
+    difference = mean_a - mean_b
+    return float(difference @ difference + (x**2).sum() + (y**2).sum() - 2 * roots.sum())
+
+
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean (F,) and a factor X (at most F, F) of the sample covariance X'X, a block of rows at a time."""
+    if len(features) < 2:
+        raise ValueError(f"a covariance needs two features at least, not {len(features)}")
+    mean = features.mean(0, dtype=np.float64)
+    x = np.zeros((0, features.shape[1]))
+    for k in range(0, len(features), ROWS):
+        x = np.asarray(np.linalg.qr(np.concatenate([x, features[k : k + ROWS] - mean]), mode="r"))
+    return mean, x / math.sqrt(len(features) - 1)
+
+
+def kernel_distance(a: Array, b: Array, subsets: int = 100, size: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """Return the squared maximum mean discrepancy of features, mean and deviation over random subsets; 0 is alike.
+
+    The unbiased estimate with the kernel (x.y / F + 1)^3 (Bińkowski et al. 2018; "KID" with Inception features), so it
+    can be below 0. A subset draws `size` features of each set without replacement, fewer where a set has fewer.
+    """
+    size = min(size, len(a), len(b))
+    if size < 2:
+        raise ValueError("the unbiased estimate needs two features of each set at least")
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(subsets):
+        x, y = (np.asarray(f[rng.choice(len(f), size, replace=False)], np.float64) for f in (a, b))
+        values.append(_discrepancy(x, y))
+    return float(np.mean(values)), float(np.std(values))
+
+
+def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
+    within_x, within_y, across = ((u @ v.T / u.shape[1] + 1) ** 3 for u, v in ((x, x), (y, y), (x, y)))
+    pairs = len(x) * (len(x) - 1)
+    within = (within_x.sum() - np.trace(within_x) + within_y.sum() - np.trace(within_y)) / pairs
+    return float(within - 2 * across.mean())
+
+
+def paired_inception_discriminative(real: Array, fake: Array) -> tuple[float, float]:
+    """Return P-IDS and U-IDS as shares of 1: how often a linear SVM is fooled; higher is better.
+
+    `fake[k]` completes `real[k]`. The SVM is fitted to both sets and judged on them: P-IDS is the share of pairs whose
+    fake looks more real than its own photo, U-IDS the share of wrong labels (Zhao et al. 2021, CoModGAN, section 4).
+    Raises ImportError without scikit-learn and ValueError for sets that are not paired.
+    """
+    if real.shape != fake.shape:
+        raise ValueError(f"P-IDS needs pairs: {len(real)} real and {len(fake)} fake features")
+    try:
+        from sklearn.svm import LinearSVC
+    except ImportError as error:
+        raise ImportError("P-IDS needs scikit-learn: pip install scikit-learn") from error
+    inputs = np.concatenate([np.asarray(real, np.float64), np.asarray(fake, np.float64)])
+    targets = np.repeat([1, 0], len(real))
+    svm = LinearSVC(dual=False).fit(inputs, targets)  # type: ignore[arg-type]  # its stub forgets booleans
+    paired = np.mean(svm.decision_function(inputs[len(real) :]) > svm.decision_function(inputs[: len(real)]))
+    return float(paired), float(1 - svm.score(inputs, targets))
+
+
+def precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[float, float]:
+    """Return the share of fakes inside the real manifold and the share of reals inside the fake one.
+
+    A manifold is the union of balls around the features of a set, each reaching to its k-th nearest neighbour in that
+    set (Kynkäänniemi et al. 2019, equations 1 and 2). Raises ValueError unless both sets have more than `k` features.
+    """
+    if min(len(real), len(fake)) <= k:
+        raise ValueError(f"{k} neighbours need more than {k} features: {len(real)} real, {len(fake)} fake")
+    x, y = torch.as_tensor(real).double(), torch.as_tensor(fake).double()
+    return _covered(y, x, k), _covered(x, y, k)
+
+
+def _covered(points: Tensor, centres: Tensor, k: int) -> float:
+    radii = torch.cat([d.kthvalue(k + 1, dim=1).values for d in _distances(centres, centres)])  # the first is itself
+    inside = torch.cat([(d <= radii).any(1) for d in _distances(points, centres)])
+    return float(inside.double().mean())
+
+
+def _distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
+    return (torch.cdist(rows, y) for rows in x.split(ROWS // 4))
 
 
 def perceptual_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
@@ -31,10 +197,80 @@ def perceptual_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     Features are scaled to unit length at every place; squared differences are summed over channels, averaged over
     places and added over layers. LPIPS without its learned weights.
     """
-    total = None
-    for x, y in zip(a, b, strict=True):
+    layers = [difference.mean((1, 2)) for difference in perceptual_layers(a, b)]
+    assert layers, "no layers"
+    return torch.stack(layers).sum(0)
+
+
+def perceptual_layers(
+    a: Sequence[Tensor], b: Sequence[Tensor], weights: Sequence[Tensor] | None = None
+) -> Iterator[Tensor]:
+    """Yield for each layer (N, C, h, w) the squared difference of unit features at every place: (N, h, w).
+
+    `weights` are one (C,) a layer (Zhang et al. 2018, equation 1), all ones by default.
+    """
+    for k, (x, y) in enumerate(zip(a, b, strict=True)):
         x, y = (f / f.norm(dim=1, keepdim=True).clamp_min(1e-10) for f in (x.float(), y.float()))
-        layer = ((x - y) ** 2).sum(1).mean((1, 2))
-        total = layer if total is None else total + layer
-    assert total is not None, "no layers"
-    return total
+        squared = (x - y) ** 2
+        yield squared.sum(1) if weights is None else torch.einsum("nchw,c->nhw", squared, weights[k])
+
+
+def perceptual_map(layers: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    """Return the distance at every pixel: the layers (N, h, w) enlarged to `size` bilinearly and added: (N, H, W)."""
+    return torch.stack([F.interpolate(d[:, None], list(size), mode="bilinear")[:, 0] for d in layers]).sum(0)
+
+
+def pairwise_diversity(samples: Tensor, distance: Distance) -> float:
+    """Return the mean distance over all pairs of samples (N, 3, H, W) of one picture; higher is more diverse.
+
+    `distance` takes two batches of pictures and returns (pairs,), as a feature network's `perceptual` does.
+    """
+    if len(samples) < 2:
+        raise ValueError("diversity needs two samples of a picture at least")
+    first, second = torch.triu_indices(len(samples), len(samples), 1)
+    pairs = zip(first.split(BATCH), second.split(BATCH), strict=True)
+    return float(torch.cat([distance(samples[i], samples[j]) for i, j in pairs]).mean())
+
+
+def diversity_score(maps: Tensor) -> Tensor:
+    """Return 100 (global best - local best) / global best for maps (N, K, H, W) of distance to the photo: (N,).
+
+    K samples a picture; the global best is the smallest mean of a map, the local best the mean of the smallest distance
+    at every pixel. 0 when one sample is best everywhere, or equals the photo. This is the score of the NTIRE challenges
+    on learning the super-resolution space (2021), there with K = 10 and LPIPS-Alex maps; challenges on inpainting may
+    define theirs otherwise.
+    """
+    whole = maps.double().mean((2, 3)).amin(1)
+    local = maps.double().amin(1).mean((1, 2))
+    return torch.where(whole > 0, 100 * (whole - local) / whole.clamp_min(1e-300), 0).float()
+
+
+def seam_error(composite: Tensor, mask: Tensor, ring: int = 8) -> tuple[Tensor, Tensor]:
+    """Return the step across the hole's border and the photo's own beside it, in grey levels: (N,) and (N,).
+
+    The mean absolute difference over pairs of 4-neighbours of which one lies in the hole (`mask` > 0, (N or 1, 1, H,
+    W)) and one outside; and over pairs that both lie outside, within `ring` pixels of the hole (rows or columns,
+    whichever is more). A seam shows where the first is well above the second. NaN where there is no such pair.
+    """
+    hole = mask > 0
+    near = F.max_pool2d(hole.float(), 2 * ring + 1, 1, ring) > 0
+    band = near & ~hole
+    return _steps(composite, hole, ~hole), _steps(composite, band, band)
+
+
+def _steps(picture: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """Return the mean difference of neighbours of which one is in `one` and the other in `other`: (N,)."""
+    total, count = picture.new_zeros(len(picture), dtype=torch.float64), one.new_zeros(len(one), dtype=torch.float64)
+    for dim in (2, 3):
+        n = picture.shape[dim] - 1
+        before, after = (lambda x, d=dim, n=n: x.narrow(d, 0, n)), (lambda x, d=dim, n=n: x.narrow(d, 1, n))
+        pairs = (before(one) & after(other)) | (before(other) & after(one))
+        step = (after(picture.float()) - before(picture.float())).abs().mean(1, keepdim=True)
+        total += (step * pairs).sum((1, 2, 3), dtype=torch.float64)
+        count += pairs.sum((1, 2, 3))
+    return (total / count).float()
+
+
+def bits_per_code(nats: float) -> float:
+    """Return the bits of a likelihood given in nats a code."""
+    return nats / math.log(2)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from manifill.checkpoint import (
     Header,
@@ -20,10 +22,12 @@ from manifill.checkpoint import (
     model_hash,
     write_atomic,
 )
-from manifill.config import PRESETS, Preset, to_dict
+from manifill.config import Preset, to_dict
+from manifill.config import preset as preset_named
 from manifill.memory import keep_freed_memory
+from manifill.pictures import DataError, Pictures
 from manifill.train.card import write_card
-from manifill.train.data import Batches, DataError, Pictures
+from manifill.train.data import Batches
 from manifill.train.loop import Stage, run
 from manifill.train.structure_stage import StructureStage
 from manifill.train.texture_stage import TextureStage
@@ -50,6 +54,7 @@ class RunOptions:
     checkpoint_every: int = 250
     quiet: bool = False
     init_from: Path | None = None
+    perceptual: Path | None = None
     force: bool = False
 
 
@@ -58,8 +63,17 @@ def train(
 ) -> None:
     """Train `stages` in order into `out`; the same call resumes after an interruption."""
     keep_freed_memory()
-    settings = with_options(PRESETS[preset], stages, options)
-    pictures, held_out = load(data, val, settings.model.image_size, options)
+    named = preset_named(preset)
+    pictures, held_out = load(data, val, named.model.image_size, options)
+    train_on(stages, pictures, held_out, out, preset, options, [p.name for p in data])
+
+
+def train_on(
+    stages: Sequence[str], pictures: Pictures, held_out: Pictures, out: Path, preset: str, options: RunOptions,
+    names: Sequence[str],
+) -> None:  # fmt: skip
+    """Train `stages` on pictures in memory; `names` says in the card where they are from."""
+    settings = with_options(preset_named(preset), stages, options)
     for name in stages:
         options_of = getattr(settings, name)
         torch.manual_seed(options.seed)
@@ -68,7 +82,7 @@ def train(
         batches = Batches(pictures, options_of.batch_size, options.seed, options_of.flip)
         run(stage, batches, out, options_of.steps, options.seed, options.log_every, options.validate_every,
             options.checkpoint_every, options.quiet)  # fmt: skip
-        write_card(out, preset, [p.name for p in data])
+        write_card(out, preset, list(names))
 
 
 def build(name: str, settings: Preset, val: Pictures, out: Path, options: RunOptions) -> Stage:
@@ -96,7 +110,19 @@ def build(name: str, settings: Preset, val: Pictures, out: Path, options: RunOpt
             discriminator = same_sizes(*found, settings.model.discriminator)
         else:
             print(f"{first}: has no discriminator, so it starts anew")
-    return TextureStage(settings, vqvae, val, device, precision, generator, discriminator)
+    pyramid = feature_maps(options.perceptual, device) if options.perceptual else None
+    return TextureStage(settings, vqvae, val, device, precision, generator, discriminator, pyramid)
+
+
+def feature_maps(path: Path, device: torch.device) -> Callable[[Tensor], list[Tensor]]:
+    """Load a TorchScript feature network's `pyramid`, frozen. Raises ModelError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is what these networks come in
+            network = torch.jit.load(path, map_location=device).eval().requires_grad_(False)
+        return network.pyramid
+    except (RuntimeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: not a TorchScript network with `pyramid` ({error})") from error
 
 
 def same_sizes(network: T, header: Header, wanted: Any) -> T:
@@ -151,6 +177,7 @@ def remember(out: Path, name: str, settings: Preset, options: RunOptions, pictur
         "model": to_dict(settings.model), "training": to_dict(getattr(settings, name)), "seed": options.seed,
         "precision": options.precision, "pictures": len(pictures), "pictures_digest": pictures.digest,
         "init_from": model_hash(options.init_from) if options.init_from else None,
+        "perceptual": options.perceptual.name if options.perceptual else None,
     }))  # fmt: skip
     path = out / name / "config.json"
     if path.exists():

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from manifill.checkpoint import fingerprint, save_network
 from manifill.config import Preset
 from manifill.image import grid, to_uint8
+from manifill.pictures import Pictures
 from manifill.sampling import sample_cached
 from manifill.structure import SamplingOptions, StructureGenerator, gumbel_noise
 from manifill.texture import hole_cells
 from manifill.train import masks
-from manifill.train.data import Pictures
 from manifill.train.loop import Metrics, autocast, average, schedule
 from manifill.train.parametrise import folded, normalised
 from manifill.vqvae import VQVAE

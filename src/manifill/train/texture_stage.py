@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from manifill.checkpoint import fingerprint, save_network
 from manifill.config import Preset
 from manifill.discriminator import Discriminator
 from manifill.image import grid, to_uint8
+from manifill.pictures import Pictures
 from manifill.texture import TextureGenerator, hole_cells
 from manifill.train import masks
-from manifill.train.data import Pictures
 from manifill.train.loop import Metrics, autocast, average, schedule
-from manifill.train.losses import adversarial_loss, discriminator_loss, feature_losses
+from manifill.train.losses import adversarial_loss, discriminator_loss, feature_losses, perceptual_loss
 from manifill.train.parametrise import folded, spectral
 from manifill.train.vqvae_stage import psnr
 from manifill.vqvae import VQVAE, Encoding
@@ -35,7 +36,11 @@ class TextureStage:
     def __init__(
         self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
         generator: TextureGenerator | None = None, discriminator: Discriminator | None = None,
+        pyramid: Callable[[Tensor], list[Tensor]] | None = None,
     ) -> None:  # fmt: skip
+        if preset.texture.features == "perceptual" and pyramid is None:
+            raise ValueError("the perceptual loss needs a feature network: name it with --perceptual")
+        self.pyramid = pyramid  # feature maps of pictures (N, 3, H, W) in 0..255
         self.options, self.val, self.device, self.precision = preset.texture, val, device, precision
         self.vqvae, self.size = vqvae.to(device), preset.model.image_size
         model = generator or TextureGenerator(preset.model.texture)
@@ -81,7 +86,7 @@ class TextureStage:
         o = self.options
         return {
             "l1": o.l1_weight, "adversarial": o.adversarial_weight,
-            "structural": o.feature_weight, "textural": o.feature_weight,
+            "structural": o.feature_weight, "textural": o.feature_weight, "perceptual": o.feature_weight,
         }  # fmt: skip
 
     def generator_losses(
@@ -92,7 +97,10 @@ class TextureStage:
         self.discriminator.eval().requires_grad_(False)  # its one power iteration a step belongs to its own step
         losses["adversarial"] = adversarial_loss(self.discriminator(composed, mask))
         self.discriminator.train().requires_grad_(True)
-        if self.options.features != "none":
+        if self.options.features == "perceptual":
+            assert self.pyramid is not None
+            losses["perceptual"] = perceptual_loss(*(self.pyramid((x.float() + 1) * 127.5) for x in (composed, image)))
+        elif self.options.features != "none":
             structural, textural = feature_losses(self.vqvae, composed, truth)
             if self.options.features in ("both", "structural"):
                 losses["structural"] = structural

@@ -14,7 +14,7 @@ from torch import Tensor
 from manifill.checkpoint import save_network
 from manifill.config import Preset
 from manifill.image import grid, to_uint8
-from manifill.train.data import Pictures
+from manifill.pictures import Pictures
 from manifill.train.loop import Metrics, autocast, average, schedule
 from manifill.vqvae import VQVAE, Encoding
 

@@ -1,4 +1,4 @@
-"""The command line: one verb a function; heavy imports inside each verb."""
+"""`manifill inpaint` and `manifill info`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import contextlib
 import gc
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -75,7 +74,8 @@ def inpaint(
     side = completions.hole.shape[0]
     if side > inpainter.image_size:
         size = inpainter.image_size
-        _warn(f"{photo}: {side}x{side} pixels; the hole is painted at {size}x{size} and enlarged, so it will look soft")
+        soft = f"the hole is painted at {size}x{size} and enlarged, so it will look soft"
+        print(f"manifill: warning: {photo}: {side}x{side} pixels; {soft}", file=sys.stderr)
     name = "(transparency)" if mask is None else str(mask)
     grid = output.write(completions, out, photo.stem, name, structures, lambda path: print(path, flush=True))
     print(f"{grid}\n{len(completions)} completions, seeds {completions.seeds[0]} to {completions.seeds[-1]}, "
@@ -113,106 +113,6 @@ def info(model: Positional[str] = "faces-128", /) -> int:
     return 0
 
 
-def train(
-    stage: Annotated[Literal["all", "vqvae", "structure", "texture"], tyro.conf.Positional],
-    /,
-    *,
-    data: tuple[Path, ...],
-    out: Path,
-    preset: Literal["paper-256", "faces-128", "tiny"] = "paper-256",
-    val: tuple[Path, ...] = (),
-    seed: int = 0,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    precision: Literal["bf16", "fp32"] = "bf16",
-    limit: int | None = None,
-    init_from: Path | None = None,
-    force: bool = False,
-    log_every: int = 50,
-    validate_every: int = 500,
-    checkpoint_every: int = 250,
-    quiet: bool = False,
-) -> int:
-    """Train all stages or one; the same command resumes after an interruption, to the same weights.
-
-    Args:
-        stage: all, or one of vqvae, structure and texture; the last two need the first in OUT/model.
-        data: Folders of pictures, .tar shards or single files.
-        out: Folder of the run: checkpoints, metrics.jsonl and previews of each stage, and OUT/model.
-        preset: Sizes and settings.
-        val: Pictures to validate on; without it every 20th training picture is held out.
-        seed: Seed of the weights, the order of the data and the masks.
-        steps: Optimiser steps of each stage, in place of the preset's.
-        batch_size: Pictures a step, in place of the preset's.
-        learning_rate: In place of the preset's.
-        precision: bf16 autocast or fp32.
-        limit: Use the first pictures alone.
-        init_from: Start from the weights of this model folder.
-        force: Go on with a VQ-VAE that carries nothing or has collapsed.
-        log_every: Steps between lines of metrics.jsonl.
-        validate_every: Steps between validation figures, previews and exports.
-        checkpoint_every: Steps between checkpoints.
-        quiet: No progress bar.
-
-    """
-    from manifill.train.stages import STAGES, RunOptions
-    from manifill.train.stages import train as run_stages
-
-    stages = STAGES if stage == "all" else (stage,)
-    options = RunOptions(
-        seed=seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, precision=precision, limit=limit,
-        init_from=init_from, force=force, log_every=log_every, validate_every=validate_every,
-        checkpoint_every=checkpoint_every, quiet=quiet,
-    )  # fmt: skip
-    run_stages(stages, data, out, preset, options, val)
-    return 0
-
-
-def convert(checkpoint: Positional[Path], /, *, out: Path, image_size: int = 256) -> int:
-    """Turn the authors' TensorFlow checkpoint into a model folder (needs the extra `convert`).
-
-    Args:
-        checkpoint: Folder with model.ckpt.index and its data file.
-        out: New model folder.
-        image_size: Side of the pictures it was trained on, the one thing a checkpoint does not say.
-
-    """
-    from manifill.convert import convert as run
-
-    names = run(checkpoint, out, image_size)
-    print(f"{out}: {', '.join(names)}")
-    return 0
-
-
-def pack(
-    model: Positional[Path],
-    /,
-    *,
-    out: Path,
-    half: bool = False,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-) -> int:
-    """Copy a model folder for release: half the size, and its own defaults for sampling.
-
-    Args:
-        model: A model folder.
-        out: New model folder.
-        half: Store structure, texture and discriminator in 16 bits; the VQ-VAE keeps 32, its codebooks are exact.
-        temperature: The model's own temperature.
-        top_k: The model's own top-k.
-        top_p: The model's own top-p.
-
-    """
-    from manifill.checkpoint import pack as run
-
-    run(model, out, half, {"temperature": temperature, "top_k": top_k, "top_p": top_p})
-    print(out)
-    return 0
-
-
 @contextlib.contextmanager
 def _importing() -> Iterator[None]:
     """Import without looking for garbage, then or at exit, among what stays: half a second of a short command."""
@@ -222,25 +122,3 @@ def _importing() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _warn(message: Any, *_: Any, **__: Any) -> None:
-    print(f"manifill: warning: {message}", file=sys.stderr)
-
-
-def main() -> int:
-    """Run one verb; a user's mistake ends with one sentence on stderr and exit code 2."""
-    verbs = {"inpaint": inpaint, "train": train, "info": info, "convert": convert, "pack": pack}
-    warnings.showwarning = _warn
-    try:
-        return tyro.extras.subcommand_cli_from_dict(verbs, prog="manifill", description=__doc__)
-    except (ValueError, OSError) as error:
-        print(f"manifill: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("manifill: interrupted", file=sys.stderr)
-        return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,36 @@
+"""The command line: one verb a function; heavy imports inside each verb."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Any
+
+import tyro
+
+from manifill.cli.evaluate import ablate, evaluate, masks
+from manifill.cli.inpaint import info, inpaint
+from manifill.cli.train import convert, pack, train
+
+
+def _warn(message: Any, *_: Any, **__: Any) -> None:
+    print(f"manifill: warning: {message}", file=sys.stderr)
+
+
+def main() -> int:
+    """Run one verb; a user's mistake ends with one sentence on stderr and exit code 2."""
+    verbs = {"inpaint": inpaint, "train": train, "info": info, "convert": convert, "masks": masks,
+             "evaluate": evaluate, "ablate": ablate, "pack": pack}  # fmt: skip
+    warnings.showwarning = _warn
+    try:
+        return tyro.extras.subcommand_cli_from_dict(verbs, prog="manifill", description=__doc__)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ValueError, OSError) as error:
+        print(f"manifill: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("manifill: interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,152 @@
+"""`manifill evaluate` and `manifill masks`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
+
+
+def evaluate(
+    *,
+    out: Path,
+    data: Annotated[tuple[Path, ...], arg(aliases=["--real"])] = (),
+    model: tuple[str, ...] = ("faces-128",),
+    pred: tuple[Path, ...] = (),
+    baselines: tuple[Literal["telea", "navier-stokes", "biharmonic"], ...] = (),
+    protocol: str = "paper-centre",
+    masks: Path | None = None,
+    count: int | None = None,
+    samples: int = 5,
+    seed: int = 0,
+    size: int | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    known_codes: Literal["exact", "cells", "none"] = "exact",
+    features: tuple[Path, ...] = (),
+    lpips_alex: Path | None = None,
+    lpips_vgg: Path | None = None,
+    inception: Path | None = None,
+    shard: str = "0/1",
+    merge: tuple[Path, ...] = (),
+    curve: bool = False,
+    report: bool = False,
+    device: str = "auto",
+) -> int:
+    """Measure models, baselines and folders of results: OUT/figures.json, scores and, on request, a page.
+
+    Args:
+        out: Folder for the results.
+        data: The real pictures: folders, .tar shards or single files.
+        model: Bundled models' names or model folders; none with --model alone.
+        pred: Folders of another system's results, named after the pictures.
+        baselines: Classical methods to put beside them (extra [evaluate]).
+        protocol: Where the holes are: paper-centre, pic-best50, pconv-10 to pconv-60, lama-..., comod-..., repaint-...
+        masks: A folder that `manifill masks` wrote, in place of the protocol's own holes.
+        count: The first pictures alone.
+        samples: Completions of each picture.
+        seed: Sample s of picture k has the seed SEED + 1000 k + s.
+        size: Side of the pictures in pixels; the first model's unless given.
+        temperature: The model's own unless given.
+        top_k: The model's own unless given.
+        top_p: The model's own unless given.
+        known_codes: As in inpaint.
+        features: TorchScript feature networks, for Fréchet distance, precision and perceptual distance.
+        lpips_alex: Weights of LPIPS with AlexNet, or a folder that they are in or fetched to.
+        lpips_vgg: The same with VGG16.
+        inception: The same of the Inception network of the published figures (FID, IS).
+        shard: i/n: every n-th picture from i on; merge the shards' folders afterwards.
+        merge: Folders of shards to merge, in place of measuring.
+        curve: Also measure quality against diversity over temperature and top-p.
+        report: Also write OUT/report.html.
+        device: auto, cpu, cuda, ...
+
+    """
+    from manifill.evaluate import run
+    from manifill.evaluate.features import load_networks
+    from manifill.inpainter import Inpainter
+
+    if merge:
+        _print_figures(run.join(merge, out))
+        return 0
+    if not data:
+        raise ValueError("evaluate: no pictures; name them with --data")
+    inpainters = [Inpainter.from_pretrained(name, device) for name in model]
+    side = size or next((m.image_size for m in inpainters), 256)
+    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "known_codes": known_codes}
+    listed = run.methods(inpainters, samples, seed, options, baselines, pred)
+    networks, perceptual = load_networks(features, inception, lpips_alex, lpips_vgg)
+    task = run.task(data, side, protocol, masks, count, networks, perceptual, shard)
+    _print_figures(run.evaluate(task, listed, out, report, curve))
+    return 0
+
+
+def _print_figures(result: dict[str, Any]) -> None:
+    for name, method in result.items():
+        print(name)
+        for figure, value in method["figures"].items():
+            print(f"  {figure:32} {value:.5g}")
+        for note in method["notes"]:
+            print(f"  note: {note}")
+
+
+def ablate(
+    *,
+    data: tuple[Path, ...],
+    out: Path,
+    val: tuple[Path, ...] = (),
+    preset: str = "faces-64",
+    tables: tuple[Literal[2, 3], ...] = (2, 3),
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    features: tuple[Path, ...] = (),
+    perceptual: Path | None = None,
+    protocol: str = "paper-centre",
+    quiet: bool = False,
+) -> int:
+    """Train and tabulate the paper's ablations at a given scale: OUT/ablations.md and ablations.json.
+
+    Args:
+        data: The training pictures: folders, .tar shards or single files.
+        out: Folder of the runs; the same command goes on after an interruption.
+        val: Pictures to measure on; without it every 20th training picture is held out.
+        preset: Sizes and settings of the VQ-VAE, which is trained once, and of the texture generators.
+        tables: 2 varies the attention, 3 the feature losses.
+        steps: Optimiser steps of each texture generator, in place of the preset's.
+        batch_size: Pictures a step, in place of the preset's.
+        seed: Seed of all runs.
+        features: TorchScript feature networks to measure with.
+        perceptual: TorchScript feature network of the perceptual and style losses; without it they are left out.
+        protocol: Where the holes are when measuring.
+        quiet: No progress bar.
+
+    """
+    from manifill.evaluate.ablations import ablate as train_and_measure
+    from manifill.evaluate.features import load_networks
+    from manifill.train.stages import RunOptions
+
+    networks, distances = load_networks(features)
+    options = RunOptions(seed=seed, steps=steps, batch_size=batch_size, perceptual=perceptual, quiet=quiet)
+    train_and_measure(data, val, out, preset, tables, options, networks, distances, protocol)
+    print((out / "ablations.md").read_text(), end="")
+    return 0
+
+
+def masks(*, protocol: str, out: Path, count: int = 1000, size: int = 256) -> int:
+    """Write a published evaluation's masks, the same on every machine: OUT/00000.png ... and masks.json.
+
+    Args:
+        protocol: paper-centre, lama-thick, repaint-half, ...; a name that is none of them lists all.
+        out: New folder for the masks, white where the hole is.
+        count: How many.
+        size: Pixels a side.
+
+    """
+    from manifill.evaluate import protocols
+
+    digest = protocols.write(protocol, out, count, size)
+    print(f"{out}: {count} masks of {size}x{size} pixels, digest {digest}")
+    return 0

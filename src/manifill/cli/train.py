@@ -1,0 +1,112 @@
+"""`manifill train`, `manifill convert` and `manifill pack`: how models come about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+
+def train(
+    stage: Annotated[Literal["all", "vqvae", "structure", "texture"], tyro.conf.Positional],
+    /,
+    *,
+    data: tuple[Path, ...],
+    out: Path,
+    preset: str = "paper-256",
+    val: tuple[Path, ...] = (),
+    seed: int = 0,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    precision: Literal["bf16", "fp32"] = "bf16",
+    limit: int | None = None,
+    init_from: Path | None = None,
+    perceptual: Path | None = None,
+    force: bool = False,
+    log_every: int = 50,
+    validate_every: int = 500,
+    checkpoint_every: int = 250,
+    quiet: bool = False,
+) -> int:
+    """Train all stages or one; the same command resumes after an interruption, to the same weights.
+
+    Args:
+        stage: all, or one of vqvae, structure and texture; the last two need the first in OUT/model.
+        data: Folders of pictures, .tar shards or single files.
+        out: Folder of the run: checkpoints, metrics.jsonl and previews of each stage, and OUT/model.
+        preset: Sizes and settings: paper-256, faces-128, faces-64 or tiny, or one of these + an ablation, as in
+            faces-64+attention-none.
+        val: Pictures to validate on; without it every 20th training picture is held out.
+        seed: Seed of the weights, the order of the data and the masks.
+        steps: Optimiser steps of each stage, in place of the preset's.
+        batch_size: Pictures a step, in place of the preset's.
+        learning_rate: In place of the preset's.
+        precision: bf16 autocast or fp32.
+        limit: Use the first pictures alone.
+        init_from: Start from the weights of this model folder.
+        perceptual: TorchScript feature network of the ablation losses-perceptual.
+        force: Go on with a VQ-VAE that carries nothing or has collapsed.
+        log_every: Steps between lines of metrics.jsonl.
+        validate_every: Steps between validation figures, previews and exports.
+        checkpoint_every: Steps between checkpoints.
+        quiet: No progress bar.
+
+    """
+    from manifill.train.stages import STAGES, RunOptions
+    from manifill.train.stages import train as run_stages
+
+    stages = STAGES if stage == "all" else (stage,)
+    options = RunOptions(
+        seed=seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, precision=precision, limit=limit,
+        init_from=init_from, perceptual=perceptual, force=force, log_every=log_every, validate_every=validate_every,
+        checkpoint_every=checkpoint_every, quiet=quiet,
+    )  # fmt: skip
+    run_stages(stages, data, out, preset, options, val)
+    return 0
+
+
+def convert(checkpoint: Positional[Path], /, *, out: Path, image_size: int = 256) -> int:
+    """Turn the authors' TensorFlow checkpoint into a model folder (needs the extra `convert`).
+
+    Args:
+        checkpoint: Folder with model.ckpt.index and its data file.
+        out: New model folder.
+        image_size: Side of the pictures it was trained on, the one thing a checkpoint does not say.
+
+    """
+    from manifill.convert import convert as run
+
+    names = run(checkpoint, out, image_size)
+    print(f"{out}: {', '.join(names)}")
+    return 0
+
+
+def pack(
+    model: Positional[Path],
+    /,
+    *,
+    out: Path,
+    half: bool = False,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> int:
+    """Copy a model folder for release: half the size, and its own defaults for sampling.
+
+    Args:
+        model: A model folder.
+        out: New model folder.
+        half: Store structure, texture and discriminator in 16 bits; the VQ-VAE keeps 32, its codebooks are exact.
+        temperature: The model's own temperature.
+        top_k: The model's own top-k.
+        top_p: The model's own top-p.
+
+    """
+    from manifill.checkpoint import pack as run
+
+    run(model, out, half, {"temperature": temperature, "top_k": top_k, "top_p": top_p})
+    print(out)
+    return 0

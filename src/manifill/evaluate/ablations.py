@@ -1,0 +1,80 @@
+"""The paper's ablations (Tables 2 and 3): the same budget for every variant, then one table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from manifill.checkpoint import load_texture, load_vqvae, model_hash, write_atomic
+from manifill.config import ABLATIONS
+from manifill.config import preset as preset_named
+from manifill.evaluate import protocols
+from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
+from manifill.evaluate.methods import TrueCodes
+from manifill.evaluate.run import Task, describe
+from manifill.evaluate.scores import figures
+from manifill.pictures import Pictures
+from manifill.train.stages import RunOptions, load, train_on
+
+SHOWN = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam_ratio", "FD-", "KD-", "perceptual_")
+
+
+def ablate(
+    data: Sequence[Path], val: Sequence[Path], out: Path, preset: str, tables: Sequence[int], options: RunOptions,
+    networks: Sequence[FeatureNetwork], perceptual: Sequence[PerceptualNetwork], protocol: str = "paper-centre",
+) -> dict[str, Any]:  # fmt: skip
+    """Train the VQ-VAE once and a texture generator for each variant; measure each on the validation pictures.
+
+    With true structure codes, so that only the texture generators differ. `options.steps` counts for these alone. The
+    same call goes on after an interruption. Writes OUT/ablations.json and ablations.md; returns the figures by variant.
+    """
+    pictures, held_out = load(data, val, preset_named(preset).model.image_size, options)
+    names = [path.name for path in data]
+    first = out / "vqvae"
+    if not (first / "model" / "vqvae.safetensors").exists() or (first / "vqvae").exists():
+        train_on(
+            ["vqvae"], pictures, held_out, first, preset, RunOptions(seed=options.seed, quiet=options.quiet), names
+        )
+    task = measured(held_out, protocol, networks, perceptual)
+    found: dict[str, Any] = {}
+    for variant in (v for v, a in ABLATIONS.items() if a.table in tables):
+        if ABLATIONS[variant].features == "perceptual" and options.perceptual is None:
+            print(f"{variant}: left out, it needs a feature network (--perceptual)")
+            continue
+        run = out / variant
+        (run / "model").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(first / "model" / "vqvae.safetensors", run / "model" / "vqvae.safetensors")
+        train_on(["texture"], pictures, held_out, run, f"{preset}+{variant}", options, names)
+        found[variant] = score(run / "model", variant, task)
+        write(out, found, task)
+    return found
+
+
+def measured(
+    held_out: Pictures, protocol: str, networks: Sequence[FeatureNetwork], perceptual: Sequence[PerceptualNetwork]
+) -> Task:
+    """Return the evaluation that all variants go through."""
+    count = len(held_out)
+    about = describe(held_out, protocol, protocols.digest(protocol, count, held_out.size), count)
+    return Task(held_out, lambda k: protocols.mask(protocol, k, held_out.size), networks, perceptual, about)
+
+
+def score(folder: Path, variant: str, task: Task) -> dict[str, Any]:
+    """Return the figures of a trained variant and what it is."""
+    vqvae, header = load_vqvae(folder)
+    texture, trained = load_texture(folder, header.codebook)
+    method = TrueCodes(vqvae, texture, variant, model_hash(folder))
+    return {"figures": figures(task.score(method)), "step": trained.step, "about": task.about | method.about}
+
+
+def write(out: Path, found: dict[str, Any], task: Task) -> None:
+    """Write what is known so far as JSON and as a table in Markdown."""
+    write_atomic(out / "ablations.json", lambda f: f.write(json.dumps(found, indent=1).encode()))
+    keys = [k for k in next(iter(found.values()))["figures"] if k.startswith(SHOWN) and k != "seam_photo"]
+    lines = [["variant", "steps", *keys], ["---"] * (len(keys) + 2)]
+    lines += [[v, str(m["step"]), *(f"{m['figures'][k]:.4g}" for k in keys)] for v, m in found.items()]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    write_atomic(out / "ablations.md", lambda f: f.write(text.encode()))

@@ -1,0 +1,166 @@
+"""What can be evaluated, a picture at a time: a model, classical baselines, and any folder of results."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from manifill.image import to_tensor, to_uint8
+from manifill.inpainter import Inpainter, KnownCodes
+from manifill.pictures import SUFFIXES, DataError
+from manifill.structure import SamplingOptions
+from manifill.texture import TextureGenerator
+from manifill.vqvae import VQVAE
+
+SEEDS = 1000  # seeds kept apart for each picture: sample s of picture k has seed + SEEDS * k + s
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Completions of one picture: `composites` (S, H, W, 3) uint8.
+
+    Where the method has them, the whole painted pictures `full`, as large, and `bits`, what a hole's code costs: (S,).
+    """
+
+    composites: np.ndarray
+    full: np.ndarray | None = None
+    bits: np.ndarray | None = None
+
+
+class Method(Protocol):
+    """Something that completes pictures: the same picture, hole and index always give the same result."""
+
+    name: str
+    about: dict[str, Any]
+
+    def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
+        """Complete a picture (H, W, 3) uint8 with a hole (H, W) bool."""
+        ...
+
+
+class ModelMethod:
+    """A manifill model at its own size, `samples` completions a picture."""
+
+    def __init__(
+        self,
+        inpainter: Inpainter,
+        samples: int,
+        options: SamplingOptions,
+        known_codes: KnownCodes = "exact",
+        seed: int = 0,
+    ) -> None:
+        if samples > SEEDS:
+            raise ValueError(f"{samples} samples; expected at most {SEEDS} a picture")
+        self.inpainter, self.samples, self.options = inpainter, samples, options
+        self.known_codes: KnownCodes = known_codes
+        self.seed, self.name = seed, f"{inpainter.name or 'model'}"
+        self.about = {
+            "model": inpainter.name, "weights": inpainter.weights, "samples": samples, "seed": seed,
+            "seeds": f"seed + {SEEDS} * picture + sample", "temperature": options.temperature, "top_k": options.top_k,
+            "top_p": options.top_p, "known_codes": known_codes, "dtype": str(inpainter.dtype).removeprefix("torch."),
+            "painted_in": str(inpainter.paint_dtype).removeprefix("torch."),
+        }  # fmt: skip
+
+    def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
+        """Complete a picture of the model's size."""
+        first = self.seed + SEEDS * index
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # protocols have large holes on purpose
+            completions = self.inpainter(
+                picture, hole, num_samples=self.samples, seed=first, temperature=self.options.temperature,
+                top_k=self.options.top_k, top_p=self.options.top_p, known_codes=self.known_codes,
+            )  # fmt: skip
+            found = list(completions)
+        return Completed(
+            np.stack([np.asarray(c.image) for c in found]),
+            np.stack([np.asarray(c.painted) for c in found]),
+            np.array([-c.log_likelihood / np.log(2) for c in found]),
+        )
+
+
+class TrueCodes:
+    """A texture generator on the true structure codes: what painting can reach at best."""
+
+    def __init__(self, vqvae: VQVAE, texture: TextureGenerator, name: str, weights: str) -> None:
+        self.vqvae, self.texture, self.name = vqvae.eval(), texture.eval(), name
+        self.about = {"model": name, "weights": weights, "samples": 1, "codes": "true"}
+
+    @torch.no_grad()
+    def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
+        """Complete a picture of the model's size."""
+        image, mask = to_tensor(picture), torch.from_numpy(hole)[None, None].float()
+        structure = self.vqvae.encode(image).structure
+        full = to_uint8(self.texture(image, mask, structure))
+        return Completed(np.where(hole[None, ..., None], full, picture[None]), full)
+
+
+class Classical:
+    """OpenCV's Telea or Navier-Stokes, or scikit-image's biharmonic inpainting (the extra [evaluate])."""
+
+    def __init__(self, name: str) -> None:
+        if name not in ("telea", "navier-stokes", "biharmonic"):
+            raise ValueError(f"{name}: no such baseline; expected telea, navier-stokes or biharmonic")
+        self.name, self.about = name, {"model": name, "weights": "", "samples": 1}
+
+    def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
+        """Complete a picture."""
+        if self.name == "biharmonic":
+            from skimage.restoration import inpaint_biharmonic
+
+            done = inpaint_biharmonic(np.where(hole[..., None], 0, picture) / 255, hole, channel_axis=2)
+            painted = (done.clip(0, 1) * 255).round().astype(np.uint8)
+        else:
+            import cv2
+
+            flag = cv2.INPAINT_TELEA if self.name == "telea" else cv2.INPAINT_NS
+            painted = cv2.inpaint(np.ascontiguousarray(picture), hole.astype(np.uint8) * 255, 3, flag)
+        return Completed(np.where(hole[..., None], painted, picture)[None])
+
+
+class Folder:
+    """Another system's results: for a picture `face.jpg` the files face.png, face_000.png ... or face/*.png.
+
+    Raises DataError when a picture has no result or another number of them than the first.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder of results")
+        self.folder, self.name, self.count = folder, folder.name, 0
+        self.about = {"model": folder.name, "weights": "", "samples": 0}
+
+    def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
+        """Read the results of the picture called `name`."""
+        files = self.files(Path(name).stem)
+        if self.count and len(files) != self.count:
+            raise DataError(f"{self.folder}: {len(files)} results for {name}, {self.count} for the pictures before")
+        self.count = self.about["samples"] = len(files)
+        return Completed(np.stack([self.read(file, picture.shape[:2]) for file in files]))
+
+    def files(self, stem: str) -> list[Path]:
+        """Return the results of a picture, in order."""
+        inner = self.folder / stem
+        listed = inner.iterdir() if inner.is_dir() else self.folder.iterdir()
+        own = re.compile(".*" if inner.is_dir() else re.escape(stem) + r"(_\d+)?")
+        files = sorted(f for f in listed if f.suffix.lower() in SUFFIXES and own.fullmatch(f.stem))
+        if not files:
+            raise DataError(
+                f"{self.folder}: no result for {stem} (looked for {stem}.png, {stem}_000.png, {stem}/*.png)"
+            )
+        return files
+
+    @staticmethod
+    def read(file: Path, size: tuple[int, int]) -> np.ndarray:
+        """Read a result of the photo's size."""
+        with Image.open(file) as picture:
+            array = np.asarray(picture.convert("RGB"))
+        if array.shape[:2] != size:
+            raise DataError(f"{file}: {array.shape[1]}x{array.shape[0]} pixels; its photo has {size[1]}x{size[0]}")
+        return array

@@ -1,0 +1,166 @@
+"""`manifill evaluate`: pictures, masks and methods in; scores, figures and a report out."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from manifill.checkpoint import write_atomic
+from manifill.evaluate import protocols, report
+from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
+from manifill.evaluate.methods import Classical, Folder, Method, ModelMethod
+from manifill.evaluate.scores import Scores, ScoresError, figures, measure, merge, notes
+from manifill.inpainter import Inpainter
+from manifill.pictures import Pictures
+
+CURVE = ((1.0, 1.0), (0.9, 1.0), (0.8, 1.0), (0.7, 1.0), (0.9, 0.9), (0.8, 0.8), (0.6, 0.6))  # temperature, top-p
+CURVE_PICTURES = 100
+
+
+@dataclass(frozen=True)
+class Task:
+    """Pictures with their holes, and the networks that look at what fills them."""
+
+    pictures: Pictures
+    holes: Callable[[int], np.ndarray]
+    networks: Sequence[FeatureNetwork]
+    perceptual: Sequence[PerceptualNetwork]
+    about: dict[str, Any]
+    shard: tuple[int, int] = (0, 1)  # this one, of so many
+
+    def part(self, count: int) -> Task:
+        """Return the same with the first `count` pictures, undivided."""
+        about = self.about | {"pictures": min(count, len(self.pictures))}
+        return replace(self, about=about, shard=(0, 1))
+
+    def indices(self) -> range:
+        """Return the pictures of this shard."""
+        return range(self.shard[0], self.about["pictures"], self.shard[1])
+
+    def score(self, method: Method, quiet: bool = False) -> Scores:
+        """Complete and measure every picture of this shard."""
+        rows = []
+        for k in tqdm(self.indices(), desc=method.name, unit="picture", disable=quiet, leave=False):
+            picture, hole = self.pictures.array[k], self.holes(k)
+            done = method.complete(picture, hole, k, self.pictures.names[k])
+            rows.append(measure(picture, hole, done, self.networks, self.perceptual))
+        values = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+        about = self.about | method.about | {"shard": f"{self.shard[0]}/{self.shard[1]}"}
+        return Scores(about, np.array(self.indices(), np.int64), values)
+
+
+def describe(pictures: Pictures, protocol: str, digest: str, count: int) -> dict[str, Any]:
+    """Return what every result states: what was evaluated, and with what."""
+    packages = {name: version(name) for name in ("manifill", "torch", "numpy")}
+    return {
+        "date": str(datetime.date.today()), "protocol": protocol, "pictures": count, "size": pictures.size,
+        "pictures_digest": pictures.digest, "masks_digest": digest, "versions": packages,
+    }  # fmt: skip
+
+
+def task(
+    data: Sequence[Path], size: int, protocol: str, masks: Path | None, count: int | None,
+    networks: Sequence[FeatureNetwork], perceptual: Sequence[PerceptualNetwork], shard: str = "0/1",
+) -> Task:  # fmt: skip
+    """Load the pictures and name their holes: those of a protocol, or of a folder that `manifill masks` wrote."""
+    pictures = Pictures(data, size, count)
+    for name in pictures.skipped:
+        print(f"  unreadable: {name}")
+    holes: Callable[[int], np.ndarray] = partial(protocols.mask, protocol, size=size)
+    if masks is not None:
+        written, facts = protocols.read(masks)
+        if len(written) < len(pictures) or written.shape[1:] != (size, size):
+            raise ScoresError(f"{masks}: {len(written)} masks of {written.shape[2]}x{written.shape[1]} pixels; "
+                              f"expected {len(pictures)} of {size}x{size}")  # fmt: skip
+        protocol, digest, holes = facts["protocol"], f"{facts['digest']} of {len(written)}", written.__getitem__
+    else:
+        digest = f"{protocols.digest(protocol, len(pictures), size)} of {len(pictures)}"
+    return Task(
+        pictures, holes, networks, perceptual, describe(pictures, protocol, digest, len(pictures)), divided(shard)
+    )
+
+
+def divided(shard: str) -> tuple[int, int]:
+    """Read "i/n": shard i of n, counted from 0. Raises ValueError."""
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if not match or not int(match[1]) < int(match[2]):
+        raise ValueError(f"shard is {shard!r}; expected i/n with i from 0 to n - 1")
+    return int(match[1]), int(match[2])
+
+
+def curve(task: Task, method: ModelMethod) -> list[dict[str, float]]:
+    """Return the figures of the first pictures, two samples each, over temperatures and top-p."""
+    part, points = task.part(CURVE_PICTURES), []
+    for temperature, top_p in CURVE:
+        options = replace(method.options, temperature=temperature, top_p=top_p)
+        other = ModelMethod(method.inpainter, 2, options, method.known_codes, method.seed)
+        points.append({"temperature": temperature, "top_p": top_p} | figures(part.score(other)))
+    return points
+
+
+def evaluate(
+    task: Task, methods: Sequence[Method], out: Path, with_report: bool = False, with_curve: bool = False
+) -> dict[str, Any]:
+    """Score every method into OUT: scores_NAME.npz each and, undivided, figures.json and the report."""
+    out.mkdir(parents=True, exist_ok=True)
+    divided_run, scored = task.shard[1] > 1, {}
+    for method in methods:
+        scored[method.name] = scores = task.score(method)
+        suffix = f"_{task.shard[0]}of{task.shard[1]}" if divided_run else ""
+        scores.save(out / f"scores_{method.name}{suffix}.npz")
+    if divided_run:
+        return {}
+    points = [curve(task, m) for m in methods if isinstance(m, ModelMethod)][:1] if with_curve else []
+    return conclude(scored, out, points[0] if points else [], (task, methods) if with_report else None)
+
+
+def conclude(
+    scored: dict[str, Scores], out: Path, points: list[dict[str, float]], shown: tuple[Task, Sequence[Method]] | None
+) -> dict[str, Any]:
+    """Write figures.json and, given what to show, the report; return the figures."""
+    result = {name: {"about": s.about, "figures": figures(s), "notes": notes(s)} for name, s in scored.items()}
+    everything = {"methods": result, "curve": points}
+    write_atomic(out / "figures.json", lambda f: f.write(json.dumps(everything, indent=1).encode()))
+    if shown:
+        report.write(out, everything, scored, *shown)
+    return result
+
+
+def join(folders: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Merge the shards that lie in `folders`, method by method, into OUT/figures.json."""
+    found: dict[str, list[Scores]] = {}
+    for path in sorted(f for folder in folders for f in folder.glob("scores_*of*.npz")):
+        name = re.sub(r"_\d+of\d+$", "", path.stem.removeprefix("scores_"))
+        found.setdefault(name, []).append(Scores.load(path))
+    if not found:
+        raise ScoresError(f"{', '.join(map(str, folders))}: no scores_*of*.npz, the shards of an evaluation")
+    out.mkdir(parents=True, exist_ok=True)
+    merged = {name: merge(parts) for name, parts in found.items()}
+    for name, scores in merged.items():
+        scores.save(out / f"scores_{name}.npz")
+    return conclude(merged, out, [], None)
+
+
+def methods(
+    models: Sequence[Inpainter], samples: int, seed: int, options: dict[str, Any], baselines: Sequence[str],
+    folders: Sequence[Path],
+) -> list[Method]:  # fmt: skip
+    """Return the methods to compare: models first, then baselines and folders of results."""
+    known_codes = options.pop("known_codes", "exact")
+    listed: list[Method] = [ModelMethod(m, samples, m.options(**options), known_codes, seed) for m in models]
+    listed += [Classical(name) for name in baselines]
+    listed += [Folder(folder) for folder in folders]
+    names = [m.name for m in listed]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two methods of one name: {', '.join(names)}")
+    return listed

@@ -1,0 +1,165 @@
+"""What is measured of every picture, kept as arrays so that shards can be merged, and the figures made of them."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from manifill.checkpoint import write_atomic
+from manifill.evaluate import metrics
+from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
+from manifill.evaluate.methods import Completed
+
+FEW = 3000  # pictures below which P-IDS says little
+PER_COMPLETION = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam", "seam_photo", "bits")
+
+
+class ScoresError(ValueError):
+    """Scores that cannot be read or merged; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Arrays whose first axis is the picture, in the order of `index`, and `about`, which says what was measured."""
+
+    about: dict[str, Any]
+    index: np.ndarray  # (N,) int64, the pictures' places in the data
+    values: dict[str, np.ndarray]  # (N, S) of every completion, (N,) of a picture, (N, F) and (N, S, F) features
+
+    def save(self, path: Path) -> None:
+        """Write the arrays and what they are of into one .npz file, whole or not at all."""
+        buffer = io.BytesIO()
+        about = np.frombuffer(json.dumps(self.about).encode(), np.uint8)
+        np.savez(buffer, **{"about": about, "index": self.index} | {f"value_{k}": v for k, v in self.values.items()})  # type: ignore[arg-type]
+        write_atomic(path, lambda f: f.write(buffer.getvalue()))
+
+    @staticmethod
+    def load(path: Path) -> Scores:
+        """Read what `save` wrote. Raises ScoresError."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                values = {k.removeprefix("value_"): file[k] for k in file.files if k.startswith("value_")}
+                return Scores(json.loads(file["about"].tobytes()), file["index"], values)
+        except (OSError, ValueError, KeyError) as error:
+            raise ScoresError(f"{path}: not scores that manifill evaluate wrote ({error})") from error
+
+
+def merge(parts: Sequence[Scores]) -> Scores:
+    """Join shards of one evaluation; in the order of the pictures, so that nothing depends on the division.
+
+    Raises ScoresError when they are of different evaluations, overlap or leave pictures out.
+    """
+    first = {k: v for k, v in parts[0].about.items() if k != "shard"}
+    for part in parts[1:]:
+        other = {k: v for k, v in part.about.items() if k != "shard"}
+        if other != first:
+            keys = sorted(k for k in first.keys() | other.keys() if first.get(k) != other.get(k))
+            raise ScoresError(f"shards of different evaluations: they differ in {', '.join(keys)}")
+    index = np.concatenate([p.index for p in parts])
+    order = np.argsort(index, kind="stable")
+    if not np.array_equal(index[order], np.arange(first["pictures"])):
+        raise ScoresError(
+            f"the shards hold {len(set(index.tolist()))} of {first['pictures']} pictures, {len(index)} in all"
+        )
+    values = {k: np.concatenate([p.values[k] for p in parts])[order] for k in parts[0].values}
+    return Scores(first, index[order], values)
+
+
+@torch.no_grad()
+def measure(
+    picture: np.ndarray, hole: np.ndarray, done: Completed, networks: Sequence[FeatureNetwork],
+    perceptual: Sequence[PerceptualNetwork],
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Return everything that is measured of one picture; its completions make one batch, whatever else is evaluated."""
+    a, real = tensor(done.composites), tensor(picture[None])
+    b, mask = real.expand_as(a), torch.from_numpy(hole)[None, None].float().expand(len(a), -1, -1, -1)
+    seam, photo = metrics.seam_error(a, mask)
+    found: dict[str, Any] = {
+        "l1": metrics.l1(a, b), "psnr": metrics.psnr(a, b), "ssim_skimage7": metrics.ssim(a, b, "skimage7"),
+        "ssim_gauss11": metrics.ssim(a, b, "gauss11"), "seam": seam, "seam_photo": photo,
+    }  # fmt: skip
+    if done.bits is not None:
+        found["bits"] = done.bits
+    for network in networks:
+        features, logits = network.pooled(a)
+        found |= {f"features_{network.name}": features, f"logits_{network.name}": logits}
+        found[f"real_{network.name}"] = network.pooled(real)[0][0]
+    for network in perceptual:
+        found[f"perceptual_{network.name}"] = network.perceptual(a, b)
+        if len(a) > 1:
+            found |= diversity(network, a, done.full, hole)
+            found[f"diversity_score_{network.name}"] = metrics.diversity_score(network.distance_maps(a, b)[None])[0]
+    return {k: np.asarray(v, np.float32) for k, v in found.items()}
+
+
+def diversity(
+    network: PerceptualNetwork, composites: Tensor, full: np.ndarray | None, hole: np.ndarray
+) -> dict[str, Tensor]:
+    """Return the mean distance between two completions of a picture, of three kinds: () each.
+
+    Of the composites, of the pictures as painted (`full`) where the method has them, and of the hole's bounding box.
+    """
+    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
+    crop = composites[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    kinds = {"composite": composites, "hole": crop} | ({} if full is None else {"full": tensor(full)})
+    pairs = torch.tensor(list(itertools.combinations(range(len(composites)), 2)))
+    return {
+        f"diversity_{kind}_{network.name}": network.perceptual(x[pairs[:, 0]], x[pairs[:, 1]]).mean()
+        for kind, x in kinds.items()
+        if min(x.shape[2:]) >= 32  # below it the deeper layers see nothing
+    }
+
+
+def notes(scores: Scores) -> list[str]:
+    """Return what a reader of the figures must know."""
+    count, found = len(scores.index), []
+    if any(k.startswith("real_") for k in scores.values) and count < FEW:
+        found.append(f"P-IDS and U-IDS of {count} pictures: with fewer than {FEW:,} the sets separate too easily")
+    return found
+
+
+def tensor(pictures: np.ndarray) -> Tensor:
+    """Return uint8 (N, H, W, 3) as float32 (N, 3, H, W) in 0..255."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float()
+
+
+def figures(scores: Scores) -> dict[str, float]:
+    """Return the figures of an evaluation by name; those of a feature network carry its name."""
+    found: dict[str, float] = {}
+    for key, value in scores.values.items():
+        if key in PER_COMPLETION or key.startswith(("perceptual_", "diversity_")):
+            found[key] = float(value.astype(np.float64).mean())
+    if "seam" in found and found["seam_photo"] > 0:
+        found["seam_ratio"] = found["seam"] / found["seam_photo"]
+    for name in [k.removeprefix("real_") for k in scores.values if k.startswith("real_")]:
+        found |= distribution(name, *(scores.values[f"{k}_{name}"] for k in ("real", "features", "logits")))
+    return found
+
+
+def distribution(name: str, real: np.ndarray, features: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """Return figures of whole sets: features (N, F) of photos, (N, S, F) and logits (N, S, C) of completions.
+
+    Every sample of the pictures makes one set; figures are means over the sets, so that they do not shrink with S.
+    """
+    sets = [features[:, s] for s in range(features.shape[1])]
+    found = {f"FD-{name}": float(np.mean([metrics.frechet_distance(x, real) for x in sets]))}
+    if len(real) >= 10:
+        found[f"KD-{name}"] = float(np.mean([metrics.kernel_distance(x, real)[0] for x in sets]))
+        both = [metrics.precision_recall(real, x) for x in sets]
+        found[f"precision-{name}"] = float(np.mean([p for p, _ in both]))
+        found[f"recall-{name}"] = float(np.mean([r for _, r in both]))
+        pairs = [metrics.paired_inception_discriminative(real, x) for x in sets]
+        found[f"P-IDS-{name}"], found[f"U-IDS-{name}"] = (float(np.mean(column)) for column in zip(*pairs, strict=True))
+    flat = logits.reshape(-1, logits.shape[-1])
+    found[f"IS-{name}"] = metrics.inception_score(flat, 1)[0]
+    found[f"MIS-{name}"] = metrics.modified_inception_score(flat)
+    return found

@@ -1,0 +1,186 @@
+"""`manifill evaluate`: models, baselines and folders measured alike; shards merge to the single run's figures."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from manifill import Inpainter, cli
+from manifill.evaluate import run
+from manifill.evaluate.features import load_networks
+from manifill.evaluate.methods import Classical, Folder, ModelMethod
+from manifill.evaluate.scores import Scores, ScoresError, figures, merge
+from manifill.pictures import DataError
+
+
+class Small(nn.Module):
+    """A feature network of the shape that the evaluation wants, with random weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 5, stride=4), nn.Conv2d(6, 8, 3, stride=2)
+        self.last = nn.Linear(8, 10)
+
+    @torch.jit.export
+    def pyramid(self, x: Tensor) -> list[Tensor]:
+        one = torch.relu(self.first(x / 255 - 0.5))
+        return [one, torch.relu(self.second(one))]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.pyramid(x)[1].mean((2, 3))
+        return features, self.last(features)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("networks") / "small.ts"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is what feature networks come in
+        torch.jit.script(Small().eval()).save(str(path))
+    return path
+
+
+@pytest.fixture
+def task(pictures: Path, network: Path) -> run.Task:
+    return run.task([pictures], 64, "lama-medium", None, 12, *load_networks([network]))
+
+
+def method(inpainter: Inpainter, samples: int = 3) -> ModelMethod:
+    return ModelMethod(inpainter, samples, inpainter.options(None, None, None), seed=5)
+
+
+def test_shards_merge_to_the_single_run_exactly(
+    inpainter: Inpainter, pictures: Path, network: Path, tmp_path: Path
+) -> None:
+    networks = load_networks([network])
+    whole = run.task([pictures], 64, "lama-medium", None, 12, *networks).score(method(inpainter), quiet=True)
+    for k in range(2):
+        part = run.task([pictures], 64, "lama-medium", None, 12, *networks, shard=f"{k}/2")
+        run.evaluate(part, [method(inpainter)], tmp_path / f"part{k}")
+        assert not (tmp_path / f"part{k}" / "figures.json").exists()
+    joined = run.join([tmp_path / "part0", tmp_path / "part1"], tmp_path / "joined")
+    assert next(iter(joined.values()))["figures"] == figures(whole)
+    with pytest.raises(ScoresError, match="6 of 12 pictures"):
+        run.join([tmp_path / "part0"], tmp_path / "half")
+    with pytest.raises(ScoresError, match=r"no scores_\*of\*\.npz"):
+        run.join([tmp_path / "joined"], tmp_path / "none")
+
+
+def test_shards_of_different_evaluations_do_not_merge(inpainter: Inpainter, task: run.Task) -> None:
+    scores = task.score(method(inpainter), quiet=True)
+    other = Scores(scores.about | {"temperature": 0.1}, scores.index, scores.values)
+    with pytest.raises(ScoresError, match="differ in temperature"):
+        merge([scores, other])
+
+
+def test_scores_survive_a_file(inpainter: Inpainter, task: run.Task, tmp_path: Path) -> None:
+    scores = task.score(method(inpainter), quiet=True)
+    scores.save(tmp_path / "scores.npz")
+    again = Scores.load(tmp_path / "scores.npz")
+    assert again.about == scores.about
+    assert figures(again) == figures(scores)
+    (tmp_path / "scores.npz").write_bytes(b"nothing")
+    with pytest.raises(ScoresError, match=r"scores\.npz"):
+        Scores.load(tmp_path / "scores.npz")
+
+
+def test_the_figures_are_what_they_are_called(inpainter: Inpainter, task: run.Task) -> None:
+    scores = task.score(method(inpainter), quiet=True)
+    found = figures(scores)
+    for k in range(12):
+        photo, hole = task.pictures.array[k], task.holes(k)
+        done = method(inpainter).complete(photo, hole, k, task.pictures.names[k]).composites
+        assert np.array_equal(done[:, ~hole], np.broadcast_to(photo[~hole], done[:, ~hole].shape))
+        wanted = np.abs(done.astype(float) - photo).mean((1, 2, 3)) / 255
+        assert np.allclose(scores.values["l1"][k], wanted, rtol=1e-4)
+    assert found["bits"] > 0
+    assert found["diversity_composite_small"] > 0
+    assert found["diversity_hole_small"] > found["diversity_composite_small"]  # the same, less diluted
+    assert scores.about["weights"] == inpainter.weights
+    assert {"protocol", "pictures", "masks_digest", "seeds", "versions"} <= scores.about.keys()
+
+
+def test_the_photo_itself_is_perfect(task: run.Task, tmp_path: Path) -> None:
+    for name, picture in zip(task.pictures.names, task.pictures.array, strict=True):
+        Image.fromarray(picture).save(tmp_path / f"{Path(name).stem}.png")
+    found = figures(task.score(Folder(tmp_path), quiet=True))
+    assert found["l1"] == 0
+    assert found["ssim_gauss11"] == pytest.approx(1)
+    assert found["FD-small"] == pytest.approx(0, abs=1e-3)
+
+
+def test_folders_of_results_are_checked(task: run.Task, tmp_path: Path) -> None:
+    photo, hole = task.pictures.array[0], task.holes(0)
+    with pytest.raises(DataError, match="no such folder"):
+        Folder(tmp_path / "absent")
+    with pytest.raises(DataError, match="no result for face"):
+        Folder(tmp_path).complete(photo, hole, 0, "face.jpg")
+    for name in ("face_000.png", "face_001.png", "facet.png", "other.png"):
+        Image.fromarray(photo).save(tmp_path / name)
+    folder = Folder(tmp_path)
+    assert folder.complete(photo, hole, 0, "face.jpg").composites.shape == (2, 64, 64, 3)
+    with pytest.raises(DataError, match="1 results for other"):
+        folder.complete(photo, hole, 1, "other.jpg")
+    Image.fromarray(photo[:32]).save(tmp_path / "small.png")
+    with pytest.raises(DataError, match="64x32 pixels; its photo has 64x64"):
+        Folder(tmp_path).complete(photo, hole, 0, "small.png")
+
+
+@pytest.mark.parametrize("name", ["telea", "navier-stokes", "biharmonic"])
+def test_baselines_fill_the_hole_alone(task: run.Task, name: str) -> None:
+    photo, hole = task.pictures.array[0], task.holes(0)
+    (done,) = Classical(name).complete(photo, hole, 0, "").composites
+    assert np.array_equal(done[~hole], photo[~hole])
+    error = np.abs(done[hole].astype(float) - photo[hole]).mean()
+    assert error < np.abs(photo[hole].astype(float) - photo[~hole].mean(0)).mean()
+
+
+def run_cli(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["manifill", "evaluate", *map(str, words)])
+    return cli.main()
+
+
+def test_the_command_writes_figures_and_a_page(
+    pictures: Path, network: Path, reference_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    words = ["--data", pictures, "--model", reference_model, "--baselines", "telea", "--features", network]
+    monkeypatch.setattr(run, "CURVE", ((1.0, 1.0), (0.5, 0.9)))
+    assert run_cli(monkeypatch, *words, "--out", out, "--count", 10, "--samples", 2, "--report", "--curve") == 0
+    result = json.loads((out / "figures.json").read_text())
+    assert set(result["methods"]) == {"model", "telea"}
+    assert [p["temperature"] for p in result["curve"]] == [1.0, 0.5]
+    page = (out / "report.html").read_text()
+    assert "24.56" in page
+    for image in ("curve.png", "grid_model.png", "grid_telea.png"):
+        assert image in page
+        with Image.open(out / image) as shown:
+            assert shown.size[0] > 100
+    assert "http" not in page  # nothing is fetched
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--protocol", "nonsense"], "nonsense"),
+        (["--shard", "2/2"], "shard is '2/2'"),
+        (["--features", "absent.ts"], "absent.ts"),
+        (["--pred", "absent"], "absent: no such folder"),
+    ],
+)
+def test_mistakes_end_with_a_sentence(
+    words: list[str], message: str, pictures: Path, reference_model: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+) -> None:  # fmt: skip
+    code = run_cli(monkeypatch, "--data", pictures, "--model", reference_model, "--out", tmp_path / "out", *words)
+    assert code == 2
+    assert message in capsys.readouterr().err
