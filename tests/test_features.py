@@ -16,17 +16,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from manifill.evaluate import features
-from manifill.evaluate.features import (
-    LPIPS,
-    PUBLIC_FILES,
-    InceptionNetwork,
-    PublicFile,
-    TorchScriptNetwork,
-    fetch,
-    load_networks,
-    network_name,
-)
+from manifill.evaluate import downloads
+from manifill.evaluate.downloads import PUBLIC_FILES, PublicFile, fetch
+from manifill.evaluate.features import LPIPS, InceptionNetwork, TorchScriptNetwork, load_networks, network_name
 from manifill.evaluate.inception import InceptionV3, average3, resize_tf1
 from manifill.evaluate.metrics import perceptual_distance
 
@@ -273,7 +265,7 @@ def server(monkeypatch) -> Iterator[str]:
         home = f"http://127.0.0.1:{running.server_port}"
         digest = hashlib.sha256(CONTENT).hexdigest()
         known = {name: PublicFile(f"{home}/{name}.bin", digest) for name in ("good", "short", "missing")}
-        monkeypatch.setattr(features, "PUBLIC_FILES", {**known, "other": PublicFile(f"{home}/good.bin", "0" * 64)})
+        monkeypatch.setattr(downloads, "PUBLIC_FILES", {**known, "other": PublicFile(f"{home}/good.bin", "0" * 64)})
         for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.delenv(variable, raising=False)
         yield home
@@ -296,7 +288,7 @@ def test_fetch_once(server, tmp_path, capfd) -> None:
     ("name", "reason"), [("other", "what came has SHA-256"), ("short", "interrupted after 1500000"), ("missing", "404")]
 )
 def test_a_failed_fetch_leaves_nothing(server, tmp_path, name: str, reason: str) -> None:
-    public = features.PUBLIC_FILES[name]
+    public = downloads.PUBLIC_FILES[name]
     with pytest.raises(OSError, match=reason) as error:
         fetch(name, tmp_path, quiet=True)
     assert list(tmp_path.iterdir()) == []
@@ -307,7 +299,7 @@ def test_a_failed_fetch_leaves_nothing(server, tmp_path, name: str, reason: str)
 def test_a_refused_connection_says_what_to_do(server, tmp_path, monkeypatch) -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as closed:
         url = f"http://127.0.0.1:{closed.server_port}/net.pth"
-    monkeypatch.setitem(features.PUBLIC_FILES, "net", PublicFile(url, "f" * 64))
+    monkeypatch.setitem(downloads.PUBLIC_FILES, "net", PublicFile(url, "f" * 64))
     with pytest.raises(OSError, match="could not fetch") as error:
         fetch("net", tmp_path, quiet=True)
     for said in (url, "f" * 64, f"put the file at {tmp_path / 'net.pth'}"):

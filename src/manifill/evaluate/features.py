@@ -10,26 +10,20 @@ fetched once from their public homes; nothing is fetched unasked.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import http.client
 import re
-import secrets
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from manifill.evaluate.downloads import fetch
 from manifill.evaluate.inception import InceptionV3
-from manifill.evaluate.metrics import perceptual_layers, perceptual_map
+from manifill.evaluate.metrics import perceptual_map, unit_differences, unit_features
 
 BATCH = 16
 SPELLINGS = {"squeezenet": "SqueezeNet", "inception": "Inception", "alexnet": "AlexNet", "vgg": "VGG"}
@@ -57,8 +51,12 @@ class PerceptualNetwork(Protocol):
         """Return the distance of pairs of pictures: (N,)."""
         ...
 
-    def distance_maps(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the distance of pairs of pictures at every pixel: (N, H, W)."""
+    def units(self, pictures: Tensor) -> list[Tensor]:
+        """Return the unit feature maps of pictures, layer by layer: (N, C, h, w) each."""
+        ...
+
+    def between(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
+        """Return the distance of unit feature maps at every place, layer by layer: (N, h, w) each."""
         ...
 
 
@@ -75,17 +73,44 @@ def _pooled(network: Call, pictures: Tensor, batch: int, device: torch.device) -
     return features, logits
 
 
-def _by_pairs(measure: Measure, a: Tensor, b: Tensor, batch: int, device: torch.device) -> Tensor:
-    with torch.no_grad():
-        pairs = zip(a.split(batch), b.split(batch), strict=True)
-        return torch.cat([measure(x.to(device), y.to(device)).cpu() for x, y in pairs])
+class Perceptual:
+    """Distances of pictures by the feature maps of a network, with or without learned weights for the channels."""
+
+    batch: int
+    device: torch.device
+    weights: Sequence[Tensor] | None = None
+
+    def maps(self, pictures: Tensor) -> Sequence[Tensor]:
+        """Return the feature maps of one batch of pictures, layer by layer: (N, C, h, w) each."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def units(self, pictures: Tensor) -> list[Tensor]:
+        """Return the unit feature maps of pictures, layer by layer: (N, C, h, w) each."""
+        parts = [unit_features(self.maps(p.to(self.device))) for p in pictures.split(self.batch)]
+        return [torch.cat(layer) for layer in zip(*parts, strict=True)]
+
+    def between(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
+        """Return the distance of unit feature maps at every place, layer by layer: (N, h, w) each."""
+        return [d.cpu() for d in unit_differences(a, b, self.weights)]
+
+    def perceptual(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the distance of pairs of pictures: (N,)."""
+        pairs = zip(a.split(self.batch), b.split(self.batch), strict=True)
+        return torch.cat([mean_distance(self.between(self.units(x), self.units(y))) for x, y in pairs])
+
+    def distance_maps(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the distance of pairs of pictures at every pixel: (N, H, W)."""
+        pairs = zip(a.split(self.batch), b.split(self.batch), strict=True)
+        return torch.cat([perceptual_map(self.between(self.units(x), self.units(y)), a.shape[2:]) for x, y in pairs])
 
 
-def _mean(layers: list[Tensor]) -> Tensor:
+def mean_distance(layers: Sequence[Tensor]) -> Tensor:
+    """Average distances (N, h, w) over places and add the layers: (N,)."""
     return torch.stack([d.mean((1, 2)) for d in layers]).sum(0)
 
 
-class TorchScriptNetwork:
+class TorchScriptNetwork(Perceptual):
     """A TorchScript file whose call returns (features (N, F), logits (N, C)) and `.pyramid(x)` a list of feature maps.
 
     It is named after its file unless the caller names it. Raises ValueError for another kind of file. TorchScript is
@@ -112,16 +137,9 @@ class TorchScriptNetwork:
         """Return features (N, F) and logits (N, C) as float32."""
         return _pooled(self.network, pictures, self.batch, self.device)
 
-    def perceptual(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the distance of pairs of pictures, without learned weights (`perceptual_distance`): (N,)."""
-        return _by_pairs(lambda x, y: _mean(self._layers(x, y)), a, b, self.batch, self.device)
-
-    def distance_maps(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the distance of pairs of pictures at every pixel: (N, H, W)."""
-        return _by_pairs(lambda x, y: perceptual_map(self._layers(x, y), a.shape[2:]), a, b, self.batch, self.device)
-
-    def _layers(self, a: Tensor, b: Tensor) -> list[Tensor]:
-        return list(perceptual_layers(self.network.pyramid(a), self.network.pyramid(b)))
+    def maps(self, pictures: Tensor) -> Sequence[Tensor]:
+        """Return the feature maps of one batch of pictures."""
+        return self.network.pyramid(pictures)
 
 
 class InceptionNetwork:
@@ -187,7 +205,7 @@ def _vgg16() -> tuple[nn.Sequential, tuple[int, ...]]:
     return nn.Sequential(*layers[:-1]), tuple(taps)
 
 
-class LPIPS:
+class LPIPS(Perceptual):
     """Learned perceptual distance (Zhang et al. 2018), version 0.1, with AlexNet or VGG-16; lower is nearer.
 
     `backbone` is the network's ImageNet weights (`features.<k>.{weight,bias}`; the classifier's are ignored), `linear`
@@ -219,24 +237,14 @@ class LPIPS:
             raise ValueError(f"{path}: not the learned weights of {self.name}; expected {expected}")
         return [found[k].float().flatten().to(self.device) for k in expected]
 
-    def _features(self, pictures: Tensor) -> Sequence[Tensor]:
+    def maps(self, pictures: Tensor) -> Sequence[Tensor]:
+        """Return the feature maps of one batch of pictures."""
         x, found = (pictures.float() / 127.5 - 1 - self.shift) / self.scale, []
         for k, layer in enumerate(self.convolutions):
             x = layer(x)
             if k in self.taps:
                 found.append(x)
         return found
-
-    def _layers(self, a: Tensor, b: Tensor) -> list[Tensor]:
-        return list(perceptual_layers(self._features(a), self._features(b), self.weights))
-
-    def perceptual(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the distance of pairs of pictures: (N,)."""
-        return _by_pairs(lambda x, y: _mean(self._layers(x, y)), a, b, self.batch, self.device)
-
-    def distance_maps(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the distance of pairs of pictures at every pixel: (N, H, W); the NTIRE diversity score's maps."""
-        return _by_pairs(lambda x, y: perceptual_map(self._layers(x, y), a.shape[2:]), a, b, self.batch, self.device)
 
 
 def load_networks(
@@ -261,89 +269,3 @@ def load_networks(
 def _lpips(net: Backbone, backbone: str, path: Path, device: torch.device | str) -> LPIPS:
     files = (fetch(backbone, path), fetch(f"lpips-{net}", path)) if path.is_dir() else (path, None)
     return LPIPS(net, *files, device)
-
-
-@dataclasses.dataclass(frozen=True)
-class PublicFile:
-    """A file at its public home and its SHA-256."""
-
-    url: str
-    sha256: str
-
-
-_LPIPS = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/082bb24f84c091ea94de2867d34c4544f68e0963"
-PUBLIC_FILES = {
-    "inception": PublicFile(
-        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
-        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-    ),
-    "alexnet": PublicFile(
-        "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-        "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-    ),
-    "vgg16": PublicFile(
-        "https://download.pytorch.org/models/vgg16-397923af.pth",
-        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-    ),
-    "lpips-alex": PublicFile(
-        f"{_LPIPS}/lpips/weights/v0.1/alex.pth", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
-    ),
-    "lpips-vgg": PublicFile(
-        f"{_LPIPS}/lpips/weights/v0.1/vgg.pth", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
-    ),
-}
-
-
-def fetch(name: str, cache: Path, quiet: bool = False) -> Path:
-    """Return the path of a known public file in `cache`, downloading it when it is not there.
-
-    Names are those of `PUBLIC_FILES`. A file in the cache is checked as well. Raises ValueError for another name, and
-    OSError (naming the address, the expected hash and the place for a copy by hand) when the file cannot be had or
-    its hash is wrong; nothing half-written stays.
-    """
-    if name not in PUBLIC_FILES:
-        raise ValueError(f"no public file {name!r}; there are {', '.join(PUBLIC_FILES)}")
-    public = PUBLIC_FILES[name]
-    path = cache / f"{name}{Path(public.url).suffix}"
-    if not path.exists():
-        return _download(public, path, quiet)
-    with path.open("rb") as f:
-        found = hashlib.file_digest(f, "sha256").hexdigest()
-    if found != public.sha256:
-        raise OSError(f"{path}: SHA-256 {found}, expected {public.sha256}; delete it to fetch {public.url} again")
-    return path
-
-
-def _download(public: PublicFile, path: Path, quiet: bool) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("wb") as f:
-            found = _copy(public.url, f, quiet)
-        if found != public.sha256:
-            raise OSError(f"what came has SHA-256 {found}")
-        return part.replace(path)
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # an answer in itself
-        raise OSError(
-            f"could not fetch {public.url}: {error}. Expected SHA-256 {public.sha256}. "
-            f"To go on without a connection, put the file at {path}"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _copy(url: str, to: IO[bytes], quiet: bool) -> str:
-    """Copy what `url` holds, with a progress bar, and return its SHA-256; raises OSError when it ends early."""
-    digest = hashlib.sha256()
-    with urllib.request.urlopen(url, timeout=60) as response:
-        total = int(response.headers.get("Content-Length") or 0)
-        with tqdm(total=total or None, desc=Path(url).name, unit="B", unit_scale=True, disable=quiet) as bar:
-            while block := response.read(1 << 20):
-                to.write(block)
-                digest.update(block)
-                bar.update(len(block))
-            if to.tell() < total:
-                raise OSError(f"interrupted after {to.tell()} of {total} bytes")
-    return digest.hexdigest()

@@ -205,12 +205,23 @@ def perceptual_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 def perceptual_layers(
     a: Sequence[Tensor], b: Sequence[Tensor], weights: Sequence[Tensor] | None = None
 ) -> Iterator[Tensor]:
-    """Yield for each layer (N, C, h, w) the squared difference of unit features at every place: (N, h, w).
+    """Return for each layer (N, C, h, w) the squared difference of unit features at every place: (N, h, w).
 
     `weights` are one (C,) a layer (Zhang et al. 2018, equation 1), all ones by default.
     """
+    return unit_differences(unit_features(a), unit_features(b), weights)
+
+
+def unit_features(layers: Sequence[Tensor]) -> list[Tensor]:
+    """Scale feature maps (N, C, h, w) to unit length at every place."""
+    return [f.float() / f.float().norm(dim=1, keepdim=True).clamp_min(1e-10) for f in layers]
+
+
+def unit_differences(
+    a: Sequence[Tensor], b: Sequence[Tensor], weights: Sequence[Tensor] | None = None
+) -> Iterator[Tensor]:
+    """Yield for each layer of unit features (N, C, h, w) their weighted squared difference: (N, h, w)."""
     for k, (x, y) in enumerate(zip(a, b, strict=True)):
-        x, y = (f / f.norm(dim=1, keepdim=True).clamp_min(1e-10) for f in (x.float(), y.float()))
         squared = (x - y) ** 2
         yield squared.sum(1) if weights is None else torch.einsum("nchw,c->nhw", squared, weights[k])
 

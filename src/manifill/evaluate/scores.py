@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from torch import Tensor
 
 from manifill.checkpoint import write_atomic
 from manifill.evaluate import metrics
-from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
+from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork, mean_distance
 from manifill.evaluate.methods import Completed
+from manifill.evaluate.metrics import perceptual_map
 
 FEW = 3000  # pictures below which P-IDS says little
 PER_COMPLETION = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam", "seam_photo", "bits")
@@ -94,29 +94,42 @@ def measure(
         found |= {f"features_{network.name}": features, f"logits_{network.name}": logits}
         found[f"real_{network.name}"] = network.pooled(real)[0][0]
     for network in perceptual:
-        found[f"perceptual_{network.name}"] = network.perceptual(a, b)
-        if len(a) > 1:
-            found |= diversity(network, a, done.full, hole)
-            found[f"diversity_score_{network.name}"] = metrics.diversity_score(network.distance_maps(a, b)[None])[0]
+        found |= distances(network, a, real, done.full, hole)
     return {k: np.asarray(v, np.float32) for k, v in found.items()}
 
 
-def diversity(
-    network: PerceptualNetwork, composites: Tensor, full: np.ndarray | None, hole: np.ndarray
+def distances(
+    network: PerceptualNetwork, composites: Tensor, real: Tensor, full: np.ndarray | None, hole: np.ndarray
 ) -> dict[str, Tensor]:
-    """Return the mean distance between two completions of a picture, of three kinds: () each.
+    """Return the distance of every completion to the photo and, of several, how far apart they are.
 
-    Of the composites, of the pictures as painted (`full`) where the method has them, and of the hole's bounding box.
+    Diversity is the mean distance of two completions, of three kinds: the composites, the pictures as painted (`full`)
+    where the method has them, and the hole's bounding box. The diversity score looks at all of them at once.
     """
+    units, photo = network.units(composites), network.units(real)
+    to_photo = network.between(units, [u.expand_as(v) for u, v in zip(photo, units, strict=True)])
+    found = {f"perceptual_{network.name}": mean_distance(to_photo)}
+    if len(composites) == 1:
+        return found
     rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
     crop = composites[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    kinds = {"composite": composites, "hole": crop} | ({} if full is None else {"full": tensor(full)})
-    pairs = torch.tensor(list(itertools.combinations(range(len(composites)), 2)))
-    return {
-        f"diversity_{kind}_{network.name}": network.perceptual(x[pairs[:, 0]], x[pairs[:, 1]]).mean()
-        for kind, x in kinds.items()
-        if min(x.shape[2:]) >= 32  # below it the deeper layers see nothing
-    }
+    kinds = {"composite": units}
+    if min(crop.shape[2:]) >= 32:  # below it the deeper layers see nothing
+        kinds["hole"] = network.units(crop)
+    if full is not None:
+        kinds["full"] = network.units(tensor(full))
+    found |= {f"diversity_{kind}_{network.name}": spread(network, u) for kind, u in kinds.items()}
+    maps = perceptual_map(to_photo, composites.shape[2:])
+    return found | {f"diversity_score_{network.name}": metrics.diversity_score(maps[None])[0]}
+
+
+def spread(network: PerceptualNetwork, units: Sequence[Tensor]) -> Tensor:
+    """Return the mean distance over all pairs of samples from their unit feature maps: ()."""
+    pairs = torch.triu_indices(len(units[0]), len(units[0]), 1).t()
+    each = [
+        network.between([u[i : i + 1] for u in units], [u[j : j + 1] for u in units]) for i, j in pairs
+    ]
+    return torch.stack([mean_distance(d)[0] for d in each]).mean()
 
 
 def notes(scores: Scores) -> list[str]:

@@ -119,7 +119,9 @@ def feature_maps(path: Path, device: torch.device) -> Callable[[Tensor], list[Te
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is what these networks come in
-            network = torch.jit.load(path, map_location=device).eval().requires_grad_(False)
+            network = torch.jit.load(path, map_location=device).eval()
+        for p in network.parameters():
+            p.requires_grad_(False)
         return network.pyramid
     except (RuntimeError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: not a TorchScript network with `pyramid` ({error})") from error
