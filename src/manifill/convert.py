@@ -38,7 +38,7 @@ def read_variables(folder: Path) -> Variables:
     try:
         reader = tf.train.load_checkpoint(prefix)
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError) as error:
+    except (tf.errors.OpError, ValueError, IndexError) as error:  # the last where the data ends early
         raise ModelError(f"{prefix}: not a readable TensorFlow checkpoint ({error})") from error
 
 
@@ -60,6 +60,7 @@ def to_networks(variables: Variables) -> dict[str, nn.Module]:
     scopes = {name.split("/")[0] for name in variables}
     if not {"vq_encoder", "vq_decoder"} <= scopes:
         raise ModelError(f"the checkpoint has the scopes {sorted(scopes)}; expected at least vq_encoder and vq_decoder")
+    variables = Parts("", variables)
     networks: dict[str, nn.Module] = {"vqvae": _vqvae(variables)}
     if {"structure_condition", "structure_pixelcnn"} <= scopes:
         networks["structure"] = _structure(variables)
@@ -155,6 +156,17 @@ def _block_order(block: GatedBlock) -> Iterator[tuple[str, nn.Module]]:
         yield "attention", block.attention
 
 
+class Parts(dict[str, np.ndarray]):
+    """The variables with a prefix, by the rest of their names; one that is not there is named in the error."""
+
+    def __init__(self, prefix: str, variables: Variables) -> None:
+        super().__init__({name[len(prefix) :]: value for name, value in variables.items() if name.startswith(prefix)})
+        self.prefix = prefix
+
+    def __missing__(self, part: str) -> np.ndarray:
+        raise ModelError(f"the checkpoint has no variable {self.prefix}{part}")
+
+
 def _fill(v: Variables, scope: str, steps: Steps) -> None:
     """Give every layer the next variables of its kind in `scope`; all must be used up."""
     counts: dict[str, int] = {}
@@ -164,7 +176,7 @@ def _fill(v: Variables, scope: str, steps: Steps) -> None:
         index = counts.get(kind, 0)
         counts[kind] = index + 1
         prefix = f"{scope}/{kind}_{index}/"
-        found = {name[len(prefix) :]: value for name, value in v.items() if name.startswith(prefix)}
+        found = Parts(prefix, v)
         if not found:
             raise ModelError(f"the checkpoint has no variable {prefix}*")
         used.update(prefix + part for part in found)

@@ -126,9 +126,7 @@ def distances(
 def spread(network: PerceptualNetwork, units: Sequence[Tensor]) -> Tensor:
     """Return the mean distance over all pairs of samples from their unit feature maps: ()."""
     pairs = torch.triu_indices(len(units[0]), len(units[0]), 1).t()
-    each = [
-        network.between([u[i : i + 1] for u in units], [u[j : j + 1] for u in units]) for i, j in pairs
-    ]
+    each = [network.between([u[i : i + 1] for u in units], [u[j : j + 1] for u in units]) for i, j in pairs]
     return torch.stack([mean_distance(d)[0] for d in each]).mean()
 
 
