@@ -26,6 +26,9 @@ def test_inpainting_loads_no_training_evaluation_or_tensorflow() -> None:
         "tensorflow",
         "scipy",
         "skimage",
+        "sklearn",
+        "matplotlib",
+        "cv2",
     )
     assert [m for m in loaded if m.startswith(foreign)] == []
 
