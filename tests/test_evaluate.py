@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from manifill import Inpainter, cli
 from manifill.evaluate import run
 from manifill.evaluate.features import load_networks
-from manifill.evaluate.methods import Classical, Folder, ModelMethod
+from manifill.evaluate.methods import Classical, Folder, ModelMethod, TrueCodes
 from manifill.evaluate.scores import Scores, ScoresError, figures, merge
+from manifill.image import to_tensor, to_uint8
 from manifill.pictures import DataError
 
 
@@ -133,6 +134,16 @@ def test_folders_of_results_are_checked(task: run.Task, tmp_path: Path) -> None:
     Image.fromarray(photo[:32]).save(tmp_path / "small.png")
     with pytest.raises(DataError, match="64x32 pixels; its photo has 64x64"):
         Folder(tmp_path).complete(photo, hole, 0, "small.png")
+
+
+def test_true_codes_are_painted_as_the_model_paints(inpainter: Inpainter, task: run.Task) -> None:
+    photo, hole = task.pictures.array[0], task.holes(0)
+    done = TrueCodes.of(inpainter).complete(photo, hole, 0, "").composites[0]
+    assert np.array_equal(done[~hole], photo[~hole])
+    image, mask = to_tensor(photo), torch.from_numpy(hole)[None, None].float()
+    codes = inpainter.vqvae.encode(image).structure_codes
+    wanted, _ = inpainter.paint(inpainter.image_features(image, mask), codes, mask)
+    assert np.abs(done[hole].astype(int) - to_uint8(wanted)[0][hole]).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["telea", "navier-stokes", "biharmonic"])

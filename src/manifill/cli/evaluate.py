@@ -31,6 +31,7 @@ def evaluate(
     inception: Path | None = None,
     shard: str = "0/1",
     merge: tuple[Path, ...] = (),
+    true_codes: bool = False,
     curve: bool = False,
     report: bool = False,
     device: str = "auto",
@@ -59,6 +60,7 @@ def evaluate(
         inception: The same of the Inception network of the published figures (FID, IS).
         shard: i/n: every n-th picture from i on; merge the shards' folders afterwards.
         merge: Folders of shards to merge, in place of measuring.
+        true_codes: Also paint with the true structure codes, which only the texture generator can spoil.
         curve: Also measure quality against diversity over temperature and top-p.
         report: Also write OUT/report.html.
         device: auto, cpu, cuda, ...
@@ -76,7 +78,7 @@ def evaluate(
     inpainters = [Inpainter.from_pretrained(name, device) for name in model]
     side = size or next((m.image_size for m in inpainters), 256)
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "known_codes": known_codes}
-    listed = run.methods(inpainters, samples, seed, options, baselines, pred)
+    listed = run.methods(inpainters, samples, seed, options, baselines, pred, true_codes)
     networks, perceptual = load_networks(features, inception, lpips_alex, lpips_vgg)
     task = run.task(data, side, protocol, masks, count, networks, perceptual, shard)
     _print_figures(run.evaluate(task, listed, out, report, curve))

@@ -66,7 +66,7 @@ def score(folder: Path, variant: str, task: Task) -> dict[str, Any]:
     """Return the figures of a trained variant and what it is."""
     vqvae, header = load_vqvae(folder)
     texture, trained = load_texture(folder, header.codebook)
-    method = TrueCodes(vqvae, texture, variant, model_hash(folder))
+    method = TrueCodes(vqvae, texture, variant, model_hash(folder))  # a module is its own forward
     return {"figures": figures(task.score(method)), "step": trained.step, "about": task.about | method.about}
 
 

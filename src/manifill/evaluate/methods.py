@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,12 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from manifill.image import to_tensor, to_uint8
 from manifill.inpainter import Inpainter, KnownCodes
 from manifill.pictures import SUFFIXES, DataError
 from manifill.structure import SamplingOptions
-from manifill.texture import TextureGenerator
 from manifill.vqvae import VQVAE
 
 SEEDS = 1000  # seeds kept apart for each picture: sample s of picture k has seed + SEEDS * k + s
@@ -86,18 +87,32 @@ class ModelMethod:
 
 
 class TrueCodes:
-    """A texture generator on the true structure codes: what painting can reach at best."""
+    """A texture generator on the true structure codes: what painting can reach at best.
 
-    def __init__(self, vqvae: VQVAE, texture: TextureGenerator, name: str, weights: str) -> None:
-        self.vqvae, self.texture, self.name = vqvae.eval(), texture.eval(), name
+    `paint` takes pictures, masks and true structure features and returns painted pictures in [-1, 1].
+    """
+
+    def __init__(
+        self, vqvae: VQVAE, paint: Callable[[Tensor, Tensor, Tensor], Tensor], name: str, weights: str
+    ) -> None:
+        self.vqvae, self.paint, self.name = vqvae, paint, name
         self.about = {"model": name, "weights": weights, "samples": 1, "codes": "true"}
+
+    @classmethod
+    def of(cls, model: Inpainter) -> TrueCodes:
+        """Return the method of a model's own texture generator."""
+
+        def paint(image: Tensor, mask: Tensor, structure: Tensor) -> Tensor:
+            return model.texture.paint(*model.image_features(image, mask), structure, mask).float()
+
+        return cls(model.vqvae, paint, f"{model.name}-true-codes", model.weights)
 
     @torch.no_grad()
     def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
         """Complete a picture of the model's size."""
-        image, mask = to_tensor(picture), torch.from_numpy(hole)[None, None].float()
-        structure = self.vqvae.encode(image).structure
-        full = to_uint8(self.texture(image, mask, structure))
+        device = next(self.vqvae.parameters()).device
+        image, mask = to_tensor(picture).to(device), torch.from_numpy(hole)[None, None].float().to(device)
+        full = to_uint8(self.paint(image, mask, self.vqvae.encode(image).structure))
         return Completed(np.where(hole[None, ..., None], full, picture[None]), full)
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from manifill.checkpoint import write_atomic
 from manifill.evaluate import protocols, report
 from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
-from manifill.evaluate.methods import Classical, Folder, Method, ModelMethod
+from manifill.evaluate.methods import Classical, Folder, Method, ModelMethod, TrueCodes
 from manifill.evaluate.scores import Scores, ScoresError, figures, measure, merge, notes
 from manifill.inpainter import Inpainter
 from manifill.pictures import Pictures
@@ -153,11 +153,12 @@ def join(folders: Sequence[Path], out: Path) -> dict[str, Any]:
 
 def methods(
     models: Sequence[Inpainter], samples: int, seed: int, options: dict[str, Any], baselines: Sequence[str],
-    folders: Sequence[Path],
+    folders: Sequence[Path], true_codes: bool = False,
 ) -> list[Method]:  # fmt: skip
     """Return the methods to compare: models first, then baselines and folders of results."""
     known_codes = options.pop("known_codes", "exact")
     listed: list[Method] = [ModelMethod(m, samples, m.options(**options), known_codes, seed) for m in models]
+    listed += [TrueCodes.of(m) for m in models if true_codes]
     listed += [Classical(name) for name in baselines]
     listed += [Folder(folder) for folder in folders]
     names = [m.name for m in listed]
