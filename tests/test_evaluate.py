@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from manifill import Inpainter, cli
-from manifill.evaluate import run
+from manifill.evaluate import metrics, run
 from manifill.evaluate.features import load_networks
 from manifill.evaluate.methods import Classical, Folder, ModelMethod, TrueCodes
-from manifill.evaluate.scores import Scores, ScoresError, figures, merge
+from manifill.evaluate.scores import Scores, ScoresError, distribution, figures, merge
 from manifill.image import to_tensor, to_uint8
 from manifill.pictures import DataError
 
@@ -110,6 +110,16 @@ def test_the_figures_are_what_they_are_called(inpainter: Inpainter, task: run.Ta
     assert {"protocol", "pictures", "masks_digest", "seeds", "versions"} <= scores.about.keys()
 
 
+def test_figures_are_named_after_their_network() -> None:
+    rng = np.random.default_rng(0)
+    real, features, logits = rng.normal(size=(20, 4)), rng.normal(size=(20, 2, 4)), rng.normal(size=(20, 2, 3))
+    found = distribution("Inception", real, features, logits)
+    assert found.keys() == {"FID", "KID", "IS", "MIS", "P-IDS", "U-IDS", "precision", "recall"}
+    assert set(distribution("Other", real, features, logits)) >= {"FD-Other", "KD-Other", "IS-Other"}
+    each = [metrics.frechet_distance(features[:, s], real) for s in range(2)]
+    assert found["FID"] == pytest.approx(np.mean(each))
+
+
 def test_the_photo_itself_is_perfect(task: run.Task, tmp_path: Path) -> None:
     for name, picture in zip(task.pictures.names, task.pictures.array, strict=True):
         Image.fromarray(picture).save(tmp_path / f"{Path(name).stem}.png")
@@ -186,6 +196,7 @@ def test_the_command_writes_figures_and_a_page(
         (["--shard", "2/2"], "shard is '2/2'"),
         (["--features", "absent.ts"], "absent.ts"),
         (["--pred", "absent"], "absent: no such folder"),
+        (["--curve"], "a curve needs a feature network"),
     ],
 )
 def test_mistakes_end_with_a_sentence(

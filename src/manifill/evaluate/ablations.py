@@ -19,7 +19,7 @@ from manifill.evaluate.scores import figures
 from manifill.pictures import Pictures
 from manifill.train.stages import RunOptions, load, train_on
 
-SHOWN = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam_ratio", "FD-", "KD-", "perceptual_")
+SHOWN = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam_ratio", "FD-", "KD-", "FID", "KID", "perceptual_")
 
 
 def ablate(

@@ -94,9 +94,9 @@ def paper_name(name: str) -> str:
     same = {
         "psnr": "PSNR",
         "ssim_skimage7": "SSIM",
-        "FD-Inception": "FID",
-        "IS-Inception": "IS",
-        "MIS-Inception": "MIS",
+        "FID": "FID",
+        "IS": "IS",
+        "MIS": "MIS",
     }
     return same.get(name, "diversity (LPIPS)" if name.startswith("diversity_full_LPIPS") else "")
 
@@ -132,7 +132,7 @@ def plot_curve(points: Sequence[dict[str, float]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    quality = next(k for k in points[0] if k.startswith("FD-"))
+    quality = next(k for k in points[0] if k.startswith(("FD-", "FID")))
     spread = next((k for k in points[0] if k.startswith("diversity_composite_")), "l1")
     figure, axes = pyplot.subplots(figsize=(6, 4))
     axes.plot([p[spread] for p in points], [p[quality] for p in points], "o")

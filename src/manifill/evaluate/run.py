@@ -112,6 +112,8 @@ def evaluate(
     task: Task, methods: Sequence[Method], out: Path, with_report: bool = False, with_curve: bool = False
 ) -> dict[str, Any]:
     """Score every method into OUT: scores_NAME.npz each and, undivided, figures.json and the report."""
+    if with_curve and not task.networks:
+        raise ValueError("a curve needs a feature network: name one with --features or --inception")
     out.mkdir(parents=True, exist_ok=True)
     divided_run, scored = task.shard[1] > 1, {}
     for method in methods:

@@ -148,8 +148,9 @@ def figures(scores: Scores) -> dict[str, float]:
     found: dict[str, float] = {}
     for key, value in scores.values.items():
         if key in PER_COMPLETION or key.startswith(("perceptual_", "diversity_")):
-            found[key] = float(value.astype(np.float64).mean())
-    if "seam" in found and found["seam_photo"] > 0:
+            there = value[~np.isnan(value)].astype(np.float64)  # a hole without a border has no step across it
+            found |= {key: float(there.mean())} if there.size else {}
+    if found.get("seam_photo", 0) > 0:
         found["seam_ratio"] = found["seam"] / found["seam_photo"]
     for name in [k.removeprefix("real_") for k in scores.values if k.startswith("real_")]:
         found |= distribution(name, *(scores.values[f"{k}_{name}"] for k in ("real", "features", "logits")))
@@ -162,15 +163,20 @@ def distribution(name: str, real: np.ndarray, features: np.ndarray, logits: np.n
     Every sample of the pictures makes one set; figures are means over the sets, so that they do not shrink with S.
     """
     sets = [features[:, s] for s in range(features.shape[1])]
-    found = {f"FD-{name}": float(np.mean([metrics.frechet_distance(x, real) for x in sets]))}
+    found = {"FD": float(np.mean([metrics.frechet_distance(x, real) for x in sets]))}
     if len(real) >= 10:
-        found[f"KD-{name}"] = float(np.mean([metrics.kernel_distance(x, real)[0] for x in sets]))
+        found["KD"] = float(np.mean([metrics.kernel_distance(x, real)[0] for x in sets]))
         both = [metrics.precision_recall(real, x) for x in sets]
-        found[f"precision-{name}"] = float(np.mean([p for p, _ in both]))
-        found[f"recall-{name}"] = float(np.mean([r for _, r in both]))
+        found["precision"], found["recall"] = (float(np.mean(column)) for column in zip(*both, strict=True))
         pairs = [metrics.paired_inception_discriminative(real, x) for x in sets]
-        found[f"P-IDS-{name}"], found[f"U-IDS-{name}"] = (float(np.mean(column)) for column in zip(*pairs, strict=True))
+        found["P-IDS"], found["U-IDS"] = (float(np.mean(column)) for column in zip(*pairs, strict=True))
     flat = logits.reshape(-1, logits.shape[-1])
-    found[f"IS-{name}"] = metrics.inception_score(flat, 1)[0]
-    found[f"MIS-{name}"] = metrics.modified_inception_score(flat)
-    return found
+    found |= {"IS": metrics.inception_score(flat, 1)[0], "MIS": metrics.modified_inception_score(flat)}
+    return {label(figure, name): value for figure, value in found.items()}
+
+
+def label(figure: str, network: str) -> str:
+    """Name a figure after its network; with Inception it has the field's name: FID, KID, IS."""
+    if network == "Inception":
+        return {"FD": "FID", "KD": "KID"}.get(figure, figure)
+    return f"{figure}-{network}"
