@@ -54,7 +54,7 @@ def write(out: Path, result: dict[str, Any], scored: dict[str, Scores], task: Ta
         shown = extremes(scored[method.name], task, method)
         shown.save(path)
         text = "Photo, masked, completions: the best, the middle and the worst by PSNR of their first completion."
-        parts.append(section(f"{method.name}: {text}", picture(path, f"completions of {method.name}")))
+        parts.append(section(method.name, f"<p>{text}</p>" + picture(path, f"completions of {method.name}")))
     parts.append(section("What was evaluated", about_table(result["methods"])))
     page = PAGE.format(title="manifill evaluate", body="".join(parts))
     write_atomic(out / "report.html", lambda f: f.write(page.encode()))
