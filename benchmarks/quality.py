@@ -15,12 +15,13 @@ import json
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from manifill.evaluate.metrics import frechet_distance, perceptual_distance, psnr
+from manifill.evaluate.features import TorchScriptNetwork
+from manifill.evaluate.methods import Classical
+from manifill.evaluate.metrics import frechet_distance, psnr
 from manifill.image import grid
 from manifill.inpainter import Inpainter, KnownCodes
 from manifill.pictures import Pictures
@@ -29,26 +30,6 @@ from manifill.train import masks
 from manifill.train.vqvae_stage import figures
 
 BATCH = 25
-
-
-class Features:
-    """A TorchScript feature network: x (N, 3, H, W) in 0..255 -> (features, logits), and `.pyramid(x)`."""
-
-    def __init__(self, path: Path) -> None:
-        self.network = torch.jit.load(path).eval()
-
-    @torch.no_grad()
-    def pooled(self, pictures: Tensor) -> np.ndarray:
-        """Return features (N, 512)."""
-        return torch.cat([self.network(p)[0] for p in pictures.split(BATCH)]).numpy()
-
-    @torch.no_grad()
-    def perceptual(self, a: Tensor, b: Tensor) -> float:
-        """Return the mean perceptual distance of pairs."""
-        pairs = zip(a.split(BATCH), b.split(BATCH), strict=True)
-        return float(
-            torch.cat([perceptual_distance(self.network.pyramid(x), self.network.pyramid(y)) for x, y in pairs]).mean()
-        )
 
 
 @torch.no_grad()
@@ -74,9 +55,9 @@ def complete(
 
 def telea(real: Tensor, mask: Tensor) -> Tensor:
     """Return OpenCV's Telea inpainting of every picture."""
-    hole = (mask[0, 0].numpy() * 255).astype(np.uint8)
+    hole, method = mask[0, 0].numpy() > 0, Classical("telea")
     pictures = real.permute(0, 2, 3, 1).to(torch.uint8).numpy()
-    done = np.stack([cv2.inpaint(np.ascontiguousarray(p), hole, 3, cv2.INPAINT_TELEA) for p in pictures])
+    done = np.concatenate([method.complete(p, hole, 0, "").composites for p in pictures])
     return torch.from_numpy(done).permute(0, 3, 1, 2).float()
 
 
@@ -94,7 +75,7 @@ def main() -> None:
     parser.add_argument("--grid", type=Path)
     parser.add_argument("--quick", action="store_true", help="sampled completions only")
     a = parser.parse_args()
-    model, features = Inpainter.from_pretrained(a.model, "cpu"), Features(a.features)
+    model, features = Inpainter.from_pretrained(a.model, "cpu"), TorchScriptNetwork(a.features)
     options = model.options(a.temperature, None, a.top_p)
     pictures = Pictures(a.data, model.image_size, a.count, quiet=True)
     mask = masks.centre_mask(model.image_size)
@@ -110,19 +91,19 @@ def main() -> None:
         samples.append(torch.cat([p for p, _ in parts]))
         scores.append(torch.cat([s for _, s in parts]))
     seconds = time.perf_counter() - began
-    wanted = features.pooled(real)
+    wanted = features.pooled(real)[0]
     result = {
         "date": str(datetime.date.today()), "weights": model.weights, "pictures": len(pictures),
         "pictures_digest": pictures.digest, "temperature": options.temperature, "top_p": options.top_p,
         "known_codes": a.known_codes,
-        "fd_squeezenet": float(np.mean([frechet_distance(features.pooled(x), wanted) for x in samples])),
+        "fd_squeezenet": float(np.mean([frechet_distance(features.pooled(x)[0], wanted) for x in samples])),
         "psnr": float(torch.stack([psnr(x, real) for x in samples]).mean()),
         "bits_of_sampled_hole_codes": float(-torch.stack(scores).mean() / np.log(2)),
         "seconds_a_completion": seconds / (a.samples * len(pictures)),
     }  # fmt: skip
     if a.samples > 1:
-        between = features.perceptual(samples[0], samples[1])
-        others = features.perceptual(samples[0], samples[0].roll(1, 0))
+        between = float(features.perceptual(samples[0], samples[1]).mean())
+        others = float(features.perceptual(samples[0], samples[0].roll(1, 0)).mean())
         result |= {"perceptual_between_samples": between, "perceptual_between_pictures": others}
     if not a.quick:
         result |= baselines(model, features, pictures, images, real, mask, wanted)
@@ -134,7 +115,7 @@ def main() -> None:
 
 def baselines(
     model: Inpainter,
-    features: Features,
+    features: TorchScriptNetwork,
     pictures: Pictures,
     images: Tensor,
     real: Tensor,
@@ -151,9 +132,9 @@ def baselines(
     ]
     with_true, drawn = torch.cat(parts), telea(real, mask)
     return {f"vqvae_{k}": v for k, v in figures(model.vqvae, pictures, model.device).items()} | {
-        "true_codes_fd_squeezenet": frechet_distance(features.pooled(with_true), wanted),
+        "true_codes_fd_squeezenet": frechet_distance(features.pooled(with_true)[0], wanted),
         "true_codes_psnr": float(psnr(with_true, real).mean()),
-        "telea_fd_squeezenet": frechet_distance(features.pooled(drawn), wanted),
+        "telea_fd_squeezenet": frechet_distance(features.pooled(drawn)[0], wanted),
         "telea_psnr": float(psnr(drawn, real).mean()),
     }
 

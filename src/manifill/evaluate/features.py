@@ -23,13 +23,12 @@ from torch import Tensor, nn
 
 from manifill.evaluate.downloads import fetch
 from manifill.evaluate.inception import InceptionV3
-from manifill.evaluate.metrics import perceptual_map, unit_differences, unit_features
+from manifill.evaluate.metrics import mean_distance, perceptual_map, unit_differences, unit_features
 
 BATCH = 16
 SPELLINGS = {"squeezenet": "SqueezeNet", "inception": "Inception", "alexnet": "AlexNet", "vgg": "VGG"}
 Backbone = Literal["alex", "vgg"]
 Call = Callable[[Tensor], tuple[Tensor, Tensor]]
-Measure = Callable[[Tensor, Tensor], Tensor]
 
 
 class FeatureNetwork(Protocol):
@@ -103,11 +102,6 @@ class Perceptual:
         """Return the distance of pairs of pictures at every pixel: (N, H, W)."""
         pairs = zip(a.split(self.batch), b.split(self.batch), strict=True)
         return torch.cat([perceptual_map(self.between(self.units(x), self.units(y)), a.shape[2:]) for x, y in pairs])
-
-
-def mean_distance(layers: Sequence[Tensor]) -> Tensor:
-    """Average distances (N, h, w) over places and add the layers: (N,)."""
-    return torch.stack([d.mean((1, 2)) for d in layers]).sum(0)
 
 
 class TorchScriptNetwork(Perceptual):

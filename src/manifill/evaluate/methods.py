@@ -61,7 +61,7 @@ class ModelMethod:
             raise ValueError(f"{samples} samples; expected at most {SEEDS} a picture")
         self.inpainter, self.samples, self.options = inpainter, samples, options
         self.known_codes: KnownCodes = known_codes
-        self.seed, self.name = seed, f"{inpainter.name or 'model'}"
+        self.seed, self.name = seed, inpainter.name or "model"
         self.about = {
             "model": inpainter.name, "weights": inpainter.weights, "samples": samples, "seed": seed,
             "seeds": f"seed + {SEEDS} * picture + sample", "temperature": options.temperature, "top_k": options.top_k,
@@ -149,6 +149,7 @@ class Folder:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder of results")
         self.folder, self.name, self.count = folder, folder.name, 0
+        self.listed = [f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES]  # once, not for every picture
         self.about = {"model": folder.name, "weights": "", "samples": 0}
 
     def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
@@ -162,7 +163,7 @@ class Folder:
     def files(self, stem: str) -> list[Path]:
         """Return the results of a picture, in order."""
         inner = self.folder / stem
-        listed = inner.iterdir() if inner.is_dir() else self.folder.iterdir()
+        listed = inner.iterdir() if inner.is_dir() else self.listed
         own = re.compile(".*" if inner.is_dir() else re.escape(stem) + r"(_\d+)?")
         files = sorted(f for f in listed if f.suffix.lower() in SUFFIXES and own.fullmatch(f.stem))
         if not files:

@@ -197,9 +197,13 @@ def perceptual_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     Features are scaled to unit length at every place; squared differences are summed over channels, averaged over
     places and added over layers. LPIPS without its learned weights.
     """
-    layers = [difference.mean((1, 2)) for difference in perceptual_layers(a, b)]
+    return mean_distance(list(perceptual_layers(a, b)))
+
+
+def mean_distance(layers: Sequence[Tensor]) -> Tensor:
+    """Average distances (N, h, w) over places and add the layers: (N,)."""
     assert layers, "no layers"
-    return torch.stack(layers).sum(0)
+    return torch.stack([d.mean((1, 2)) for d in layers]).sum(0)
 
 
 def perceptual_layers(

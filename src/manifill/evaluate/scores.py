@@ -15,9 +15,9 @@ from torch import Tensor
 
 from manifill.checkpoint import write_atomic
 from manifill.evaluate import metrics
-from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork, mean_distance
+from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
 from manifill.evaluate.methods import Completed
-from manifill.evaluate.metrics import perceptual_map
+from manifill.evaluate.metrics import mean_distance, perceptual_map
 
 FEW = 3000  # pictures below which P-IDS says little
 PER_COMPLETION = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam", "seam_photo", "bits")
