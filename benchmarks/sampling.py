@@ -19,7 +19,8 @@ import torch
 from timing import fastest, photo, square, subject
 from torch import Tensor
 
-from manifill.image import load_photo, to_model
+from manifill.image import to_model
+from manifill.photo import load_photo
 from manifill.inpainter import Inpainter
 from manifill.native import NativeSampler
 from manifill.sampling import sample_cached, sample_rows
@@ -42,7 +43,7 @@ def condition(model: Inpainter) -> tuple[Tensor, Tensor, Tensor]:
 def given(model: Inpainter, side: int) -> tuple[Tensor, Tensor]:
     """Return the example and a square hole as tensors."""
     size = model.image_size
-    return to_model(load_photo(photo(size)), square(size, side), size)
+    return to_model(load_photo(photo(size)).rgb, square(size, side), size)
 
 
 def against_passes(model: Inpainter, counts: list[int], known_codes: str) -> list[float]:

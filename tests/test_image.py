@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from manifill.image import ImageError, Photo, compose, load_mask, load_photo, to_model, to_tensor, to_uint8
+from manifill.image import shrink, to_tensor, to_uint8
+from manifill.photo import ImageError, Photo, load_mask, load_photo, to_pillow
 
 
 def photo_of(rgb: np.ndarray) -> Photo:
-    return Photo("photo", rgb)
+    return Photo("photo", rgb, "RGB", rgb)
 
 
 def test_grey_levels_survive_the_round_trip() -> None:
@@ -41,10 +42,9 @@ def test_modes(face: np.ndarray, mode: str) -> None:
     assert load_photo(Image.fromarray(face).convert(mode)).rgb.shape == (128, 128, 3)
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "I;16", "F"])
-def test_other_modes_are_refused(tmp_path: Path, mode: str) -> None:
-    Image.new(mode, (8, 8)).save(tmp_path / "a.tiff")
-    with pytest.raises(ImageError, match=rf"a\.tiff: pixel format {mode}"):
+def test_other_modes_are_refused(tmp_path: Path) -> None:
+    Image.new("F", (8, 8)).save(tmp_path / "a.tiff")
+    with pytest.raises(ImageError, match=r"a\.tiff: pixel format F"):
         load_photo(tmp_path / "a.tiff")
 
 
@@ -54,9 +54,7 @@ def test_transparency_is_the_hole_without_a_mask(face: np.ndarray) -> None:
     photo = load_photo(Image.fromarray(np.dstack([face, alpha])))
     hole = load_mask(None, photo)
     assert np.array_equal(hole, alpha == 0)
-    result = compose(photo, hole, np.zeros((128, 128, 3), np.uint8))
-    assert result.mode == "RGBA"
-    assert (np.asarray(result)[..., 3] == 255).all()
+    assert to_pillow(photo, photo.samples).mode == "RGBA"
     with pytest.raises(ImageError, match="no mask given"):
         load_mask(None, photo_of(face))
 
@@ -90,27 +88,18 @@ def test_scaling_keeps_what_is_under_the_hole_out(size: int) -> None:
     rgb = np.full((size, size, 3), 90, np.uint8)
     hole = rng.random((size, size)) < 0.02
     rgb[hole] = rng.integers(0, 256, (hole.sum(), 3))
-    image, mask = to_model(photo_of(rgb), hole, 128)
-    assert image.shape == (1, 3, 128, 128)
-    assert mask.shape == (1, 1, 128, 128)
-    known = to_uint8(image)[0][mask[0, 0].numpy() == 0]
+    image, mask = shrink(rgb, hole, 128)
+    assert image.shape == (128, 128, 3)
+    assert mask.shape == (128, 128)
+    known = image[~mask]
     assert np.abs(known.astype(int) - 90).max() <= 1
 
 
 def test_one_pixel_of_hole_survives_scaling() -> None:
     hole = np.zeros((1000, 1000), np.bool_)
     hole[501, 503] = True
-    _, mask = to_model(photo_of(np.zeros((1000, 1000, 3), np.uint8)), hole, 128)
+    _, mask = shrink(np.zeros((1000, 1000, 3), np.uint8), hole, 128)
     assert 1 <= mask.sum() <= 4
-
-
-@pytest.mark.parametrize("size", [64, 128, 200])
-def test_known_pixels_are_the_photos_own(size: int) -> None:
-    rng = np.random.default_rng(0)
-    rgb, hole = rng.integers(0, 256, (size, size, 3)).astype(np.uint8), rng.random((size, size)) < 0.3
-    result = np.asarray(compose(photo_of(rgb), hole, rng.integers(0, 256, (128, 128, 3)).astype(np.uint8)))
-    assert np.array_equal(result[~hole], rgb[~hole])
-    assert not np.array_equal(result[hole], rgb[hole])
 
 
 def test_profile_is_kept(tmp_path: Path, face: np.ndarray) -> None:
@@ -119,8 +108,8 @@ def test_profile_is_kept(tmp_path: Path, face: np.ndarray) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.fromarray(face).save(tmp_path / "a.png", icc_profile=profile)
     photo = load_photo(tmp_path / "a.png")
-    assert photo.icc_profile == profile
-    assert compose(photo, np.ones((128, 128), np.bool_), face).info["icc_profile"] == profile
+    assert photo.info["icc_profile"] == profile
+    assert to_pillow(photo, photo.samples).info["icc_profile"] == profile
 
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 4)), np.zeros(4, np.uint8), np.zeros((4, 4, 3), np.float32)])

@@ -266,7 +266,7 @@ def test_without_the_library_the_native_sampler_says_so(monkeypatch: pytest.Monk
 def test_agrees_with_the_naive_sampler_on_the_bundled_model(name: str) -> None:
     inpainter = Inpainter.from_pretrained("faces-128", "cpu")
     completions = inpainter(EXAMPLES / "astronaut.png", EXAMPLES / "centre.png")
-    cond = inpainter.condition(*to_model(completions.photo, completions.hole, 128))
+    cond = inpainter.condition(*to_model(completions.photo.rgb, completions.hole, 128))
     codebook = inpainter.vqvae.encoder.structure_quantiser.codebook
     noise, o = gumbel_noise(range(8), 256, len(codebook)), completions.options
     naive = sample_naive(inpainter.structure, codebook, cond, noise, o)

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from manifill.checkpoint import ModelError
-    from manifill.image import ImageError
+    from manifill.config import Fit
     from manifill.inpainter import Completion, Completions, Inpainter
+    from manifill.photo import ImageError
     from manifill.structure import SamplingOptions
 
 __version__ = "0.1.0"
-__all__ = ["Completion", "Completions", "ImageError", "Inpainter", "ModelError", "SamplingOptions"]
+__all__ = ["Completion", "Completions", "Fit", "ImageError", "Inpainter", "ModelError", "SamplingOptions"]
 
 _HOME = {
-    "Completion": "inpainter", "Completions": "inpainter", "Inpainter": "inpainter", "ImageError": "image",
+    "Completion": "inpainter", "Completions": "inpainter", "Fit": "config", "Inpainter": "inpainter",
+    "ImageError": "photo",
     "ModelError": "checkpoint", "SamplingOptions": "structure",
 }  # fmt: skip
 

@@ -30,14 +30,49 @@ class ModelError(ValueError):
     """A model folder that cannot be used; the message names the file, what was found and what was expected."""
 
 
+class WriteError(OSError):
+    """A file that could not be written; the message names it and says why."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"{path}: could not be written ({error.strerror or error}); what was there before is kept")
+
+
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file so that `path` holds either the old or the new content, whatever happens meanwhile."""
+    """Write a file so that `path` holds either the old or the new content, whatever happens meanwhile.
+
+    Raises WriteError, as for a full disk, and leaves nothing half written; what a kill leaves ends in .part.
+    """
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as f:
-        write(f)
-        f.flush()
-        os.fsync(f.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as f:
+            write(f)
+            f.flush()
+            os.fsync(f.fileno())
+        part.replace(path)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        cause = _system_error(error) if isinstance(error, Exception) else None
+        if cause is None:
+            raise
+        raise WriteError(path, cause) from error
+    _sync_folder(path.parent)
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """Return the error of the system that led to `error`: torch.save hides a full disk behind a RuntimeError."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name in a folder survive a power cut; only POSIX can be told so."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def fingerprint(model: VQVAE) -> str:
@@ -146,6 +181,11 @@ def load_discriminator(folder: Path, codebook: str) -> tuple[Discriminator, Head
     return network, _belongs(header, codebook)
 
 
+def has_discriminator(folder: Path) -> bool:
+    """Say whether a model folder holds a discriminator, which only training and choosing need."""
+    return (folder / "discriminator.safetensors").is_file()
+
+
 def _belongs(header: Header, codebook: str) -> Header:
     if header.codebook != codebook:
         raise ModelError(
@@ -187,7 +227,7 @@ def pack(folder: Path, out: Path, half: bool, sampling: dict[str, Any]) -> None:
     codebook = header.codebook
     networks: dict[str, tuple[Any, Header]] = {"vqvae": (vqvae, header), "structure": load_structure(folder, codebook)}
     networks["texture"] = load_texture(folder, codebook)
-    if (folder / "discriminator.safetensors").exists():
+    if has_discriminator(folder):
         networks["discriminator"] = load_discriminator(folder, codebook)
     structure = networks["structure"][0]
     chosen = {k: v for k, v in sampling.items() if v is not None}

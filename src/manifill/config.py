@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 T = TypeVar("T")
 
@@ -121,7 +121,7 @@ class TextureTraining:
 
     `averaging` 0 keeps the last weights (the paper). `perturb` is the share of hole codes replaced by near neighbours.
     `features` picks the feature losses of Table 3: of the VQ encoder or, "perceptual", the distance of another
-    network's feature maps and of their correlations (style), in their place.
+    network's feature maps and of their correlations (style), in their place; "all" takes both kinds.
     """
 
     steps: int = 1_000_000
@@ -134,7 +134,7 @@ class TextureTraining:
     l1_weight: float = 1.0
     adversarial_weight: float = 1.0
     feature_weight: float = 0.1
-    features: Literal["both", "structural", "textural", "none", "perceptual"] = "both"
+    features: Literal["both", "structural", "textural", "none", "perceptual", "all"] = "both"
     perturb: float = 0.0
     flip: bool = False
 
@@ -258,6 +258,42 @@ FACES_64 = replace(
 PRESETS: dict[str, Preset] = {"paper-256": Preset(), "faces-128": FACES_128, "faces-64": FACES_64, "tiny": TINY}
 
 
+Strategy = Literal["auto", "crop", "resize", "original"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a hole is fitted to the model and the result to the photo; lengths in pixels of the photo.
+
+    Attributes:
+        strategy: crop completes squares around the holes, resize the whole photo at the model's size, original squares
+            of the model's size without any scaling, one after another; auto is resize for a square photo of up to four
+            times the model's size, which is how models are trained, and crop otherwise.
+        crop_margin: Context on each side of a hole; half the hole's extent unless given.
+        dilate: Grow the hole by so much, for sloppy masks.
+        seamless: Adapt the result to the colours around the hole: a gradient-domain paste. Off, it is pasted as painted,
+            which is what published figures measure.
+        feather: Adapt it so far from the border alone, fading out, in place of everywhere.
+        detail: Carry the photo's fine detail into results that are scaled up.
+
+    """
+
+    strategy: Strategy = "auto"
+    crop_margin: int | None = None
+    dilate: int = 0
+    feather: int = 0
+    seamless: bool = True
+    detail: bool = True
+
+    def __post_init__(self) -> None:
+        if self.strategy not in get_args(Strategy):
+            raise ValueError(f"strategy is {self.strategy!r}; expected {', '.join(get_args(Strategy))}")
+        for name in ("crop_margin", "dilate", "feather"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is {value}; expected 0 or more pixels")
+
+
 @dataclass(frozen=True)
 class Ablation:
     """A row of Table 2 or 3: the texture generator's attention or its feature losses, all else as in the preset."""
@@ -265,7 +301,7 @@ class Ablation:
     table: int
     attention: Literal["full", "cross", "none"] = "full"
     scores: Literal["structural", "learned"] = "structural"
-    features: Literal["both", "structural", "textural", "none", "perceptual"] = "both"
+    features: Literal["both", "structural", "textural", "none", "perceptual", "all"] = "both"
 
 
 ABLATIONS: dict[str, Ablation] = {
@@ -278,6 +314,7 @@ ABLATIONS: dict[str, Ablation] = {
     "losses-structural": Ablation(3, features="structural"),
     "losses-textural": Ablation(3, features="textural"),
     "losses-perceptual": Ablation(3, features="perceptual"),
+    "losses-all": Ablation(3, features="all"),
 }  # both losses and full structural attention are the paper's model, attention-full-structural
 
 

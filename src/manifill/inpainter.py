@@ -4,82 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
-import numpy as np
 import psutil
 import torch
-from PIL import Image
 from torch import Tensor
 
-from manifill.checkpoint import ModelError, load_structure, load_texture, load_vqvae, model_hash
-from manifill.image import ImageError, Photo, Picture, compose, load_mask, load_photo, masked, to_model, to_uint8
+from manifill.checkpoint import (
+    ModelError,
+    has_discriminator,
+    load_discriminator,
+    load_structure,
+    load_texture,
+    load_vqvae,
+    model_hash,
+)
+from manifill.choosing import Choice
+from manifill.completions import Completion, Completions, Draw, KnownCodes, Preview, Request, Start, Work, together
+from manifill.config import Fit
+from manifill.crops import Crop, dilated
+from manifill.discriminator import Discriminator
+from manifill.filling import CROP, Filling
 from manifill.native import NativeSampler, kinds
+from manifill.photo import ImageError, Picture, load_mask, load_photo
 from manifill.sampling import sample_in_pytorch
 from manifill.structure import Sampled, SamplingOptions, StructureGenerator, gumbel_noise
 from manifill.texture import TextureGenerator, hole_cells
 from manifill.vqvae import VQVAE, untouched
 
 AT_ONCE = 16  # structures drawn in one batch, where memory allows
-KnownCodes = Literal["exact", "cells", "none"]
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One completed photo.
-
-    `image` has the photo's size and its own pixels outside the hole; `painted` is the whole picture as the texture
-    generator painted it and `structure` the drawn structure decoded alone, both at the model's size; `codes` (h, w)
-    int64; `log_likelihood` is the mean over the hole's codes, in nats a code.
-    """
-
-    image: Image.Image
-    painted: Image.Image
-    structure: Image.Image
-    codes: np.ndarray
-    seed: int
-    log_likelihood: float
-
-
-class Completions:
-    """The completions of one photo, made as they are asked for; sample k has the seed `seed + k`."""
-
-    def __init__(
-        self, inpainter: Inpainter, photo: Photo, hole: np.ndarray, seeds: Sequence[int], options: SamplingOptions,
-        known_codes: KnownCodes,
-    ) -> None:  # fmt: skip
-        self.inpainter, self.photo, self.hole, self.seeds, self.options = inpainter, photo, hole, seeds, options
-        self.known_codes: KnownCodes = known_codes
-
-    def __len__(self) -> int:
-        return len(self.seeds)
-
-    def __iter__(self) -> Iterator[Completion]:
-        model = self.inpainter
-        image, mask = to_model(self.photo, self.hole, model.image_size)
-        image, mask = image.to(model.device), mask.to(model.device)
-        cond, known = model.condition(image, mask), model.known(image, mask, self.known_codes)
-        features = model.image_features(image, mask)
-        at_once = model.at_once
-        for start in range(0, len(self.seeds), at_once):
-            seeds = self.seeds[start : start + at_once]
-            sampled = model.sample(cond, seeds, self.options, known)
-            scores = model.hole_likelihood(sampled, mask)
-            for k, seed in enumerate(seeds):
-                painted, structure = model.paint(features, sampled.codes[k : k + 1], mask)
-                full = to_uint8(painted)[0]
-                result, preview = compose(self.photo, self.hole, full), Image.fromarray(to_uint8(structure)[0])
-                codes = sampled.codes[k].cpu().numpy()
-                yield Completion(result, Image.fromarray(full), preview, codes, seed, float(scores[k]))
-
-    def masked(self) -> Image.Image:
-        """Return the photo with a white hole."""
-        return masked(self.photo, self.hole)
+__all__ = ["Completion", "Completions", "Inpainter", "KnownCodes", "Preview", "bundled", "find_model", "together"]
 
 
 class Inpainter:
@@ -88,6 +46,7 @@ class Inpainter:
     def __init__(
         self, vqvae: VQVAE, structure: StructureGenerator, texture: TextureGenerator, image_size: int,
         name: str = "", weights: str = "", device: str = "auto", dtype: torch.dtype | None = None,
+        discriminator: Discriminator | None = None,
     ) -> None:  # fmt: skip
         if dtype not in (None, torch.float32, torch.bfloat16):
             raise ValueError(f"dtype is {dtype}; expected torch.float32, torch.bfloat16 or None")
@@ -97,6 +56,7 @@ class Inpainter:
         self.vqvae = vqvae.to(self.device).eval()
         self.structure = structure.to(self.device).eval()
         self.texture = texture.to(self.device).eval()
+        self.discriminator = None if discriminator is None else discriminator.to(self.device).eval()
         self.dtype = dtype or torch.float32  # of the condition network and, in the native sampler, the PixelCNN
         self.paint_dtype = dtype or (torch.bfloat16 if fast_bfloat16(self.device) else torch.float32)
         for network, precision in ((self.structure.condition, self.dtype), (self.texture, self.paint_dtype)):
@@ -116,36 +76,81 @@ class Inpainter:
         vqvae, header = load_vqvae(folder)
         structure, _ = load_structure(folder, header.codebook)
         texture, _ = load_texture(folder, header.codebook)
-        return cls(vqvae, structure, texture, header.image_size, folder.name, model_hash(folder), device, dtype)
+        judge = load_discriminator(folder, header.codebook)[0] if has_discriminator(folder) else None
+        return cls(vqvae, structure, texture, header.image_size, folder.name, model_hash(folder), device, dtype, judge)
 
     def __call__(
         self, image: Picture, mask: Picture | None = None, *, num_samples: int = 8, seed: int | None = None,
         temperature: float | None = None, top_k: int | None = None, top_p: float | None = None,
-        invert_mask: bool = False, known_codes: KnownCodes = "exact",
+        invert_mask: bool = False, known_codes: KnownCodes = "exact", fit: Fit | None = None,
+        of: int | None = None, choose: Choice = "diverse",
     ) -> Completions:  # fmt: skip
-        """Return the completions of a square photo, to be iterated over.
+        """Return the completions of a photo of any size and shape, to be iterated over.
 
-        `image` and `mask` are paths, PIL images or uint8 arrays; white is the hole, and without a mask the photo's
+        `image` and `mask` are paths, PIL images or arrays; white is the hole, and without a mask the photo's
         transparent part. Sample k has seed `seed + k`; None or -1 draws a seed, to be read from the completions.
         `temperature`, `top_k` and `top_p` are the model's own unless given. `known_codes` says which structure codes
         are taken from the photo instead of being drawn: "exact" those that see nothing of the hole, "cells" all whose
-        own 8x8 pixels are known (faster, but they were encoded beside a hole), "none" as in the paper.
-        Raises ImageError, ValueError.
+        own 8x8 pixels are known (faster, but they were encoded beside a hole), "none" as in the paper. `fit` says how
+        the hole is fitted to the model. With `of`, so many are drawn and `num_samples` of them kept: "diverse" ones by
+        farthest-point selection over structure codes from the likeliest on, the "likely" by the likelihood of the
+        hole's codes, the "realistic" by the discriminator's score. Raises ImageError, ValueError.
         """
-        if known_codes not in ("exact", "cells", "none"):
+        photo, fit = load_photo(image), fit or Fit()
+        hole = dilated(load_mask(mask, photo, invert_mask), fit.dilate)
+        self.check(num_samples, known_codes, of, choose)
+        request = Request(photo, hole, seeds_from(seed, of or num_samples), self.options(temperature, top_k, top_p),
+                          known_codes, fit, num_samples if of else None, choose)  # fmt: skip
+        return Completions(self, request)
+
+    def redraw(
+        self, completion: Completion, part: Picture, *, num_samples: int = 8, seed: int | None = None
+    ) -> Completions:
+        """Return completions like this one but for `part`, a mask, of its hole, whose codes are drawn anew.
+
+        All other codes and all pixels outside `part` are exactly the completion's. Raises ImageError, ValueError.
+        """
+        self.check(num_samples)
+        region = load_mask(part, completion.request.photo) & completion.request.hole
+        if not region.any():
+            raise ImageError("the part to draw anew does not meet the hole")
+        return self._from(completion, num_samples, seed, Start(completion, region))
+
+    def near(
+        self, completion: Completion, amount: float = 0.3, *, num_samples: int = 8, seed: int | None = None
+    ) -> Completions:
+        """Return completions near this one: the same at `amount` 0, as different as any at 1.
+
+        The noise that would have drawn its codes is moved towards other noise, so that each is a sample of the model.
+        Raises ValueError.
+        """
+        self.check(num_samples)
+        if not 0 <= amount <= 1:
+            raise ValueError(f"amount is {amount}; expected a number from 0 (the same) to 1 (as different as any)")
+        return self._from(completion, num_samples, seed, Start(completion, amount=amount))
+
+    def _from(self, completion: Completion, num_samples: int, seed: int | None, start: Start) -> Completions:
+        seeds = seeds_from(seed, num_samples)
+        return Completions(self, dataclasses.replace(completion.request, seeds=seeds, keep=None, start=start))
+
+    def check(
+        self, num_samples: int, known_codes: str = "exact", of: int | None = None, choose: str = "diverse"
+    ) -> None:
+        """Raise ValueError for what cannot be asked of this model."""
+        if known_codes not in get_args(KnownCodes):
             raise ValueError(f"known_codes is {known_codes!r}; expected exact, cells or none")
         if num_samples < 1:
             raise ValueError(f"num_samples is {num_samples}; expected 1 or more")
-        photo = load_photo(image)
-        h, w, _ = photo.rgb.shape
-        if h != w:
-            raise ImageError(f"{photo.name}: {w}x{h} pixels; only square photos are completed so far, crop it first")
-        hole = load_mask(mask, photo, invert_mask)
-        first = secrets.randbelow(2**31) if seed is None or seed == -1 else seed
-        if first < 0:
-            raise ValueError(f"seed is {first}; expected 0 or more, or -1 for a random one")
-        seeds = range(first, first + num_samples)
-        return Completions(self, photo, hole, seeds, self.options(temperature, top_k, top_p), known_codes)
+        if of is not None and of < num_samples:
+            raise ValueError(f"of is {of}; expected at least the {num_samples} that are to be kept")
+        if choose not in get_args(Choice):
+            raise ValueError(f"choose is {choose!r}; expected diverse, likely or realistic")
+        if of is not None and choose == "realistic" and self.discriminator is None:
+            raise ValueError(f"the model {self.name} has no discriminator to choose realistic completions with")
+
+    def work(self, request: Request, crops: Sequence[Crop]) -> Work:
+        """Return the work that fills a photo's crops: what `together` drives."""
+        return Filling(self, request, crops).work()
 
     def options(self, temperature: float | None, top_k: int | None, top_p: float | None) -> SamplingOptions:
         """Return sampling options, the model's own where None."""
@@ -204,16 +209,56 @@ class Inpainter:
         return self.sampler(cond, noise.to(self.device), options, callback, known)
 
     @torch.no_grad()
-    def paint(self, features: tuple[Tensor, Tensor], codes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (painted pictures, structure previews), each (N, 3, S, S) in about [-1, 1], for codes (N, h, w)."""
-        structure = self.vqvae.lookup(codes)
-        return self.texture.paint(*features, structure, mask).float(), self.vqvae.decode_structure(structure)
+    def paint(self, features: tuple[Tensor, Tensor], codes: Tensor, mask: Tensor) -> Tensor:
+        """Return painted pictures (N, 3, S, S) in (-1, 1) for structure codes (N, h, w)."""
+        return self.texture.paint(*features, self.vqvae.lookup(codes), mask).float()
 
-    @staticmethod
-    def hole_likelihood(sampled: Sampled, mask: Tensor) -> Tensor:
-        """Return the mean log-likelihood of the codes inside the hole, in nats a code: (N,)."""
-        hole = hole_cells(mask, *sampled.codes.shape[1:]).view(-1, *sampled.codes.shape[1:])
-        return (sampled.log_likelihood * hole).sum((1, 2)) / hole.sum((1, 2))
+    @torch.no_grad()
+    def decode_structure(self, codes: Tensor) -> Tensor:
+        """Return pictures (N, 3, S, S), about [-1, 1], of structure codes (N, h, w) alone."""
+        return self.vqvae.decode_structure(self.vqvae.lookup(codes))
+
+    @torch.no_grad()
+    def realism(self, composite: Tensor, mask: Tensor) -> float | None:
+        """Return the discriminator's mean score of a completed picture (1, 3, S, S), None without a discriminator."""
+        return None if self.discriminator is None else float(self.discriminator(composite, mask).mean())
+
+    def answer(self, draws: Sequence[Draw]) -> list[Sampled]:
+        """Draw the structures of several photos, those with the same options in batches of up to `at_once`."""
+        found: dict[int, Sampled] = {}
+        for options in dict.fromkeys(draw.options for draw in draws):
+            alike = {k: draw for k, draw in enumerate(draws) if draw.options == options}
+            sizes = [len(draw.noise) for draw in alike.values()]
+            sampled = self.sample_batches(joined(list(alike.values())))
+            parts = zip(sampled.codes.split(sizes), sampled.log_likelihood.split(sizes), strict=True)
+            found |= {k: Sampled(*part) for k, part in zip(alike, parts, strict=True)}
+        return [found[k] for k in range(len(draws))]
+
+    def sample_batches(self, draw: Draw) -> Sampled:
+        """Draw structures in batches of up to `at_once`."""
+        parts, n = [], len(draw.noise)
+        for start in range(0, n, self.at_once):
+            rows = slice(start, start + self.at_once)
+            cond, known = (x if len(x) == 1 else x[rows] for x in (draw.cond, draw.known))
+            parts.append(self.sampler(cond, draw.noise[rows].to(self.device), draw.options, None, known))
+        return Sampled(torch.cat([p.codes for p in parts]), torch.cat([p.log_likelihood for p in parts]))
+
+
+def joined(draws: Sequence[Draw]) -> Draw:
+    """Return several draws with the same options as one."""
+    if len(draws) == 1:
+        return draws[0]
+    cond = torch.cat([d.cond.expand(len(d.noise), -1, -1, -1) for d in draws])
+    known = torch.cat([d.known.expand(len(d.noise), -1, -1) for d in draws])
+    return Draw(cond, known, torch.cat([d.noise for d in draws]), draws[0].options)
+
+
+def seeds_from(seed: int | None, count: int) -> range:
+    """Return `count` seeds from `seed` on, a random one for None and -1. Raises ValueError."""
+    first = secrets.randbelow(2**31) if seed is None or seed == -1 else seed
+    if not 0 <= first < 2**CROP:
+        raise ValueError(f"seed is {first}; expected 0 to 2**{CROP} - 1, or -1 for a random one")
+    return range(first, first + count)
 
 
 def bundled() -> list[str]:

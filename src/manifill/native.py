@@ -159,7 +159,8 @@ class NativeSampler:
 
     def project(self, cond: Tensor) -> Tensor:
         """Return all projections of `cond`: (N, 8n, h, w) -> (N, h*w, layers * 2 * 2 * padded width), float32."""
-        return F.linear(concat_elu(cond.float()).flatten(2).transpose(1, 2), self.cond_weight, self.cond_bias)
+        rows = concat_elu(cond.float()).flatten(2).transpose(1, 2)  # picture by picture: a batch rounds otherwise
+        return torch.stack([F.linear(row, self.cond_weight, self.cond_bias) for row in rows])
 
     def projections(self) -> tuple[Tensor, Tensor]:
         """Return the weight and bias of `project`: for every layer `u`, then `ul`, with their conv 2's bias."""

@@ -1,13 +1,13 @@
-"""Pictures from folders, files and tar shards, squared and scaled, in memory."""
+"""Pictures decoded, cropped and scaled; a set of them in memory."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import tarfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -15,101 +15,128 @@ from torch import Tensor
 from tqdm import tqdm
 
 from manifill.image import to_tensor
+from manifill.sources import SUFFIXES, DataError, Encoded, Source, sources
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+__all__ = ["CROPS", "SUFFIXES", "Crop", "DataError", "Pictures", "decoded", "prepared", "square", "window"]
+
+Crop: TypeAlias = Literal["centre", "random", "jitter", "squeeze"]
+CROPS = {
+    "centre": "the largest centred square, scaled",
+    "random": "a window at a random place, not scaled (the paper's Places2 and ImageNet)",
+    "jitter": "the whole picture scaled to 266/256 of the size, then a random window (the paper's CelebA-HQ)",
+    "squeeze": "the whole picture scaled, its shape disregarded",
+}
+JITTER = 266 / 256
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for broken files
+DEEP = ("I", "I;16", "I;16L", "I;16B", "F")  # pixel formats that Pillow does not scale to 8 bits but cuts off
 
 
-class DataError(ValueError):
-    """Pictures that cannot be used; the message names the path."""
+def opened(data: bytes, least: int | None = None) -> Image.Image:
+    """Decode a picture, upright, in RGB; a JPEG may come smaller, its shorter side not below `least` pixels.
 
-
-def sources(paths: Sequence[Path]) -> list[tuple[str, Callable[[], bytes]]]:
-    """List (name, reader of the encoded bytes) of every picture in folders, tar shards and single files, by name.
-
-    Raises DataError for a path that does not exist or holds no picture.
+    Raises one of UNREADABLE.
     """
-    found: list[tuple[str, Callable[[], bytes]]] = []
-    for path in paths:
-        if not path.exists():
-            raise DataError(f"{path}: no such file or folder (expected a folder of pictures or a .tar shard)")
-        before = len(found)
-        if path.is_dir():
-            files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES)
-            found += [(str(f), f.read_bytes) for f in files]
-        elif path.suffix == ".tar":
-            found += _members(path)
-        elif path.suffix.lower() in SUFFIXES:
-            found.append((str(path), path.read_bytes))
-        if len(found) == before:
-            raise DataError(f"{path}: holds no picture (looked for {', '.join(sorted(SUFFIXES))})")
-    return found
-
-
-def _members(path: Path) -> list[tuple[str, Callable[[], bytes]]]:
-    try:
-        with tarfile.open(path) as tar:
-            members = sorted((m.name, m.offset_data, m.size) for m in tar if Path(m.name).suffix.lower() in SUFFIXES)
-    except tarfile.TarError as error:
-        raise DataError(f"{path}: not a readable tar file ({error})") from error
-
-    def reader(offset: int, size: int) -> Callable[[], bytes]:
-        def read() -> bytes:
-            with path.open("rb") as f:
-                f.seek(offset)
-                return f.read(size)
-
-        return read
-
-    return [(f"{path}/{name}", reader(offset, size)) for name, offset, size in members]
-
-
-def square(data: bytes, size: int) -> np.ndarray:
-    """Decode a picture, centre-crop it to a square and scale it: uint8 (size, size, 3)."""
     with Image.open(io.BytesIO(data)) as file:
-        picture = ImageOps.exif_transpose(file).convert("RGB")
-    return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))
+        if file.mode in DEEP:
+            raise ValueError(f"pixel format {file.mode}; expected 8 bits a channel")
+        if least:
+            file.draft("RGB", (least, least))  # decodes a half, a quarter or an eighth, in as much less time
+        return ImageOps.exif_transpose(file).convert("RGB")
+
+
+def prepared(data: bytes, size: int, crop: str) -> np.ndarray:
+    """Decode and scale a picture by the rule `crop`: uint8 (h, w, 3), of which windows of `size` pixels are taken.
+
+    Raises one of UNREADABLE.
+    """
+    if crop == "random":
+        picture = opened(data)
+        shorter = min(picture.size)
+        if shorter < size:  # too small for a window: enlarged until it fits
+            sides = [max(size, round(side * size / shorter)) for side in picture.size]
+            picture = picture.resize((sides[0], sides[1]), Image.Resampling.LANCZOS)
+        return np.asarray(picture)
+    side = round(size * JITTER) if crop == "jitter" else size
+    picture = opened(data, 2 * side)
+    if crop == "centre":
+        return np.asarray(ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS))
+    return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS))
+
+
+def window(picture: np.ndarray, size: int, place: np.ndarray | None = None) -> np.ndarray:
+    """Cut (size, size, 3) out of (h, w, 3): at `place`, two numbers in [0, 1), or in the middle."""
+    spare = np.array(picture.shape[:2]) - size
+    y, x = spare // 2 if place is None else (place * (spare + 1)).astype(int)
+    return picture[y : y + size, x : x + size]
+
+
+def square(data: bytes, size: int, crop: str = "centre") -> np.ndarray:
+    """Decode a picture as it is validated and tested: uint8 (size, size, 3); random rules take the middle or the whole.
+
+    Raises one of UNREADABLE.
+    """
+    return window(prepared(data, size, "squeeze" if crop == "jitter" else crop), size)
+
+
+def decoded(
+    listing: Sequence[Source | Encoded], decode: Callable[[bytes], np.ndarray], quiet: bool = False
+) -> list[np.ndarray | None]:
+    """Decode pictures on all cores, in their order; None where one cannot be read."""
+
+    def load(source: Source | Encoded) -> np.ndarray | None:
+        try:
+            return decode(source.read())
+        except UNREADABLE:
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        done = pool.map(load, listing)
+        return list(tqdm(done, total=len(listing), desc="pictures", unit="", disable=quiet, leave=False))
 
 
 class Pictures:
-    """All pictures of a data set in memory as uint8 (N, size, size, 3); unreadable files are skipped and counted.
+    """All pictures of a set in memory as uint8 (N, size, size, 3); unreadable files are skipped and counted.
 
     Raises DataError when nothing is readable. `digest` names the content: two equal digests, the same pictures.
     """
 
-    def __init__(self, paths: Sequence[Path], size: int, limit: int | None = None, quiet: bool = False) -> None:
-        listed = sources(paths)[:limit]
-        self.size = size
-        self.skipped: list[str] = []
-        self.names: list[str] = []
-        pictures = []
-        with ThreadPoolExecutor() as pool:
-            done = pool.map(self._load, listed)
-            shown = tqdm(done, total=len(listed), desc="pictures", unit="", disable=quiet, leave=False)
-            for (name, _), picture in zip(listed, shown, strict=True):
-                if picture is not None:
-                    pictures.append(picture)
-                    self.names.append(name)
-        if not pictures:
-            raise DataError(f"{', '.join(map(str, paths))}: none of {len(listed)} pictures could be read")
-        self.array = np.stack(pictures)
-        self.digest = hashlib.sha256(self.array.tobytes()).hexdigest()[:16]
+    in_memory = True
 
-    def _load(self, source: tuple[str, Callable[[], bytes]]) -> np.ndarray | None:
-        try:
-            return square(source[1](), self.size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            self.skipped.append(source[0])
-            return None
+    def __init__(
+        self, paths: Sequence[Path | str], size: int, limit: int | None = None, quiet: bool = False,
+        crop: str = "centre",
+    ) -> None:  # fmt: skip
+        self._fill(sources(paths)[:limit], size, quiet, crop)
+
+    @staticmethod
+    def of(listing: Sequence[Source | Encoded], size: int, quiet: bool = False, crop: str = "centre") -> Pictures:
+        """Return the pictures of a listing."""
+        pictures = object.__new__(Pictures)
+        pictures._fill(listing, size, quiet, crop)
+        return pictures
+
+    def _fill(self, listing: Sequence[Source | Encoded], size: int, quiet: bool, crop: str) -> None:
+        found = decoded(listing, lambda data: square(data, size, crop), quiet)
+        readable = [(s.name, p) for s, p in zip(listing, found, strict=True) if p is not None]
+        if not readable:
+            first = f", {listing[0].name} the first of them" if listing else ""
+            raise DataError(f"none of {len(listing)} pictures could be read{first}")
+        self.size = size
+        self.skipped = [s.name for s, p in zip(listing, found, strict=True) if p is None]
+        self.names = [name for name, _ in readable]
+        self.array = np.stack([picture for _, picture in readable])
+        self.digest = hashlib.sha256(self.array.tobytes()).hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.array)
 
-    def tensor(self, index: Sequence[int] | np.ndarray, flips: np.ndarray | None = None) -> Tensor:
-        """Return pictures as (B, 3, size, size) float32 in [-1, 1], mirrored where `flips` is true."""
-        batch = self.array[np.asarray(index)]
-        if flips is not None:
-            batch = np.where(flips[:, None, None, None], batch[:, :, ::-1], batch)
-        return to_tensor(batch)
+    def prepared(self, index: int) -> np.ndarray:
+        """Return one picture, uint8 (size, size, 3)."""
+        return self.array[index]
+
+    def tensor(self, index: Sequence[int] | np.ndarray) -> Tensor:
+        """Return pictures as (B, 3, size, size) float32 in [-1, 1]."""
+        return to_tensor(self.array[np.asarray(index)])
 
     def split(self, every: int = 20) -> tuple[Pictures, Pictures]:
         """Return (training, validation) parts: every `every`-th picture is held out."""

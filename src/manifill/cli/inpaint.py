@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import Positional, arg
+from tqdm import tqdm
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from manifill.config import Fit
 
 
 def inpaint(
@@ -27,29 +30,53 @@ def inpaint(
     top_k: int | None = None,
     top_p: float | None = None,
     known_codes: Literal["exact", "cells", "none"] = "exact",
+    fit: OmitArgPrefixes[Fit] = Fit(),  # noqa: B008
+    of: int | None = None,
+    choose: Literal["diverse", "likely", "realistic"] = "diverse",
+    near: Path | None = None,
+    amount: float = 0.3,
+    redraw: Path | None = None,
     invert_mask: bool = False,
     structures: bool = False,
+    format: Literal["png", "jpeg", "webp", "tiff", "avif", "heif"] | None = None,
+    quality: int | None = None,
     overwrite: bool = False,
+    skip_existing: bool = False,
+    limit: int | None = None,
+    shard: str | None = None,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> int:
-    """Complete a square photo in many ways: OUT/<photo>_000.png ..., a grid and manifest.jsonl.
+    """Complete photos in many ways: OUT/<photo>_000.png ..., a grid each, and manifest.jsonl.
 
     Args:
-        photo: The photo.
-        mask: A picture of the same size, white where the hole is; without it the photo's transparent part is the hole.
+        photo: A photo, a folder of photos, or a .txt list of photos, with masks after a tab.
+        mask: A picture, white where the hole is, for this photo or for all; or a folder of pictures of the photos'
+            names, also as name_mask or name_mask001. Without it the photos' transparent part is the hole.
         out: Folder for the results.
-        num_samples: How many completions.
+        num_samples: How many completions of each photo.
         model: A bundled model's name or a model folder.
-        seed: Seed of the first completion, the next ones count up; none or -1 draws one.
+        seed: Seed of the first completion of each photo, the next ones count up; none or -1 draws one.
         temperature: Above 0; smaller is likelier and less diverse. The model's own unless given.
         top_k: Draw among the k likeliest codes, 0 for all. The model's own unless given.
         top_p: Draw among the likeliest codes that hold this share. The model's own unless given.
         known_codes: Structure codes taken from the photo instead of drawn: those that see nothing of the hole (exact),
             all whose own 8x8 pixels are known (cells: faster, approximate), or none, as in the paper.
+        fit: How the hole is fitted to the model and the result to the photo.
+        of: Draw so many and keep NUM_SAMPLES of them.
+        choose: Which to keep: diverse, likely, or realistic to the discriminator.
+        near: A completion that was saved, of the same photo and mask: draw more like it.
+        amount: How far from it, 0 (the same) to 1 (any).
+        redraw: A mask of the part of the hole to draw anew; the rest of the completion named by NEAR is kept exactly.
         invert_mask: Black is the hole.
         structures: Also write every completion's decoded structure.
+        format: Of the completions: PNG (TIFF for CMYK) unless given. All but png and tiff, and webp with a quality,
+            change all pixels a little.
+        quality: 1 to 100, of the formats with loss.
         overwrite: Replace results of an earlier run.
+        skip_existing: Leave photos alone whose results are all there: go on after an interruption.
+        limit: The first photos alone.
+        shard: i/n, every n-th photo from i on; torchrun's and accelerate's processes divide the photos by themselves.
         device: auto, cpu, cuda, ...
         dtype: auto draws in float32, so that a seed means the same everywhere, and paints in bfloat16 where that helps.
 
@@ -58,29 +85,60 @@ def inpaint(
     with _importing():
         import torch
 
-        from manifill import output
-        from manifill.inpainter import Inpainter
+        from manifill import folders
+        from manifill.batch import Batch
+        from manifill.completions import Completions
+        from manifill.inpainter import Inpainter, seeds_from
         from manifill.memory import keep_freed_memory
+        from manifill.output import Output
+        from manifill.saved import Settings, find_line, read_completion
 
+    if overwrite and skip_existing:
+        raise ValueError("--overwrite and --skip-existing contradict each other")
+    if redraw is not None and near is None:
+        raise ValueError("--redraw needs the completion to keep the rest of: name it with --near")
+    if of is not None and near is not None:
+        raise ValueError("--of chooses among new completions; it does not go with --near")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; expected 1 or more")
     keep_freed_memory()
-    paths = output.planned(out, photo.stem, num_samples)
-    if not overwrite:
-        output.check_free(paths)
+    found, lonely = folders.pairs(photo, mask, out)
+    mine, suffix = folders.share(found[:limit], shard)
+    if near is not None and len(found) > 1:
+        raise ValueError("--near goes on from a completion of one photo; name that photo")
     inpainter = Inpainter.from_pretrained(model, device, None if dtype == "auto" else getattr(torch, dtype))
-    completions = inpainter(
-        photo, mask, num_samples=num_samples, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p,
-        invert_mask=invert_mask, known_codes=known_codes,
-    )  # fmt: skip
-    side = completions.hole.shape[0]
-    if side > inpainter.image_size:
-        size = inpainter.image_size
-        soft = f"the hole is painted at {size}x{size} and enlarged, so it will look soft"
-        print(f"manifill: warning: {photo}: {side}x{side} pixels; {soft}", file=sys.stderr)
-    name = "(transparency)" if mask is None else str(mask)
-    grid = output.write(completions, out, photo.stem, name, structures, lambda path: print(path, flush=True))
-    print(f"{grid}\n{len(completions)} completions, seeds {completions.seeds[0]} to {completions.seeds[-1]}, "
+    first = seeds_from(seed, of or num_samples)[0]
+    asked_for = Settings(fit, known_codes, temperature, top_k, top_p)
+    settings = asked_for if near is None else asked_for.of_saved(find_line(near))
+    inpainter.check(num_samples, known_codes, of, choose)
+    inpainter.options(settings.temperature, settings.top_k, settings.top_p)
+
+    def complete(pair: folders.Pair) -> Completions:
+        asked = inpainter(
+            pair.photo, pair.mask, num_samples=num_samples, seed=first, temperature=settings.temperature,
+            top_k=settings.top_k, top_p=settings.top_p, invert_mask=invert_mask, known_codes=settings.known_codes,
+            fit=settings.fit, of=of, choose=choose,
+        )  # fmt: skip
+        if near is None:
+            return asked
+        completion = read_completion(asked, near)
+        if redraw is not None:
+            return inpainter.redraw(completion, redraw, num_samples=num_samples, seed=first)
+        return inpainter.near(completion, amount, num_samples=num_samples, seed=first)
+
+    existing = "replace" if overwrite else "skip" if skip_existing else "refuse"
+    output = Output(out, f"manifest{suffix}.jsonl", quality, structures)
+    batch = Batch(complete, output, num_samples, format, existing, alone=len(found) + len(lonely) == 1)
+    tally = batch.run(mine, lambda path: tqdm.write(str(path)))
+    failures = lonely + tally.failures
+    print(f"{tally.done * num_samples} completions of {tally.done} photos, {tally.skipped} skipped, "
+          f"{len(failures)} failed, seeds {first} to {first + (of or num_samples) - 1}, "
           f"in {time.perf_counter() - began:.1f} s")  # fmt: skip
-    return 0
+    for failure in failures:
+        print(f"manifill: failed: {failure}", file=sys.stderr)
+    if shard is None:
+        folders.wait_for_others()
+    return 1 if failures else 0
 
 
 def info(model: Positional[str] = "faces-128", /) -> int:

@@ -1,0 +1,177 @@
+"""Where to look: squares around the holes of a photo of any size and shape, each with enough of what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from manifill.config import Fit
+
+WHOLE = 4  # a square photo up to this many times the model's size is taken whole: it is framed as in training
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of the photo, beyond whose borders it may reach, and which of the hole's pixels it fills.
+
+    `own` bool (h, w) lies at `rows`, `columns` of the photo, its part of the square.
+    """
+
+    top: int
+    left: int
+    side: int
+    rows: slice
+    columns: slice
+    own: np.ndarray
+
+    def cut(self, array: np.ndarray) -> np.ndarray:
+        """Return this square of (H, W, ...), mirrored where it reaches beyond the border: (side, side, ...)."""
+        return self.square(array[self.rows, self.columns])
+
+    def square(self, part: np.ndarray) -> np.ndarray:
+        """Return the same of the square's part of the photo (h, w, ...)."""
+        if part.shape[:2] == (self.side, self.side):
+            return part
+        rows = mirrored(self.top - self.rows.start, self.side, part.shape[0])
+        return part[rows][:, mirrored(self.left - self.columns.start, self.side, part.shape[1])]
+
+    def box(self) -> Region:
+        """Return the smallest rectangle of the photo that holds all this crop fills."""
+        rows, columns = np.flatnonzero(self.own.any(1)), np.flatnonzero(self.own.any(0))
+        return (slice(self.rows.start + int(rows[0]), self.rows.start + int(rows[-1]) + 1),
+                slice(self.columns.start + int(columns[0]), self.columns.start + int(columns[-1]) + 1))  # fmt: skip
+
+    def owned(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return which of some of its pixels, given in the photo, this crop fills: bool (h, w)."""
+        y, x = self.rows.start, self.columns.start
+        return self.own[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+
+    def overlaps(self, other: Crop) -> bool:
+        """Say whether this square, mirrored parts included, can see pixels that `other` fills."""
+        meeting = meet((self.rows, self.columns), (other.rows, other.columns))
+        return meeting is not None and bool(other.own[meeting[1]].any())
+
+    def remove_own(self, unknown: np.ndarray, crop: Crop) -> None:
+        """Clear what this crop has filled in `unknown`, bool (h, w), the hole in another crop."""
+        meeting = meet((self.rows, self.columns), (crop.rows, crop.columns))
+        if meeting is not None:
+            unknown[meeting[1]] &= ~self.own[meeting[0]]
+
+
+Region: TypeAlias = tuple[slice, slice]
+
+
+def meet(a: Region, b: Region) -> tuple[Region, Region] | None:
+    """Return where two rectangles of a photo meet, seen from each, or None."""
+    spans = []
+    for one, other in zip(a, b, strict=True):
+        start, stop = max(one.start, other.start), min(one.stop, other.stop)
+        if start >= stop:
+            return None
+        spans.append((slice(start - one.start, stop - one.start), slice(start - other.start, stop - other.start)))
+    (rows_a, rows_b), (columns_a, columns_b) = spans
+    return (rows_a, columns_a), (rows_b, columns_b)
+
+
+def mirrored(start: int, count: int, size: int) -> np.ndarray:
+    """Return the indices start, start + 1, ... folded back into [0, size) at the borders, again and again."""
+    folded = np.arange(start, start + count) % (2 * size)
+    return np.where(folded < size, folded, 2 * size - 1 - folded)
+
+
+def square_at(top: int, left: int, side: int, hole: np.ndarray) -> Crop:
+    """Return the crop of a square that fills all of the hole in it."""
+    h, w = hole.shape
+    rows = slice(max(top, 0), min(top + side, h))
+    columns = slice(max(left, 0), min(left + side, w))
+    return Crop(top, left, side, rows, columns, hole[rows, columns])
+
+
+def plan(hole: np.ndarray, size: int, fit: Fit) -> list[Crop]:
+    """Return the crops that together fill a hole, bool (H, W), in the order in which they are to be completed.
+
+    `size` is the model's. Small crops come first, so that larger ones see their results.
+    """
+    h, w = hole.shape
+    whole = fit.strategy == "resize" or (fit.strategy == "auto" and h == w <= WHOLE * size)
+    if whole:
+        side = max(h, w)
+        return [square_at((h - side) // 2, (w - side) // 2, side, hole)]
+    crops = tiles(hole, size) if fit.strategy == "original" else around(hole, size, fit.crop_margin)
+    return list(crops) if fit.strategy == "original" else sorted(crops, key=lambda c: c.side)
+
+
+def tiles(hole: np.ndarray, size: int) -> Iterator[Crop]:
+    """Cover a hole by squares of the model's size, each filling its middle half: what "original" completes."""
+    h, w = hole.shape
+    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
+    step = size // 2
+    for y in range(rows[0], rows[-1] + 1, step):
+        for x in range(columns[0], columns[-1] + 1, step):
+            part = hole[y : y + step, x : x + step]
+            if part.any():
+                top, left = placed(y - step // 2, size, h), placed(x - step // 2, size, w)
+                whole = square_at(top, left, size, hole)
+                own = np.zeros_like(whole.own)
+                at = (slice(y - whole.rows.start, y - whole.rows.start + part.shape[0]),
+                      slice(x - whole.columns.start, x - whole.columns.start + part.shape[1]))  # fmt: skip
+                own[at] = part
+                yield Crop(top, left, size, whole.rows, whole.columns, own)
+
+
+def around(hole: np.ndarray, size: int, margin: int | None) -> Iterator[Crop]:
+    """Cut a square around the largest connected hole, with all others that lie in it, then around the next largest."""
+    import cv2
+
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
+    left, top, width, height = (boxes[1:, k].astype(np.int64) for k in range(4))
+    waiting = np.ones(len(left), np.bool_)
+    for k in np.argsort(-np.maximum(width, height), kind="stable"):
+        if not waiting[k]:
+            continue
+        box = int(top[k]), int(left[k]), int(height[k]), int(width[k])
+        y, x, side = frame(box, hole.shape, size, margin)
+        inside = within(top, height, y, side, hole.shape[0]) & within(left, width, x, side, hole.shape[1])
+        together = waiting & inside
+        together[k] = True
+        waiting &= ~together
+        crop = square_at(y, x, side, hole)
+        chosen = np.concatenate([[False], together])
+        yield Crop(y, x, side, crop.rows, crop.columns, chosen[np.asarray(labels[crop.rows, crop.columns], np.int32)])
+
+
+def within(start: np.ndarray, length: np.ndarray, at: int, side: int, size: int) -> np.ndarray:
+    """Say which stretches lie in [at, at + side) with some context on either side, but where the photo ends."""
+    rim = side // 16
+    low, high = (at + rim if at > 0 else 0), (at + side - rim if at + side < size else size)
+    return (low <= start) & (start + length <= high)
+
+
+def frame(box: tuple[int, int, int, int], shape: tuple[int, ...], size: int, margin: int | None) -> tuple[int, ...]:
+    """Return (top, left, side) of the square around a box (top, left, height, width), inside the photo if it can be."""
+    top, left, height, width = box
+    extent, short, long = max(height, width), min(shape[:2]), max(shape[:2])
+    side = max(size, extent + 2 * (-(-extent // 2) if margin is None else margin))
+    if side > short:  # rather less context than none of the photo, rather mirrored context than none at all
+        side = short if 4 * extent <= 3 * short else max(short, min(side, long))
+    side = max(side, extent)
+    y, x = top + height // 2 - side // 2, left + width // 2 - side // 2
+    return placed(y, side, shape[0]), placed(x, side, shape[1]), side
+
+
+def placed(start: int, side: int, size: int) -> int:
+    """Move a stretch of `side` that begins at `start` into [0, size), or centre it there when it is longer."""
+    return min(max(start, 0), size - side) if side <= size else (size - side) // 2
+
+
+def dilated(hole: np.ndarray, pixels: int) -> np.ndarray:
+    """Grow a hole by a disc of so many pixels: bool (H, W)."""
+    if pixels == 0:
+        return hole
+    import cv2
+
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))
+    return cv2.dilate(hole.astype(np.uint8), disc).astype(np.bool_)
