@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -92,11 +93,18 @@ class Quantiser(nn.Module):
         return quantised, codes
 
     @torch.no_grad()
-    def update(self, features: Tensor, codes: Tensor, decay: float) -> None:
-        """Move the codebook towards the features that chose it: running sums over Laplace-smoothed running sizes."""
+    def update(
+        self, features: Tensor, codes: Tensor, decay: float, reduce: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """Move the codebook towards the features that chose it: running sums over Laplace-smoothed running sizes.
+
+        `reduce` adds up the counts (K) and the sums (K, D) of several processes.
+        """
         flat, index, k = self.flatten(features), codes.flatten(), len(self.sizes)
-        count = torch.bincount(index, minlength=k).float()
+        count = torch.zeros_like(self.sizes).index_add_(0, index, torch.ones_like(flat[:, 0]))
         total = torch.zeros_like(self.sums).index_add_(0, index, flat)
+        if reduce:
+            count, total = reduce(count), reduce(total)
         self.sizes.lerp_(count, 1 - decay)
         self.sums.lerp_(total, 1 - decay)
         n = self.sizes.sum()

@@ -13,15 +13,19 @@ def train(
     stage: Annotated[Literal["all", "vqvae", "structure", "texture"], tyro.conf.Positional],
     /,
     *,
-    data: tuple[Path, ...],
+    data: tuple[str, ...],
     out: Path,
     preset: str = "paper-256",
-    val: tuple[Path, ...] = (),
+    val: tuple[str, ...] = (),
+    crop: Literal["centre", "random", "jitter", "squeeze"] = "centre",
+    workers: int | None = None,
     seed: int = 0,
     steps: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
-    precision: Literal["bf16", "fp32"] = "bf16",
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16",
+    accumulate: int = 1,
+    compile: bool = False,
     limit: int | None = None,
     init_from: Path | None = None,
     perceptual: Path | None = None,
@@ -33,23 +37,32 @@ def train(
 ) -> int:
     """Train all stages or one; the same command resumes after an interruption, to the same weights.
 
+    On several devices or machines (extra `train`): torchrun --nproc-per-node 8 -m manifill train ..., or accelerate
+    launch -m manifill train ...; a batch is divided over them, the result is that of one device to rounding.
+
     Args:
         stage: all, or one of vqvae, structure and texture; the last two need the first in OUT/model.
-        data: Folders of pictures, .tar shards or single files.
+        data: Folders of pictures, lists (.txt, .jsonl), .tar shards, patterns (train-{000..127}.tar), addresses of shards
+            (https://..., extra [train]) or single files.
         out: Folder of the run: checkpoints, metrics.jsonl and previews of each stage, and OUT/model.
         preset: Sizes and settings: paper-256, faces-128, faces-64 or tiny, or one of these + an ablation, as in
             faces-64+attention-none.
         val: Pictures to validate on; without it every 20th training picture is held out.
+        crop: The largest centred square, scaled; a random window, not scaled (the paper's Places2 and ImageNet); a
+            random window of 256 after scaling to 266 (jitter: the paper's CelebA-HQ); or everything squeezed.
+        workers: Threads that decode, where pictures are not held in memory.
         seed: Seed of the weights, the order of the data and the masks.
         steps: Optimiser steps of each stage, in place of the preset's.
         batch_size: Pictures a step, in place of the preset's.
         learning_rate: In place of the preset's.
-        precision: bf16 autocast or fp32.
+        precision: bf16 or fp16 autocast, or fp32.
+        accumulate: Take each batch in so many parts one after another, for less memory and the same result.
+        compile: Pass the trained networks through torch.compile.
         limit: Use the first pictures alone.
         init_from: Start from the weights of this model folder.
         perceptual: TorchScript feature network of the ablation losses-perceptual.
         force: Go on with a VQ-VAE that carries nothing or has collapsed.
-        log_every: Steps between lines of metrics.jsonl.
+        log_every: Steps between lines of metrics.jsonl; each checkpoint adds one.
         validate_every: Steps between validation figures, previews and exports.
         checkpoint_every: Steps between checkpoints.
         quiet: No progress bar.
@@ -60,8 +73,8 @@ def train(
 
     stages = STAGES if stage == "all" else (stage,)
     options = RunOptions(
-        seed=seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, precision=precision, limit=limit,
-        init_from=init_from, perceptual=perceptual, force=force, log_every=log_every, validate_every=validate_every,
+        seed=seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, precision=precision,
+        accumulate=accumulate, compile=compile, limit=limit, crop=crop, workers=workers, init_from=init_from, perceptual=perceptual, force=force, log_every=log_every, validate_every=validate_every,
         checkpoint_every=checkpoint_every, quiet=quiet,
     )  # fmt: skip
     run_stages(stages, data, out, preset, options, val)

@@ -5,23 +5,35 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from manifill.checkpoint import write_atomic
+from manifill.checkpoint import WriteError, write_atomic
+from manifill.pictures import DataError
+from manifill.train import masks
 from manifill.train.data import Batches
+from manifill.train.processes import ALONE, Processes, Share
 
 Metrics = dict[str, Any]
+
+
+class Stateful(Protocol):
+    """What a checkpoint can hold: a network, an optimiser, a gradient scaler."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
 
 
 class Stage(Protocol):
@@ -30,7 +42,12 @@ class Stage(Protocol):
     name: str
 
     @property
-    def state(self) -> Mapping[str, nn.Module | torch.optim.Optimizer]:
+    def masks(self) -> Sequence[str]:
+        """The kinds of masks that its steps need."""
+        ...
+
+    @property
+    def state(self) -> Mapping[str, Stateful]:
         """What a checkpoint holds."""
         ...
 
@@ -39,8 +56,11 @@ class Stage(Protocol):
         """The learning rate of every optimiser as a function of the step."""
         ...
 
-    def step(self, image: Tensor, rng: np.random.Generator) -> Metrics:
-        """Take one optimiser step on (B, 3, H, W) in [-1, 1]; return scalars."""
+    def step(self, own: Share) -> Sequence[Metrics]:
+        """Take one optimiser step on this process's share of a batch; return figures as `Processes.means` wants them.
+
+        They stay on the device: to read one would wait for it.
+        """
         ...
 
     def validate(self) -> Metrics:
@@ -61,6 +81,11 @@ def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
+def scaler(device: torch.device, precision: torch.dtype) -> torch.amp.GradScaler:
+    """Return what keeps float16 gradients from vanishing and skips steps that overflow; it does nothing otherwise."""
+    return torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+
+
 def average(model: nn.Module, decay: float) -> AveragedModel:
     """Return an exponential moving average of `model`, quick at first: decay min(decay, (1 + n) / (10 + n)).
 
@@ -68,12 +93,12 @@ def average(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def move(averaged: Any, current: Any, count: Any) -> None:
-        n = float(count)
-        for a, c in zip(averaged, current, strict=True):
-            a.lerp_(c, 1 - min(decay, (1 + n) / (10 + n)))
+    def move(averaged: Any, current: Any, _: Any) -> None:
+        n = float(result.n_averaged)  # on the CPU; the copy handed in is on the device, and to read it would wait
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))  # type: ignore[attr-defined]
 
-    return AveragedModel(model, multi_avg_fn=move)
+    result = AveragedModel(model, multi_avg_fn=move)
+    return result
 
 
 def schedule(kind: str, rate: float, steps: int, width: int = 0) -> Callable[[int], float]:
@@ -101,51 +126,85 @@ def run(
     validate_every: int,
     checkpoint_every: int,
     quiet: bool = False,
+    processes: Processes = ALONE,
 ) -> Metrics:
     """Train `stage` up to `steps`, from the latest checkpoint in `out`/<stage> when there is one.
 
     Each step's randomness is a function of (seed, step), so that a resumed run ends with the weights of an
-    uninterrupted one. Returns the last validation figures.
+    uninterrupted one. Only the first process writes. Returns its last validation figures.
     """
-    folder = out / stage.name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, first = out / stage.name, processes.first
     checkpoint, log = folder / "checkpoint.pt", folder / "metrics.jsonl"
-    start, figures = _resume(stage, checkpoint, log)
-    sums: dict[str, float] = {}
-    counted, since = 0, time.perf_counter()
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_stray(folder, out / "model")
+    start, figures = _resume(stage, checkpoint)
+    if not processes.agree(start):
+        raise DataError(f"{checkpoint}: not the same for all processes; they need a folder that all of them see")
+    if first:
+        _cut(log, start)
+    taken: list[Sequence[Metrics]] = []  # figures since the last line of the log
+    since = time.perf_counter()
+    quiet = quiet or not first
     bar = tqdm(total=steps, initial=start, desc=stage.name, unit="step", disable=quiet, mininterval=1.0)
+    fetch = partial(_fetch, batches, stage.masks, processes.device)
     with ThreadPoolExecutor(1) as ahead:
-        following = ahead.submit(batches, start)
+        following = ahead.submit(fetch, start)
         for step in range(start, steps):
-            image, rng = following.result()
-            following = ahead.submit(batches, step + 1)
+            own = following.result()
+            following = ahead.submit(fetch, step + 1)
             torch.manual_seed(seed * 1_000_003 + step)
             for optimiser, rate in stage.rates:
                 for group in optimiser.param_groups:
                     group["lr"] = rate(step)
-            for key, value in stage.step(image, rng).items():
-                sums[key] = sums.get(key, 0.0) + float(value)
-            counted += 1
+            taken.append(stage.step(own))
             done = step + 1
             bar.update()
-            if done % log_every == 0 or done == steps:
-                means = {key: value / counted for key, value in sums.items()}
-                _check_finite(stage.name, done, means)
-                speed = counted * batches.batch_size / (time.perf_counter() - since)
-                _append(log, {"step": done, **means, "pictures_per_s": speed})
-                bar.set_postfix({k: f"{v:.3g}" for k, v in list(means.items())[:4]} | {"pictures/s": f"{speed:.1f}"})
-                sums, counted, since = {}, 0, time.perf_counter()
-            if done % validate_every == 0 or done == steps:
+            logs, validates, saves = (done % every == 0 or done == steps
+                                      for every in (log_every, validate_every, checkpoint_every))  # fmt: skip
+            if logs or saves:  # a resumed run knows nothing of the steps before its checkpoint
+                means = processes.means(taken)
+                _check_finite(stage.name, done, means)  # before anything is saved
+                if first:
+                    speed = len(taken) * batches.batch_size / (time.perf_counter() - since)
+                    _append(log, {"step": done, **means, "pictures_per_s": speed})
+                    shown = {k: f"{v:.3g}" for k, v in list(means.items())[:4]}
+                    bar.set_postfix(shown | {"pictures/s": f"{speed:.1f}"})
+                taken, since = [], time.perf_counter()
+            if first and validates:
+                pause = time.perf_counter()
                 figures = stage.validate()
                 _append(log, {"step": done, **{f"val_{k}": v for k, v in figures.items()}})
                 bar.write(f"{stage.name} step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
-                stage.preview().save(folder / f"preview_{done:06d}.png")
+                _write_picture(folder / f"preview_{done:06d}.png", stage.preview())
                 stage.export(out / "model", done, figures, last=done == steps)
-                since = time.perf_counter()
-            if done % checkpoint_every == 0 or done == steps:
+                since += time.perf_counter() - pause
+            if first and saves:
                 _save(stage, checkpoint, done, figures)
     bar.close()
+    processes.finish()
     return figures
+
+
+def _fetch(batches: Batches, kinds: Sequence[str], device: torch.device, step: int) -> Share:
+    """Return this process's share of a step's batch; the masks are drawn for all of it."""
+    image, rng = batches(step)
+    mask, rows = image[:, :0], batches.part
+    if kinds:
+        mask = masks.draw(kinds, batches.batch_size, image.shape[-1], rng)[rows.start : rows.stop]
+    own = Share(image, mask, rows.start, batches.batch_size)
+    return own.pinned() if device.type == "cuda" else own
+
+
+def _remove_stray(*folders: Path) -> None:
+    """Remove what a killed process left half written."""
+    for folder in folders:
+        for part in folder.glob("*.part"):
+            part.unlink()
+
+
+def _write_picture(path: Path, picture: Image.Image) -> None:
+    write_atomic(path, lambda f: picture.save(f, "PNG"))
 
 
 def _save(stage: Stage, path: Path, step: int, figures: Metrics) -> None:
@@ -153,17 +212,23 @@ def _save(stage: Stage, path: Path, step: int, figures: Metrics) -> None:
     write_atomic(path, lambda f: torch.save({"step": step, "figures": figures, "state": state}, f))
 
 
-def _resume(stage: Stage, path: Path, log: Path) -> tuple[int, Metrics]:
+def _resume(stage: Stage, path: Path) -> tuple[int, Metrics]:
     if not path.exists():
-        log.unlink(missing_ok=True)
         return 0, {}
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise DataError(f"{path}: not a readable checkpoint; remove it to begin this stage anew ({error})") from error
     for name, part in stage.state.items():
         part.load_state_dict(saved["state"][name])
-    if log.exists():
-        kept = [line for line in log.read_text().splitlines() if _step_of(line) <= saved["step"]]
-        write_atomic(log, lambda f: f.write("".join(line + "\n" for line in kept).encode()))
     return saved["step"], saved["figures"]
+
+
+def _cut(log: Path, step: int) -> None:
+    """Keep the lines up to `step`, which a resumed run goes on from."""
+    if log.exists():
+        kept = [line for line in log.read_text().splitlines() if _step_of(line) <= step]
+        write_atomic(log, lambda f: f.write("".join(line + "\n" for line in kept).encode()))
 
 
 def _step_of(line: str) -> float:
@@ -174,10 +239,14 @@ def _step_of(line: str) -> float:
 
 
 def _append(log: Path, values: Metrics) -> None:
-    with log.open("a") as f:
-        f.write(json.dumps({k: v if isinstance(v, int) else round(float(v), 6) for k, v in values.items()}) + "\n")
-        f.flush()
-        os.fsync(f.fileno())
+    line = json.dumps({k: v if isinstance(v, int) else round(float(v), 6) for k, v in values.items()})
+    try:
+        with log.open("a") as f:
+            f.write(line + "\n")
+            f.flush()
+            os.fsync(f.fileno())
+    except OSError as error:
+        raise WriteError(log, error) from error
 
 
 def _check_finite(name: str, step: int, means: dict[str, float]) -> None:

@@ -25,10 +25,14 @@ from manifill.checkpoint import (
 from manifill.config import Preset, to_dict
 from manifill.config import preset as preset_named
 from manifill.memory import keep_freed_memory
-from manifill.pictures import DataError, Pictures
+from manifill.pictures import Crop, DataError, Pictures
+from manifill.sources import title
+from manifill.train import collection
 from manifill.train.card import write_card
 from manifill.train.data import Batches
 from manifill.train.loop import Stage, run
+from manifill.train.processes import ALONE, Processes, launched
+from manifill.train.stream import Stream
 from manifill.train.structure_stage import StructureStage
 from manifill.train.texture_stage import TextureStage
 from manifill.train.vqvae_stage import VQVAEStage, figures
@@ -48,7 +52,11 @@ class RunOptions:
     batch_size: int | None = None
     learning_rate: float | None = None
     precision: str = "bf16"
+    accumulate: int = 1
+    compile: bool = False
     limit: int | None = None
+    crop: Crop = "centre"
+    workers: int | None = None
     log_every: int = 50
     validate_every: int = 500
     checkpoint_every: int = 250
@@ -59,40 +67,50 @@ class RunOptions:
 
 
 def train(
-    stages: Sequence[str], data: Sequence[Path], out: Path, preset: str, options: RunOptions, val: Sequence[Path] = ()
-) -> None:
+    stages: Sequence[str], data: Sequence[Path | str], out: Path, preset: str, options: RunOptions,
+    val: Sequence[Path | str] = (),
+) -> None:  # fmt: skip
     """Train `stages` in order into `out`; the same call resumes after an interruption."""
     keep_freed_memory()
     named = preset_named(preset)
-    pictures, held_out = load(data, val, named.model.image_size, options)
-    train_on(stages, pictures, held_out, out, preset, options, [p.name for p in data])
+    with launched(options.accumulate, options.compile) as processes:
+        options = dataclasses.replace(options, quiet=options.quiet or not processes.first)
+        pictures, held_out = load(data, val, named.model.image_size, options)
+        train_on(stages, pictures, held_out, out, preset, options, [title(p) for p in data], processes)
 
 
 def train_on(
-    stages: Sequence[str], pictures: Pictures, held_out: Pictures, out: Path, preset: str, options: RunOptions,
-    names: Sequence[str],
+    stages: Sequence[str], pictures: collection.Collection | Stream, held_out: Pictures, out: Path, preset: str,
+    options: RunOptions, names: Sequence[str], processes: Processes = ALONE,
 ) -> None:  # fmt: skip
-    """Train `stages` on pictures in memory; `names` says in the card where they are from."""
+    """Train `stages` on pictures that `load` returned; `names` says in the card where they are from."""
     settings = with_options(preset_named(preset), stages, options)
     for name in stages:
         options_of = getattr(settings, name)
         torch.manual_seed(options.seed)
-        stage = build(name, settings, held_out, out, options)
-        remember(out, name, settings, options, pictures)  # after the gates: a refused stage leaves nothing behind
-        batches = Batches(pictures, options_of.batch_size, options.seed, options_of.flip)
-        run(stage, batches, out, options_of.steps, options.seed, options.log_every, options.validate_every,
-            options.checkpoint_every, options.quiet)  # fmt: skip
-        write_card(out, preset, list(names))
+        processes.check(options_of.batch_size)
+        stage = build(name, settings, held_out, out, options, processes)
+        # after the gates: a refused stage leaves nothing behind
+        remember(out, name, settings, options, pictures, processes.first)
+        pictures.keep(out, processes.first)
+        part = (processes.index, processes.count)
+        with Batches(pictures, options_of.batch_size, options.seed, options_of.flip, part, options.workers) as batches:
+            run(stage, batches, out, options_of.steps, options.seed, options.log_every, options.validate_every,
+                options.checkpoint_every, options.quiet, processes)  # fmt: skip
+        if processes.first:
+            write_card(out, preset, list(names))
 
 
-def build(name: str, settings: Preset, val: Pictures, out: Path, options: RunOptions) -> Stage:
+def build(
+    name: str, settings: Preset, val: Pictures, out: Path, options: RunOptions, processes: Processes = ALONE
+) -> Stage:
     """Return the stage `name`, its networks freshly initialised."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = {"bf16": torch.bfloat16, "fp32": torch.float32}[options.precision]
+    device = processes.device
+    precision = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[options.precision]
     first = options.init_from
     if name == "vqvae":
         start = same_sizes(*load_vqvae(first), settings.model.vqvae) if first else None
-        return VQVAEStage(settings, val, device, precision, start)
+        return VQVAEStage(settings, val, device, precision, start, processes)
     path = out / "model" / "vqvae.safetensors"
     if not path.exists():
         raise ModelError(f"{path}: missing; train the vqvae stage into {out} first")
@@ -101,7 +119,7 @@ def build(name: str, settings: Preset, val: Pictures, out: Path, options: RunOpt
     check_vqvae(figures(vqvae, val, device, limit=100), header.path, options.force)
     if name == "structure":
         start = same_sizes(*load_structure(first, header.codebook), settings.model.structure) if first else None
-        return StructureStage(settings, vqvae, val, device, precision, start)
+        return StructureStage(settings, vqvae, val, device, precision, start, processes)
     generator, discriminator = None, None
     if first:
         generator = same_sizes(*load_texture(first, header.codebook), settings.model.texture)
@@ -111,7 +129,7 @@ def build(name: str, settings: Preset, val: Pictures, out: Path, options: RunOpt
         else:
             print(f"{first}: has no discriminator, so it starts anew")
     pyramid = feature_maps(options.perceptual, device) if options.perceptual else None
-    return TextureStage(settings, vqvae, val, device, precision, generator, discriminator, pyramid)
+    return TextureStage(settings, vqvae, val, device, precision, generator, discriminator, pyramid, processes)
 
 
 def feature_maps(path: Path, device: torch.device) -> Callable[[Tensor], list[Tensor]]:
@@ -162,37 +180,37 @@ def with_options(preset: Preset, stages: Sequence[str], options: RunOptions) -> 
     return dataclasses.replace(preset, **{s: dataclasses.replace(getattr(preset, s), **given) for s in stages})
 
 
-def load(data: Sequence[Path], val: Sequence[Path], size: int, options: RunOptions) -> tuple[Pictures, Pictures]:
+def load(
+    data: Sequence[Path | str], val: Sequence[Path | str], size: int, options: RunOptions
+) -> tuple[collection.Collection | Stream, Pictures]:
     """Return training and validation pictures; without a validation set every 20th picture is held out."""
-    pictures = Pictures(data, size, options.limit, options.quiet)
-    train_part, val_part = (pictures, Pictures(val, size, None, options.quiet)) if val else pictures.split()
-    skipped = pictures.skipped + val_part.skipped
-    print(f"{len(train_part)} pictures to train on, {len(val_part)} to validate on, {len(skipped)} unreadable")
-    for name in skipped[:10]:
-        print(f"  unreadable: {name}")
-    return train_part, val_part
+    return collection.load(data, val, size, options.crop, options.limit, options.quiet)
 
 
-def remember(out: Path, name: str, settings: Preset, options: RunOptions, pictures: Pictures) -> None:
+def remember(
+    out: Path, name: str, settings: Preset, options: RunOptions, pictures: collection.Collection | Stream,
+    write: bool = True,
+) -> None:  # fmt: skip
     """Write what this stage is trained with, or check that a run to be resumed was started with the same."""
     now = json.loads(json.dumps({
         "model": to_dict(settings.model), "training": to_dict(getattr(settings, name)), "seed": options.seed,
-        "precision": options.precision, "pictures": len(pictures), "pictures_digest": pictures.digest,
+        "precision": options.precision, "crop": options.crop, **pictures.identity,
         "init_from": model_hash(options.init_from) if options.init_from else None,
         "perceptual": options.perceptual.name if options.perceptual else None,
     }))  # fmt: skip
     path = out / name / "config.json"
     if path.exists():
-        before = json.loads(path.read_text())
-        changed = differences(before, now)
+        before = {"crop": "centre"} | json.loads(path.read_text())  # which once was the only one
+        changed = differences(*collection.comparable(before, now))
         if (changed and not changed[0].startswith("training.steps:")) or len(changed) > 1:
             raise DataError(f"{path}: this run was started with other settings ({'; '.join(changed)}); "
                             "use the same ones to resume or another --out to start anew")  # fmt: skip
         if not changed:
             return
         print(f"{name}: resuming with another number of steps ({changed[0]})")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, lambda f: f.write(json.dumps(now, indent=1).encode()))
+    if write:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, lambda f: f.write(json.dumps(now, indent=1).encode()))
 
 
 def differences(before: dict, now: dict, prefix: str = "") -> list[str]:

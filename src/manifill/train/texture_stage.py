@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -18,9 +17,10 @@ from manifill.image import grid, to_uint8
 from manifill.pictures import Pictures
 from manifill.texture import TextureGenerator, hole_cells
 from manifill.train import masks
-from manifill.train.loop import Metrics, autocast, average, schedule
+from manifill.train.loop import Metrics, autocast, average, scaler, schedule
 from manifill.train.losses import adversarial_loss, discriminator_loss, feature_losses, perceptual_loss
 from manifill.train.parametrise import folded, spectral
+from manifill.train.processes import ALONE, Processes, Share
 from manifill.train.vqvae_stage import psnr
 from manifill.vqvae import VQVAE, Encoding
 
@@ -36,13 +36,14 @@ class TextureStage:
     def __init__(
         self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
         generator: TextureGenerator | None = None, discriminator: Discriminator | None = None,
-        pyramid: Callable[[Tensor], list[Tensor]] | None = None,
+        pyramid: Callable[[Tensor], list[Tensor]] | None = None, processes: Processes = ALONE,
     ) -> None:  # fmt: skip
-        if preset.texture.features == "perceptual" and pyramid is None:
+        if preset.texture.features in ("perceptual", "all") and pyramid is None:
             raise ValueError("the perceptual loss needs a feature network: name it with --perceptual")
         self.pyramid = pyramid  # feature maps of pictures (N, 3, H, W) in 0..255
         self.options, self.val, self.device, self.precision = preset.texture, val, device, precision
-        self.vqvae, self.size = vqvae.to(device), preset.model.image_size
+        self.processes, self.scaler = processes, scaler(device, precision)
+        self.vqvae, self.size, self.masks = vqvae.to(device), preset.model.image_size, self.options.masks
         model = generator or TextureGenerator(preset.model.texture)
         discriminator = discriminator or Discriminator(preset.model.discriminator)
         self.model = model.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -52,10 +53,13 @@ class TextureStage:
         o = self.options
         self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.5, 0.999))
         self.opponent = torch.optim.Adam(self.discriminator.parameters(), betas=(0.5, 0.999))
+        self.painter, self.judge = processes.spread(self.model), processes.spread(self.discriminator)
         self.state = {
             "model": self.model, "averaged": self.averaged, "discriminator": self.discriminator,
             "optimiser": self.optimiser, "opponent": self.opponent,
         }  # fmt: skip
+        if self.scaler.is_enabled():
+            self.state["scaler"] = self.scaler
         self.rates = [
             (self.optimiser, schedule(o.schedule, o.learning_rate, o.steps)),
             (self.opponent, schedule(o.schedule, o.discriminator_rate, o.steps)),
@@ -63,23 +67,37 @@ class TextureStage:
         codebook = vqvae.encoder.structure_quantiser.codebook
         self.neighbours = torch.cdist(codebook, codebook).topk(NEIGHBOURS + 1, largest=False).indices[:, 1:]
 
-    def step(self, image: Tensor, rng: np.random.Generator) -> Metrics:
-        mask = masks.draw(self.options.masks, len(image), self.size, rng).to(self.device)
-        image = image.to(self.device, memory_format=torch.channels_last)
+    def step(self, own: Share) -> Sequence[Metrics]:
+        own = own.to(self.device)
+        self.optimiser.zero_grad(set_to_none=True)
+        painted = [self._paint(share) for share in self.processes.shares(own, self.painter)]
+        self.scaler.step(self.optimiser)
+        self.averaged.update_parameters(self.model)
+        self.opponent.zero_grad(set_to_none=True)
+        judged = []
+        for share, (_, composed) in zip(self.processes.shares(own, self.judge), painted, strict=True):
+            self.discriminator.train(not judged)  # one power iteration a step, in its first share
+            judged.append(self._judge(share, composed))
+        self.discriminator.train()
+        self.scaler.step(self.opponent)
+        self.scaler.update()
+        return [losses | scores for (losses, _), scores in zip(painted, judged, strict=True)]
+
+    def _paint(self, share: Share) -> tuple[Metrics, Tensor]:
+        """Add the generator's gradients of a share; return its losses and the composed pictures."""
+        image, mask = share.image, share.mask
         with autocast(self.device, self.precision):
             with torch.no_grad():
                 truth = self.vqvae.encode(image)
-            structure = self.vqvae.lookup(self.perturbed(truth.structure_codes, mask))
-            painted = self.model(image, mask, structure)
+            codes = self.perturbed(truth.structure_codes, mask, share.start, share.whole)
+            structure = self.vqvae.lookup(codes)
+            painted = self.painter(image, mask, structure)
             composed = painted * mask + image * (1 - mask)
             losses = self.generator_losses(image, mask, painted, composed, truth)
         weights = self.weights()
-        self.optimiser.zero_grad(set_to_none=True)
-        sum((weights[k] * v for k, v in losses.items()), torch.zeros((), device=self.device)).backward()
-        self.optimiser.step()
-        self.averaged.update_parameters(self.model)
-        judged = self.discriminator_step(image, composed.detach(), mask)
-        return {k: v.detach() for k, v in losses.items()} | judged
+        loss = sum((weights[k] * v for k, v in losses.items()), torch.zeros((), device=self.device))
+        self.scaler.scale(loss / self.processes.accumulate).backward()
+        return {k: v.detach() for k, v in losses.items()}, composed.detach()
 
     def weights(self) -> dict[str, float]:
         """Return the weight of every loss of the generator (Eq. 12)."""
@@ -97,34 +115,37 @@ class TextureStage:
         self.discriminator.eval().requires_grad_(False)  # its one power iteration a step belongs to its own step
         losses["adversarial"] = adversarial_loss(self.discriminator(composed, mask))
         self.discriminator.train().requires_grad_(True)
-        if self.options.features == "perceptual":
+        if self.options.features in ("perceptual", "all"):
             assert self.pyramid is not None
             losses["perceptual"] = perceptual_loss(*(self.pyramid((x.float() + 1) * 127.5) for x in (composed, image)))
-        elif self.options.features != "none":
+        if self.options.features not in ("perceptual", "none"):
             structural, textural = feature_losses(self.vqvae, composed, truth)
-            if self.options.features in ("both", "structural"):
+            if self.options.features in ("both", "all", "structural"):
                 losses["structural"] = structural
-            if self.options.features in ("both", "textural"):
+            if self.options.features in ("both", "all", "textural"):
                 losses["textural"] = textural
         return losses
 
-    def discriminator_step(self, image: Tensor, composed: Tensor, mask: Tensor) -> Metrics:
+    def _judge(self, share: Share, composed: Tensor) -> Metrics:
+        """Add the discriminator's gradients of a share; return its loss and mean scores."""
         with autocast(self.device, self.precision):
-            both = self.discriminator(torch.cat([image, composed.to(image.dtype)]), torch.cat([mask, mask]))
-        real, fake = both.chunk(2)
+            pictures = torch.cat([share.image, composed.to(share.image.dtype)])
+            real, fake = self.judge(pictures, torch.cat([share.mask, share.mask])).chunk(2)
         loss = discriminator_loss(real, fake)
-        self.opponent.zero_grad(set_to_none=True)
-        loss.backward()
-        self.opponent.step()
+        self.scaler.scale(loss / self.processes.accumulate).backward()
         return {"discriminator": loss.detach(), "d_real": real.detach().mean(), "d_composed": fake.detach().mean()}
 
-    def perturbed(self, codes: Tensor, mask: Tensor) -> Tensor:
-        """Replace a share of the hole's codes by near neighbours, so that sampled codes are no surprise."""
+    def perturbed(self, codes: Tensor, mask: Tensor, start: int = 0, whole: int | None = None) -> Tensor:
+        """Replace a share of the hole's codes by near neighbours, so that sampled codes are no surprise.
+
+        `codes` (n, h, w) are the rows from `start` of a batch of `whole` pictures, for all of which it draws.
+        """
         if self.options.perturb == 0:
             return codes
-        chosen = torch.rand(codes.shape, device=codes.device) < self.options.perturb
+        shape, rows = (whole or len(codes), *codes.shape[1:]), slice(start, start + len(codes))
+        chosen = torch.rand(shape, device=codes.device)[rows] < self.options.perturb
         chosen &= hole_cells(mask, *codes.shape[1:]).view_as(codes)
-        pick = torch.randint(NEIGHBOURS, codes.shape, device=codes.device)
+        pick = torch.randint(NEIGHBOURS, shape, device=codes.device)[rows]
         return torch.where(chosen, self.neighbours[codes, pick], codes)
 
     @property

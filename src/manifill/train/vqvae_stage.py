@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -15,7 +15,8 @@ from manifill.checkpoint import save_network
 from manifill.config import Preset
 from manifill.image import grid, to_uint8
 from manifill.pictures import Pictures
-from manifill.train.loop import Metrics, autocast, average, schedule
+from manifill.train.loop import Metrics, autocast, average, scaler, schedule
+from manifill.train.processes import ALONE, Processes, Share
 from manifill.vqvae import VQVAE, Encoding
 
 REVIVE_EVERY = 50
@@ -32,69 +33,95 @@ class Taken(torch.nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
 
+class Autoencoder(torch.nn.Module):
+    """Encode and decode in one call, which is what several processes spread and torch.compile compiles."""
+
+    def __init__(self, model: VQVAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor, keep: Tensor) -> tuple[Encoding, Tensor]:
+        """Return the encoding of (N, 3, H, W) and its decoded picture; `keep` (N,) is 0 to leave out texture codes."""
+        e = self.model.encode(image)
+        return e, self.model.decode(e.structure, e.texture * keep.to(e.texture.dtype)[:, None, None, None])
+
+
 class VQVAEStage:
     """Reconstruction and commitment losses, EMA codebooks, polyak-averaged weights."""
 
     name = "vqvae"
+    masks = ()
 
     def __init__(
-        self, preset: Preset, val: Pictures, device: torch.device, precision: torch.dtype, start: VQVAE | None = None
-    ) -> None:
+        self, preset: Preset, val: Pictures, device: torch.device, precision: torch.dtype, start: VQVAE | None = None,
+        processes: Processes = ALONE,
+    ) -> None:  # fmt: skip
         self.options, self.val, self.device, self.precision = preset.vqvae, val, device, precision
+        self.processes, self.scaler = processes, scaler(device, precision)
         self.model = (start or VQVAE(preset.model.vqvae)).requires_grad_(True).train()
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
         self.optimiser = torch.optim.Adam(self.model.parameters())
+        self.network = processes.spread(Autoencoder(self.model))
         self.taken = Taken()
         self.from_data = self.options.revive and start is None
         self.state = {
             "model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "taken": self.taken,
         }  # fmt: skip
+        if self.scaler.is_enabled():
+            self.state["scaler"] = self.scaler
         self.rates = [(self.optimiser, schedule(self.options.schedule, self.options.learning_rate, self.options.steps))]
 
-    def step(self, image: Tensor, rng: np.random.Generator) -> Metrics:
-        image = image.to(self.device, memory_format=torch.channels_last)
+    def step(self, own: Share) -> Sequence[Metrics]:
+        own = own.to(self.device)
         taken = int(self.taken.steps)
         if taken == 0 and self.from_data:
-            self._start_from_data(image)
-        with autocast(self.device, self.precision):
-            encoding = self.model.encode(image)
-            decoded = self.model.decode(encoding.structure, self._drop_texture(encoding.texture))
-        reconstruction = F.mse_loss(decoded.float(), image)
-        commitment = commitment_loss(encoding)
-        loss = reconstruction + self.options.commitment_weight * commitment
+            self._start_from_data(own)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        self._update_codebooks(encoding, taken)
+        learnt = [self._learn(share) for share in self.processes.shares(own, self.network)]
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self._update_codebooks([encoding for _, encoding in learnt], taken)
         self.averaged.update_parameters(self.model)
         self.taken.steps += 1
-        return {"loss": loss.detach(), "reconstruction": reconstruction.detach(), "commitment": commitment.detach()}
+        return [losses for losses, _ in learnt]
 
-    def _drop_texture(self, texture: Tensor) -> Tensor:
-        """Zero the texture codes of a share of the batch, so that the structure codes must carry the picture."""
-        count = round(self.options.structure_only * len(texture))
-        keep = (torch.arange(len(texture), device=texture.device) >= count).to(texture.dtype)
-        return texture * keep[:, None, None, None]
+    def _learn(self, share: Share) -> tuple[Metrics, Encoding]:
+        """Add the gradients of a share; return its losses and its encoding."""
+        with autocast(self.device, self.precision):
+            encoding, decoded = self.network(share.image, self._texture_kept(share))
+        reconstruction = F.mse_loss(decoded.float(), share.image)
+        commitment = commitment_loss(encoding)
+        loss = reconstruction + self.options.commitment_weight * commitment
+        self.scaler.scale(loss / self.processes.accumulate).backward()
+        losses = {"loss": loss, "reconstruction": reconstruction, "commitment": commitment}
+        return {k: v.detach() for k, v in losses.items()}, Encoding(*(x.detach() for x in encoding))
 
-    def _start_from_data(self, image: Tensor) -> None:
+    def _texture_kept(self, share: Share) -> Tensor:
+        """Return 0 for a share of the batch's pictures, so that the structure codes must carry them, else 1: (n,)."""
+        count = round(self.options.structure_only * share.whole)
+        return share.rows((torch.arange(share.whole, device=self.device) >= count).float())
+
+    def _start_from_data(self, own: Share) -> None:
         """Take the first codebooks from the features of the first batch, structure before texture."""
         encoder = self.model.encoder
-        with torch.no_grad():
-            for level, quantiser in enumerate((encoder.structure_quantiser, encoder.texture_quantiser)):
-                features = self.model.encode(image)[level]
-                quantiser.reseed(features, torch.ones_like(quantiser.sizes, dtype=torch.bool))
+        for level, quantiser in enumerate((encoder.structure_quantiser, encoder.texture_quantiser)):
+            with torch.no_grad():
+                features = [self.model.encode(share.image)[level] for share in own.split(self.processes.accumulate)]
+            whole = self.processes.gathered(joined(features))
+            quantiser.reseed(whole, torch.ones_like(quantiser.sizes, dtype=torch.bool))
 
-    def _update_codebooks(self, encoding: Encoding, taken: int) -> None:
+    def _update_codebooks(self, shares: Sequence[Encoding], taken: int) -> None:
         encoder = self.model.encoder
         levels = (
-            (encoder.structure_quantiser, encoding.structure_features, encoding.structure_codes),
-            (encoder.texture_quantiser, encoding.texture_features, encoding.texture_codes),
+            (encoder.structure_quantiser, [(e.structure_features, e.structure_codes) for e in shares]),
+            (encoder.texture_quantiser, [(e.texture_features, e.texture_codes) for e in shares]),
         )
-        for quantiser, features, codes in levels:
-            quantiser.update(features.detach(), codes, self.options.decay)
+        for quantiser, chosen in levels:
+            features, codes = (joined(x) for x in zip(*chosen, strict=True))
+            quantiser.update(features, codes, self.options.decay, self.processes.total)
             if self.options.revive and taken % REVIVE_EVERY == REVIVE_EVERY - 1 and taken < self.options.steps * 0.8:
-                quantiser.reseed(features.detach(), quantiser.sizes < DEAD * quantiser.sizes.mean())
+                quantiser.reseed(self.processes.gathered(features), quantiser.sizes < DEAD * quantiser.sizes.mean())
 
     @property
     def shown(self) -> VQVAE:
@@ -116,6 +143,11 @@ class VQVAEStage:
     def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
         if last:  # the other stages build on the final codebooks
             save_network(folder, "vqvae", self.shown, self.val.size, step, figures)
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return the rows of all parts, without a copy where there is but one."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def commitment_loss(encoding: Encoding) -> Tensor:

@@ -1,0 +1,34 @@
+"""`manifill data check`: what is in a set of pictures before one trains on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+
+def data(
+    action: Positional[Literal["check"]], paths: Positional[tuple[str, ...]], /, *, size: int = 128,
+    out: Path | None = None, quiet: bool = False,
+) -> int:  # fmt: skip
+    """Report sizes, shapes, broken, too small and repeated pictures; the exit code is 1 when some are broken.
+
+    Args:
+        action: check.
+        paths: Folders, .txt and .jsonl lists, .tar shards, pictures, or addresses of shards (https://host/{000..127}.tar).
+        size: Side of the pictures to train on; smaller ones are counted.
+        out: Folder for check.json with every name, a grid of samples and one of near-duplicates.
+        quiet: No progress bar.
+
+    """
+    from manifill.datacheck import examine, told, write
+    from manifill.sources import DataError
+
+    if not paths:
+        raise DataError("name a folder, a list or a shard to check")
+    found = examine(paths, quiet)
+    print("\n".join(told(found, size)))
+    if out is not None:
+        print("\n".join(map(str, write(found, size, out))))
+    return 1 if found.broken else 0
