@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from manifill import Inpainter, cli
 from manifill.evaluate import metrics, run
 from manifill.evaluate.features import load_networks
-from manifill.evaluate.methods import Classical, Folder, ModelMethod, TrueCodes
+from manifill.evaluate.methods import Classical, Folder, ModelMethod, Picking, TrueCodes
 from manifill.evaluate.scores import Scores, ScoresError, distribution, figures, merge
 from manifill.image import to_tensor, to_uint8
 from manifill.pictures import DataError
@@ -56,7 +56,7 @@ def task(pictures: Path, network: Path) -> run.Task:
 
 
 def method(inpainter: Inpainter, samples: int = 3) -> ModelMethod:
-    return ModelMethod(inpainter, samples, inpainter.options(None, None, None), seed=5)
+    return ModelMethod(inpainter, Picking(samples), inpainter.options(None, None, None), seed=5)
 
 
 def test_shards_merge_to_the_single_run_exactly(
@@ -152,7 +152,7 @@ def test_true_codes_are_painted_as_the_model_paints(inpainter: Inpainter, task: 
     assert np.array_equal(done[~hole], photo[~hole])
     image, mask = to_tensor(photo), torch.from_numpy(hole)[None, None].float()
     codes = inpainter.vqvae.encode(image).structure_codes
-    wanted, _ = inpainter.paint(inpainter.image_features(image, mask), codes, mask)
+    wanted = inpainter.paint(inpainter.image_features(image, mask), codes, mask)
     assert np.abs(done[hole].astype(int) - to_uint8(wanted)[0][hole]).max() <= 1
 
 
@@ -206,3 +206,15 @@ def test_mistakes_end_with_a_sentence(
     code = run_cli(monkeypatch, "--data", pictures, "--model", reference_model, "--out", tmp_path / "out", *words)
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_best_of_many_counts_where_a_protocol_says_so(inpainter: Inpainter, task: run.Task) -> None:
+    assert run.picked("pic-best50", None, None, "diverse") == Picking(10, 50, "realistic", nearest=True)
+    assert run.picked("pic-best50", 3, None, "diverse") == Picking(3)
+    assert run.picked("paper-centre", None, 9, "likely") == Picking(5, 9, "likely")
+    photo, hole = task.pictures.array[0], task.holes(0)
+    options = inpainter.options(None, None, None)
+    each = ModelMethod(inpainter, Picking(4, 6, "realistic"), options).complete(photo, hole, 0, "").composites
+    best = ModelMethod(inpainter, Picking(4, 6, "realistic", nearest=True), options).complete(photo, hole, 0, "")
+    errors = np.abs(each.astype(int) - photo).sum((1, 2, 3))
+    assert np.array_equal(best.composites, each[errors.argmin()][None])

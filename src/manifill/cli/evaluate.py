@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import OmitArgPrefixes, arg
+
+from manifill.config import Fit
 
 
 def evaluate(
@@ -18,13 +20,16 @@ def evaluate(
     protocol: str = "paper-centre",
     masks: Path | None = None,
     count: int | None = None,
-    samples: int = 5,
+    samples: int | None = None,
+    of: int | None = None,
+    choose: Literal["diverse", "likely", "realistic"] = "diverse",
     seed: int = 0,
     size: int | None = None,
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
     known_codes: Literal["exact", "cells", "none"] = "exact",
+    fit: OmitArgPrefixes[Fit] = Fit(),  # noqa: B008
     features: tuple[Path, ...] = (),
     lpips_alex: Path | None = None,
     lpips_vgg: Path | None = None,
@@ -47,13 +52,17 @@ def evaluate(
         protocol: Where the holes are: paper-centre, pic-best50, pconv-10 to pconv-60, lama-..., comod-..., repaint-...
         masks: A folder that `manifill masks` wrote, in place of the protocol's own holes.
         count: The first pictures alone.
-        samples: Completions of each picture.
+        samples: Completions of each picture that count: 5 unless given. pic-best50 without it takes, as published, the
+            one nearest to the original of the 10 most realistic of 50.
+        of: Draw so many of each picture and keep SAMPLES of them.
+        choose: Which to keep: diverse, likely, or realistic to the discriminator.
         seed: Sample s of picture k has the seed SEED + 1000 k + s.
         size: Side of the pictures in pixels; the first model's unless given.
         temperature: The model's own unless given.
         top_k: The model's own unless given.
         top_p: The model's own unless given.
         known_codes: As in inpaint.
+        fit: As in inpaint.
         features: TorchScript feature networks, for Fréchet distance, precision and perceptual distance.
         lpips_alex: Weights of LPIPS with AlexNet, or a folder that they are in or fetched to.
         lpips_vgg: The same with VGG16.
@@ -78,7 +87,8 @@ def evaluate(
     inpainters = [Inpainter.from_pretrained(name, device) for name in model]
     side = size or next((m.image_size for m in inpainters), 256)
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "known_codes": known_codes}
-    listed = run.methods(inpainters, samples, seed, options, baselines, pred, true_codes)
+    picking = run.picked(protocol, samples, of, choose)
+    listed = run.methods(inpainters, picking, seed, options, fit, baselines, pred, true_codes)
     networks, perceptual = load_networks(features, inception, lpips_alex, lpips_vgg)
     task = run.task(data, side, protocol, masks, count, networks, perceptual, shard)
     _print_figures(run.evaluate(task, listed, out, report, curve))

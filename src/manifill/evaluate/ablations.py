@@ -41,7 +41,7 @@ def ablate(
     task = measured(held_out, protocol, networks, perceptual)
     found: dict[str, Any] = {}
     for variant in (v for v, a in ABLATIONS.items() if a.table in tables):
-        if ABLATIONS[variant].features == "perceptual" and options.perceptual is None:
+        if ABLATIONS[variant].features in ("perceptual", "all") and options.perceptual is None:
             print(f"{variant}: left out, it needs a feature network (--perceptual)")
             continue
         run = out / variant

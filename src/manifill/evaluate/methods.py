@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from manifill.choosing import Choice
+from manifill.config import Fit
 from manifill.image import to_tensor, to_uint8
 from manifill.inpainter import Inpainter, KnownCodes
 from manifill.pictures import SUFFIXES, DataError
@@ -46,44 +48,59 @@ class Method(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Picking:
+    """Which completions of a picture count: `samples`, chosen of `of` drawn ones where that is given.
+
+    With `nearest` only that of them which is nearest to the original, in L1: a reference-guided choice, as some
+    published figures make it.
+    """
+
+    samples: int = 5
+    of: int | None = None
+    choose: Choice = "diverse"
+    nearest: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.of or self.samples) > SEEDS:
+            raise ValueError(f"{self.of or self.samples} samples; expected at most {SEEDS} a picture")
+
+
 class ModelMethod:
-    """A manifill model at its own size, `samples` completions a picture."""
+    """A manifill model at its own size."""
 
     def __init__(
-        self,
-        inpainter: Inpainter,
-        samples: int,
-        options: SamplingOptions,
-        known_codes: KnownCodes = "exact",
-        seed: int = 0,
-    ) -> None:
-        if samples > SEEDS:
-            raise ValueError(f"{samples} samples; expected at most {SEEDS} a picture")
-        self.inpainter, self.samples, self.options = inpainter, samples, options
+        self, inpainter: Inpainter, picking: Picking, options: SamplingOptions, known_codes: KnownCodes = "exact",
+        seed: int = 0, fit: Fit | None = None,
+    ) -> None:  # fmt: skip
+        self.inpainter, self.picking, self.options, self.fit = inpainter, picking, options, fit or Fit()
         self.known_codes: KnownCodes = known_codes
         self.seed, self.name = seed, inpainter.name or "model"
         self.about = {
-            "model": inpainter.name, "weights": inpainter.weights, "samples": samples, "seed": seed,
+            "model": inpainter.name, "weights": inpainter.weights, **asdict(picking), "seed": seed,
             "seeds": f"seed + {SEEDS} * picture + sample", "temperature": options.temperature, "top_k": options.top_k,
             "top_p": options.top_p, "known_codes": known_codes, "dtype": str(inpainter.dtype).removeprefix("torch."),
-            "painted_in": str(inpainter.paint_dtype).removeprefix("torch."),
+            "painted_in": str(inpainter.paint_dtype).removeprefix("torch."), "fit": asdict(self.fit),
         }  # fmt: skip
 
     def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
         """Complete a picture of the model's size."""
-        first = self.seed + SEEDS * index
+        o, p = self.options, self.picking
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # protocols have large holes on purpose
-            completions = self.inpainter(
-                picture, hole, num_samples=self.samples, seed=first, temperature=self.options.temperature,
-                top_k=self.options.top_k, top_p=self.options.top_p, known_codes=self.known_codes,
-            )  # fmt: skip
-            found = list(completions)
+            found = list(self.inpainter(
+                picture, hole, num_samples=p.samples, seed=self.seed + SEEDS * index, temperature=o.temperature,
+                top_k=o.top_k, top_p=o.top_p, known_codes=self.known_codes, fit=self.fit, of=p.of, choose=p.choose,
+            ))  # fmt: skip
+        composites = np.stack([c.rgb for c in found])
+        kept = slice(None)
+        if p.nearest:
+            best = int(np.abs(composites.astype(np.int64) - picture).sum((1, 2, 3)).argmin())
+            kept = slice(best, best + 1)
         return Completed(
-            np.stack([np.asarray(c.image) for c in found]),
-            np.stack([np.asarray(c.painted) for c in found]),
-            np.array([-c.log_likelihood / np.log(2) for c in found]),
-        )
+            composites[kept], np.stack([np.asarray(c.painted) for c in found])[kept],
+            np.array([-c.log_likelihood / np.log(2) for c in found])[kept],
+        )  # fmt: skip
 
 
 class TrueCodes:

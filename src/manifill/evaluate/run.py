@@ -16,10 +16,13 @@ import numpy as np
 from tqdm import tqdm
 
 from manifill.checkpoint import write_atomic
+from manifill.choosing import Choice
+from manifill.config import Fit
 from manifill.evaluate import protocols, report
 from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
-from manifill.evaluate.methods import Classical, Folder, Method, ModelMethod, TrueCodes
+from manifill.evaluate.methods import Classical, Folder, Method, ModelMethod, Picking, TrueCodes
 from manifill.evaluate.scores import Scores, ScoresError, figures, measure, merge, notes
+from manifill.folders import shard_of
 from manifill.inpainter import Inpainter
 from manifill.pictures import Pictures
 
@@ -86,16 +89,8 @@ def task(
     else:
         digest = f"{protocols.digest(protocol, len(pictures), size)} of {len(pictures)}"
     return Task(
-        pictures, holes, networks, perceptual, describe(pictures, protocol, digest, len(pictures)), divided(shard)
+        pictures, holes, networks, perceptual, describe(pictures, protocol, digest, len(pictures)), shard_of(shard)
     )
-
-
-def divided(shard: str) -> tuple[int, int]:
-    """Read "i/n": shard i of n, counted from 0. Raises ValueError."""
-    match = re.fullmatch(r"(\d+)/(\d+)", shard)
-    if not match or not int(match[1]) < int(match[2]):
-        raise ValueError(f"shard is {shard!r}; expected i/n with i from 0 to n - 1")
-    return int(match[1]), int(match[2])
 
 
 def curve(task: Task, method: ModelMethod) -> list[dict[str, float]]:
@@ -103,7 +98,7 @@ def curve(task: Task, method: ModelMethod) -> list[dict[str, float]]:
     part, points = task.part(CURVE_PICTURES), []
     for temperature, top_p in CURVE:
         options = replace(method.options, temperature=temperature, top_p=top_p)
-        other = ModelMethod(method.inpainter, 2, options, method.known_codes, method.seed)
+        other = ModelMethod(method.inpainter, Picking(2), options, method.known_codes, method.seed, method.fit)
         points.append({"temperature": temperature, "top_p": top_p} | figures(part.score(other)))
     return points
 
@@ -153,13 +148,21 @@ def join(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     return conclude(merged, out, [], None)
 
 
+def picked(protocol: str, samples: int | None, of: int | None, choose: Choice) -> Picking:
+    """Return which completions count: what was asked for, else the protocol's own choice of the best, else five."""
+    found = protocols.PROTOCOLS.get(protocol)
+    if samples is None and of is None and found is not None and found.keep != "all":
+        return Picking(int(found.keep.removeprefix("best")), found.samples, "realistic", nearest=True)
+    return Picking(samples or 5, of, choose)
+
+
 def methods(
-    models: Sequence[Inpainter], samples: int, seed: int, options: dict[str, Any], baselines: Sequence[str],
-    folders: Sequence[Path], true_codes: bool = False,
+    models: Sequence[Inpainter], picking: Picking, seed: int, options: dict[str, Any], fit: Fit,
+    baselines: Sequence[str], folders: Sequence[Path], true_codes: bool = False,
 ) -> list[Method]:  # fmt: skip
     """Return the methods to compare: models first, then baselines and folders of results."""
     known_codes = options.pop("known_codes", "exact")
-    listed: list[Method] = [ModelMethod(m, samples, m.options(**options), known_codes, seed) for m in models]
+    listed: list[Method] = [ModelMethod(m, picking, m.options(**options), known_codes, seed, fit) for m in models]
     listed += [TrueCodes.of(m) for m in models if true_codes]
     listed += [Classical(name) for name in baselines]
     listed += [Folder(folder) for folder in folders]
