@@ -28,7 +28,7 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_verbs_and_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     shown = re.findall(r"^    manifill (\w+) ?(.*)$", README, re.MULTILINE)
-    assert {verb for verb, _ in shown} == {"inpaint", "info", "train", "convert", "masks", "evaluate"}
+    assert {verb for verb, _ in shown} == {"inpaint", "info", "train", "convert", "masks", "evaluate", "serve"}
     for verb, rest in shown:
         monkeypatch.setattr(sys, "argv", ["manifill", verb, "--help"])
         with pytest.raises(SystemExit):

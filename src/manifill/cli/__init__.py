@@ -9,8 +9,10 @@ from typing import Any
 
 import tyro
 
+from manifill.cli.data import data
 from manifill.cli.evaluate import ablate, evaluate, masks
 from manifill.cli.inpaint import info, inpaint
+from manifill.cli.serve import serve
 from manifill.cli.train import convert, pack, train
 
 
@@ -20,8 +22,8 @@ def _warn(message: Any, *_: Any, **__: Any) -> None:
 
 def main() -> int:
     """Run one verb; a user's mistake ends with one sentence on stderr and exit code 2."""
-    verbs = {"inpaint": inpaint, "train": train, "info": info, "convert": convert, "masks": masks,
-             "evaluate": evaluate, "ablate": ablate, "pack": pack}  # fmt: skip
+    verbs = {"inpaint": inpaint, "serve": serve, "info": info, "train": train, "data": data, "evaluate": evaluate,
+             "masks": masks, "ablate": ablate, "convert": convert, "pack": pack}  # fmt: skip
     warnings.showwarning = _warn
     try:
         return tyro.extras.subcommand_cli_from_dict(verbs, prog="manifill", description=__doc__)

@@ -1,0 +1,119 @@
+"""`manifill serve`: the page and the HTTP API."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+import socket
+import webbrowser
+from typing import Any, Literal
+
+from tyro.conf import FlagCreatePairsOff
+
+from manifill.cli.inpaint import _importing
+
+HOW: dict[str, Any] = {  # uvicorn, without its log lines, which know no request, and without what nobody uses
+    "log_config": None, "access_log": False, "server_header": False, "proxy_headers": False, "http": "h11",
+    "ws": "none", "timeout_graceful_shutdown": 3,
+}  # fmt: skip
+
+
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    model: str = "faces-128",
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    token: str | None = None,
+    no_token: FlagCreatePairsOff[bool] = False,
+    hosts: tuple[str, ...] = (),
+    open: FlagCreatePairsOff[bool] = False,
+    max_pixels: int = 1 << 24,
+    max_samples: int = 32,
+    max_body: int = 32,
+    queue: int = 32,
+    memory: int = 1024,
+) -> int:
+    """Open a page on which holes are painted and filled, and an HTTP API (described at /docs).
+
+    Args:
+        host: Where to listen. Other machines reach it only where this is not a loopback address; it then wants a token.
+        port: The port; 0 takes a free one.
+        model: A bundled model's name or a model folder.
+        device: auto, cpu, cuda, ...
+        dtype: auto draws in float32, so that a seed means the same everywhere, and paints in bfloat16 where that helps.
+        token: What clients must know, 16 characters or more. One is made and printed where one is needed.
+        no_token: Want no token, wherever it listens.
+        hosts: Names by which this server may be called besides localhost and its addresses.
+        open: Open the page in a browser.
+        max_pixels: The largest photo, in pixels.
+        max_samples: The most completions that one request may have drawn.
+        max_body: The largest request, in MiB.
+        queue: How many requests may wait.
+        memory: MiB of photos and results that are kept; the oldest results are forgotten first.
+
+    """
+    token = chosen_token(host, token, no_token)
+    with listen(host, port) as listening:
+        with _importing():
+            try:
+                import torch
+                import uvicorn
+
+                from manifill.web.app import create_app
+            except ModuleNotFoundError as error:
+                raise OSError(f"serve needs {error.name}: pip install 'manifill[serve]'") from error
+
+            from manifill.inpainter import Inpainter
+            from manifill.memory import keep_freed_memory
+            from manifill.web import log
+            from manifill.web.limits import Limits
+            from manifill.web.security import Access
+
+        keep_freed_memory()
+        limits = Limits(max_pixels, max_samples, queue=queue, body_bytes=max_body << 20, memory_bytes=memory << 20)
+        inpainter = Inpainter.from_pretrained(model, device, None if dtype == "auto" else getattr(torch, dtype))
+        app = create_app(inpainter, limits, Access(token, hosts, is_loopback(host)))
+        log.start()
+        url = address(listening, token)
+        print(f"manifill: {url}", flush=True)
+        if open:
+            webbrowser.open(url)
+        uvicorn.Server(uvicorn.Config(app, **HOW)).run([listening])
+    return 0
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def chosen_token(host: str, token: str | None, no_token: bool) -> str | None:
+    """Return the token that clients must know: the given one, or a new one for whoever listens beyond this machine."""
+    if token is not None and no_token:
+        raise ValueError("--token and --no-token exclude each other")
+    if token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]{16,}", token):
+        raise ValueError("the token is too short or has odd characters; expected 16 or more of A-Z a-z 0-9 . _ ~ -")
+    return secrets.token_urlsafe(24) if token is None and not no_token and not is_loopback(host) else token
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there. Raises OSError in words."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise OSError(f"{host}, port {port}: cannot listen there ({why})") from None
+
+
+def address(listening: socket.socket, token: str | None) -> str:
+    """Return where to point a browser on this machine."""
+    host, port = listening.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")

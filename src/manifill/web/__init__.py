@@ -1,0 +1,1 @@
+"""The server of `manifill serve`: an HTTP API and the page that uses it."""

@@ -1,0 +1,39 @@
+"""What a server does not do: its limits, and the refusal that says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class RefusedError(Exception):
+    """A request that is not carried out: the HTTP status and one sentence for whoever sent it."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status, self.words = status, words
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one server takes.
+
+    `pixels` of a photo or mask; `samples` drawn for a request; `structures` drawn for it, samples times crops; `queue`
+    requests that wait for the model; `body_bytes` of a request; `memory_bytes` of all photos and results that are kept,
+    half as much of uploads on their way. A job is cancelled `grace_seconds` after its last listener has left and
+    forgotten `kept_seconds` after it has ended; an upload is given up when nothing came for `stall_seconds`.
+    """
+
+    pixels: int = 1 << 24
+    samples: int = 32
+    structures: int = 512
+    queue: int = 32
+    body_bytes: int = 32 << 20
+    memory_bytes: int = 1 << 30
+    grace_seconds: float = 5.0
+    kept_seconds: float = 900.0
+    stall_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise ValueError(f"the limit on {name} is {value}; expected a number above 0")

@@ -1,0 +1,95 @@
+// The fields beside the photo: read, checked, and shown in words.
+
+import { tell } from "./words.js";
+
+const SEEDS = 2 ** 40; // that there are
+const SHORT = 1e6; // random ones are below it, to be read and typed by people
+
+export class Settings {
+  /** `changed()` is called when the number of completions changes. */
+  constructor(form, changed) {
+    this.field = (id) => form.querySelector(`#${id}`);
+    this.most = 16; // completions the server draws at once
+    this.temperatureOfModel = 1;
+    form.addEventListener("input", () => {
+      this.describe();
+      changed();
+    });
+    this.describe();
+  }
+
+  get count() {
+    return Number(this.field("count").value);
+  }
+
+  /** Take over what the server allows and the model's own temperature. */
+  adopt({ temperature, limits }) {
+    this.most = limits.samples;
+    this.field("count").max = Math.min(32, limits.samples);
+    this.field("of").max = limits.samples;
+    if (temperature) {
+      this.temperatureOfModel = temperature;
+      const slider = this.field("temperature");
+      slider.max = Math.max(slider.max, temperature);
+      slider.value = temperature;
+    }
+    this.describe();
+  }
+
+  describe() {
+    for (const id of ["count", "temperature"]) this.field(`${id}-text`).textContent = this.field(id).value;
+    const percent = `${Math.round(100 * this.amount)} %`;
+    this.field("amount-text").textContent = percent;
+    this.field("amount").setAttribute("aria-valuetext", percent);
+    this.field("of-field").hidden = !this.field("choose").value;
+  }
+
+  /** Draw this seed next time. */
+  reuse(seed) {
+    this.field("seed").value = seed;
+    this.field("settings").open = true;
+    tell(this.field("seed-error"));
+  }
+
+  /** Return what to draw, {num_samples, seed, of, choose}, or null when a field is wrong, which is said there. */
+  draw(choosing) {
+    const seed = this.number("seed", 0, SEEDS - 1, true, "Expected a whole number, or nothing for any seed.");
+    const choose = (choosing && this.field("choose").value) || undefined;
+    const of = choose ? this.number("of", this.count, this.most) : undefined;
+    if (seed === null || of === null) return null;
+    return { num_samples: this.count, seed: seed ?? Math.floor(SHORT * Math.random()), of, choose };
+  }
+
+  /** Return how to draw, {temperature, strategy, dilate, feather, seamless}, or null when a field is wrong. */
+  how() {
+    const [dilate, feather] = [this.number("dilate", 0, 32, true), this.number("feather", 0, 256, true)];
+    if (dilate === null || feather === null) return null;
+    const temperature = Number(this.field("temperature").value);
+    return {
+      temperature: temperature === this.temperatureOfModel ? undefined : temperature,
+      strategy: this.field("strategy").value || undefined,
+      dilate: dilate || undefined,
+      feather: feather || undefined,
+      seamless: this.field("seamless").checked ? undefined : false,
+    };
+  }
+
+  get amount() {
+    return Number(this.field("amount").value);
+  }
+
+  /** Return a whole number, undefined where an optional field is empty; null, with words at the field, when wrong. */
+  number(id, low, high, optional = false, expected = `Expected a whole number from ${low} to ${high}.`) {
+    const input = this.field(id);
+    const text = input.value.trim();
+    const value = Number(text);
+    const empty = text === "" && !input.validity.badInput;
+    const fits = empty ? optional : /^\d+$/.test(text) && value >= low && value <= high;
+    input.setAttribute("aria-invalid", String(!fits));
+    tell(this.field(`${id}-error`), fits ? "" : expected);
+    if (fits) return empty ? undefined : value;
+    for (let box = input.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
+    input.focus();
+    return null;
+  }
+}

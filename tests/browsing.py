@@ -1,0 +1,96 @@
+"""Helpers of the page's tests: a server of its own, the mouse on the photo, what was saved."""
+
+from __future__ import annotations
+
+import io
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def serve(*options: str) -> Iterator[str]:
+    """Start a server on a free port; yield its address, stop it in the end."""
+    command = [sys.executable, "-m", "manifill", "serve", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r"http://\S+?/", process.stdout.readline())
+            assert found, "the server did not start"
+            yield found.group()
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+
+
+def open_photo(page: Page, path: Path = EXAMPLES / "astronaut.png") -> Page:
+    page.set_input_files("#photo-file", path)
+    page.wait_for_selector("#work[data-mode=paint]")
+    return page
+
+
+def on_canvas(page: Page, x: float, y: float, size: int = 128) -> tuple[float, float]:
+    """Return where on the screen a point of a square photo lies that is shown whole."""
+    box = page.locator("#canvas").bounding_box()
+    assert box
+    scale = (min(box["width"], box["height"]) - 24) / size
+    return (box["x"] + box["width"] / 2 + (x - size / 2) * scale, box["y"] + box["height"] / 2 + (y - size / 2) * scale)
+
+
+def drag(page: Page, *points: tuple[float, float], size: int = 128) -> None:
+    """Paint along points of the photo with the mouse."""
+    page.mouse.move(*on_canvas(page, *points[0], size=size))
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*on_canvas(page, *point, size=size), steps=3)
+    page.mouse.up()
+
+
+def saved(page: Page, button: str) -> bytes:
+    with page.expect_download() as download:
+        page.locator(button).first.click()
+    return Path(download.value.path()).read_bytes()
+
+
+def picture(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def hole(page: Page) -> np.ndarray:
+    """Return the hole as the page saves it, bool (H, W)."""
+    mask = Image.open(io.BytesIO(saved(page, "#save-mask")))
+    assert mask.mode == "L"
+    assert set(np.unique(mask)) <= {0, 255}
+    return np.asarray(mask) == 255
+
+
+def draw(page: Page, count: int = 4) -> None:
+    """Draw `count` completions and wait for them."""
+    before = page.locator(".round").count()
+    page.locator("#count").fill(str(count))
+    page.locator("#start").click()
+    page.locator(".round").nth(before).wait_for()
+    page.wait_for_selector("#start:visible")
+    assert page.locator(".round").first.locator(".tile[data-state=done]").count() == count
+
+
+def seeds(page: Page) -> list[int]:
+    """Return the seeds that the newest round shows."""
+    texts = page.locator(".round").first.locator(".seed").all_inner_texts()
+    return [int(text.removeprefix("seed ")) for text in texts]
+
+
+def pixels(page: Page) -> str:
+    page.evaluate("() => new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)))")
+    return page.evaluate("() => document.getElementById('canvas').toDataURL()")

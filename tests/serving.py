@@ -1,0 +1,187 @@
+"""Servers for the tests of `manifill.web`: one in this process, whose insides can be seen, and one as a user has it."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import numpy as np
+import uvicorn
+from PIL import Image
+
+from manifill import Inpainter
+from manifill.cli.serve import HOW, listen
+from manifill.web.app import create_app
+from manifill.web.limits import Limits
+from manifill.web.security import Access
+from manifill.web.server import Server
+
+LIMITS = Limits(
+    pixels=1 << 20, samples=6, queue=4, body_bytes=4 << 20, memory_bytes=64 << 20, grace_seconds=0.3, stall_seconds=1.5
+)
+AT_ONCE = 4  # structures drawn in one batch here: enough to see who shares one
+NOBODY = "/api/v1/jobs/AAAAAAAAAAAAAAAAAAAAAA"
+SERVE = """
+import resource, sys
+from manifill.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no byte may be written to any file
+sys.exit(main())
+"""
+
+
+def png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def square_hole(size: int = 128, top: int = 32, left: int = 32, side: int = 64) -> np.ndarray:
+    hole = np.zeros((size, size), np.uint8)
+    hole[top : top + side, left : left + side] = 255
+    return hole
+
+
+def until(true: Callable[[], Any], seconds: float = 20) -> Any:
+    """Wait for something to become true, and return it."""
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.01)
+    return found
+
+
+class Gate:
+    """Stands between the worker and a real model: notes the batches, can hold them back, can fail."""
+
+    def __init__(self, inpainter: Inpainter) -> None:
+        self.sampler_of = inpainter.answer
+        self.open, self.batches = threading.Event(), []
+        self.failing: Callable[[list[Any]], bool] = lambda draws: False
+        self.open.set()
+
+    def __call__(self, draws: list[Any]) -> list[Any]:
+        if not draws:
+            return []
+        self.batches.append([len(draw.noise) for draw in draws])
+        assert self.open.wait(30)
+        if self.failing(draws):
+            raise RuntimeError("the model is broken")
+        return self.sampler_of(draws)
+
+
+@dataclass
+class Web:
+    """A running server: where it is, a client, and, in this process, its insides."""
+
+    url: str
+    client: httpx.Client
+    state: Server
+    gate: Gate
+    photo: bytes = field(repr=False, default=b"")
+    mask: bytes = field(repr=False, default=b"")
+
+    def post(self, path: str = "inpaint", files: dict[str, bytes] | None = None, **fields: Any) -> httpx.Response:
+        """Send the photo and its mask, or other files, as a form."""
+        files = {"photo": self.photo, "mask": self.mask} if files is None else files
+        return self.client.post(f"/api/v1/{path}", files=files, data={k: str(v) for k, v in fields.items()})
+
+    def job(self, **fields: Any) -> str:
+        """Start a job and return its path."""
+        answer = self.post("jobs", **fields)
+        assert answer.status_code == 202, answer.text
+        return f"/api/v1/jobs/{answer.json()['id']}"
+
+    def events(self, job: str, **headers: str) -> list[tuple[str, dict[str, Any]]]:
+        """Listen to a job until it ends."""
+        with self.client.stream("GET", f"{job}/events", headers=headers) as response:
+            assert response.status_code == 200
+            return parse("".join(response.iter_text()))
+
+
+def parse(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the (kind, data) of server-sent events."""
+    blocks = [dict(line.split(": ", 1) for line in block.splitlines()) for block in text.split("\n\n") if block]
+    return [(block["event"], json.loads(block["data"])) for block in blocks if "event" in block]
+
+
+@contextmanager
+def here(inpainter: Inpainter, limits: Limits, access: Access | None = None) -> Iterator[Web]:
+    """Serve in a thread of this process."""
+    gate, answer = Gate(inpainter), inpainter.answer
+    inpainter.answer = gate  # type: ignore[method-assign]
+    listening = listen("127.0.0.1", 0)
+    app = create_app(inpainter, limits, access or Access())
+    server = uvicorn.Server(uvicorn.Config(app, **HOW))
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    try:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            until(lambda: server.started)
+            gate.batches.clear()  # the example
+            yield Web(url, client, app.app.state.server, gate)  # type: ignore[attr-defined]
+    finally:
+        gate.open.set()
+        server.should_exit = True
+        thread.join(30)
+        inpainter.answer = answer  # type: ignore[method-assign]
+        listening.close()
+
+
+@dataclass
+class Process:
+    """A server in a process of its own; `log` grows with its lines."""
+
+    url: str
+    process: subprocess.Popen[str]
+    log: list[str]
+
+
+@contextmanager
+def process(*arguments: object) -> Iterator[Process]:
+    """Run `manifill serve`, which may not write to any file."""
+    command = [sys.executable, "-c", SERVE, "serve", "--port", "0", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        lines: list[str] = []
+        reader = threading.Thread(target=lines.extend, args=(running.stderr,))
+        reader.start()
+        try:
+            first = running.stdout.readline()
+            assert first.startswith("manifill: http://"), lines
+            yield Process(first.removeprefix("manifill: ").strip(), running, lines)
+        finally:
+            ended = running.poll()
+            running.terminate()
+            running.wait(20)
+            reader.join(5)
+            assert ended is None, f"the server ended with {ended}: {lines[-20:]}"
+
+
+def expected(faces: Inpainter, face: np.ndarray, hole: np.ndarray, seed: int, **options: object) -> np.ndarray:
+    """What the library alone gives for a seed."""
+    return np.asarray(next(iter(faces(face, hole, num_samples=1, seed=seed, **options))).image)  # type: ignore[arg-type]
+
+
+def error(response: httpx.Response, status: int, *words: str) -> None:
+    """Check that a refusal is in words and numbered."""
+    assert response.status_code == status, response.text
+    answer = response.json()
+    assert set(answer) == {"error", "request_id"}
+    assert answer["request_id"] == response.headers["x-request-id"]
+    assert all(word in answer["error"] for word in words), answer["error"]
+    assert len(answer["error"]) > 10
