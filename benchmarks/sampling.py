@@ -20,9 +20,9 @@ from timing import fastest, photo, square, subject
 from torch import Tensor
 
 from manifill.image import to_model
-from manifill.photo import load_photo
 from manifill.inpainter import Inpainter
 from manifill.native import NativeSampler
+from manifill.photo import load_photo
 from manifill.sampling import sample_cached, sample_rows
 from manifill.structure import Sampled, SamplingOptions, gumbel_noise, noisy_logits, sample_naive
 

@@ -120,7 +120,7 @@ def decode(data: bytes, name: str, role: str) -> Opened:
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: more pixels than are safe to decode ({role}; {error})") from error
     except Exception as error:  # decoders meet damage in many ways; whatever it is, the file is at fault
-        raise ImageError(f"{name}: damaged or truncated {role} ({error})") from error
+        raise ImageError(f"{name}: damaged or truncated {role} ({' '.join(str(error).split())})") from error
 
 
 def plugins() -> None:

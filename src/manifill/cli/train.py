@@ -42,8 +42,8 @@ def train(
 
     Args:
         stage: all, or one of vqvae, structure and texture; the last two need the first in OUT/model.
-        data: Folders of pictures, lists (.txt, .jsonl), .tar shards, patterns (train-{000..127}.tar), addresses of shards
-            (https://..., extra [train]) or single files.
+        data: Folders of pictures, lists (.txt, .jsonl), .tar shards, patterns (train-{000..127}.tar), addresses of
+            shards (https://..., extra [train]) or single files.
         out: Folder of the run: checkpoints, metrics.jsonl and previews of each stage, and OUT/model.
         preset: Sizes and settings: paper-256, faces-128, faces-64 or tiny, or one of these + an ablation, as in
             faces-64+attention-none.
@@ -74,7 +74,8 @@ def train(
     stages = STAGES if stage == "all" else (stage,)
     options = RunOptions(
         seed=seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, precision=precision,
-        accumulate=accumulate, compile=compile, limit=limit, crop=crop, workers=workers, init_from=init_from, perceptual=perceptual, force=force, log_every=log_every, validate_every=validate_every,
+        accumulate=accumulate, compile=compile, limit=limit, crop=crop, workers=workers, init_from=init_from,
+        perceptual=perceptual, force=force, log_every=log_every, validate_every=validate_every,
         checkpoint_every=checkpoint_every, quiet=quiet,
     )  # fmt: skip
     run_stages(stages, data, out, preset, options, val)
