@@ -54,7 +54,7 @@ def square_hole(size: int = 128, top: int = 32, left: int = 32, side: int = 64) 
     return hole
 
 
-def until(true: Callable[[], Any], seconds: float = 20) -> Any:
+def until(true: Callable[[], Any], seconds: float = 30) -> Any:
     """Wait for something to become true, and return it."""
     end = time.monotonic() + seconds
     while not (found := true()):

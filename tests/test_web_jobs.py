@@ -84,7 +84,7 @@ def test_a_full_queue_refuses_at_once(web: Web) -> None:
     refused = web.post()
     error(refused, 429, "queue is full")
     assert refused.headers["retry-after"] == "1"
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5  # the model is held: whoever waits for it waits for ever
     known = web.state.jobs.known
     assert [known[job.rpartition("/")[2]].position for job in jobs] == [0, 1, 2, 3, 4]
     web.gate.open.set()

@@ -61,14 +61,19 @@ class Residual:
 
 
 def sources(structure: Tensor, hole: np.ndarray, fuse: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the known cells that each cell of the hole is made of by structural attention (Eq. 5-7), and their shares.
+    """Return known cells that each cell of the hole is made of by structural attention (Eq. 5-7), and their shares.
 
-    `structure` (1, D, h, w), `hole` bool (h, w); both results are (h*w, k), the shares zero outside the hole.
+    `structure` (1, D, h, w), `hole` bool (h, w); both results are (h*w, k), the shares zero outside the hole. The cells
+    are drawn by their attention, so that cells which look alike do not all take the same ones; the squares of a cell's
+    shares add up to one, as then do those of the details of different places that they mix.
     """
     usable = torch.from_numpy(~hole.ravel()).to(structure.device)
     scores = cell_scores(structure, fuse)[0].masked_fill(~usable[None], -torch.inf)
-    weights, which = (50 * scores).softmax(1).topk(min(SOURCES, hole.size), dim=1)
-    return which.cpu().numpy(), (weights.cpu().numpy() * hole.ravel()[:, None]).astype(np.float32)
+    attention = (50 * scores).log_softmax(1).cpu()
+    noise = -torch.empty(attention.shape).exponential_(generator=torch.Generator().manual_seed(0)).log()
+    which = (attention + noise).topk(min(SOURCES, hole.size), dim=1).indices
+    weights = attention.gather(1, which).exp().numpy() * hole.ravel()[:, None]
+    return which.numpy(), weights / np.maximum(np.sqrt((weights**2).sum(1, keepdims=True)), 1e-6)
 
 
 def gains(picture: np.ndarray, which: np.ndarray, cells: int) -> np.ndarray:

@@ -1,0 +1,361 @@
+"""Which of many completions to keep, and going on from one: nearer or further, or part of it anew."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import photos
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+
+from manifill import Completion, Fit, ImageError, Inpainter, cli
+from manifill.choosing import best, farthest
+from manifill.inpainter import bundled
+from manifill.nearby import from_normal, mixed, noise_of, to_normal
+from manifill.structure import SamplingOptions, draw, gumbel_noise, noisy_logits
+
+GUMBEL = stats.gumbel_r
+
+
+def test_the_best_come_first() -> None:
+    assert best([0.5, 2, -1, 2, 1], 3) == [1, 3, 4]
+
+
+def test_farthest_points_by_brute_force() -> None:
+    points = np.random.default_rng(0).normal(0, 1, (30, 5))
+    chosen = farthest(points, 7, 10)
+    assert chosen[0] == 7
+    assert len(set(chosen)) == 10
+    for n in range(1, 10):
+        distances = np.linalg.norm(points[:, None] - points[chosen[:n]], axis=2).min(1)
+        assert distances[chosen[n]] == pytest.approx(distances.max())
+
+
+def test_farthest_of_points_that_are_the_same() -> None:
+    assert sorted(farthest(np.zeros((4, 3)), 2, 4)) == [0, 1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def hole() -> np.ndarray:
+    found = np.zeros((96, 128), np.bool_)
+    found[30:66, 40:90] = True
+    return found
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    return photos.face(96, 128)
+
+
+def distances(codes: list[np.ndarray]) -> float:
+    """Return the mean share of codes in which two differ."""
+    return float(np.mean([(a != b).mean() for a, b in itertools.combinations(codes, 2)]))
+
+
+@pytest.mark.parametrize("choose", ["diverse", "likely", "realistic"])
+def test_some_of_many_are_kept(inpainter: Inpainter, photo: np.ndarray, hole: np.ndarray, choose: str) -> None:
+    everything = list(inpainter(photo, hole, num_samples=12, seed=3))
+    asked = inpainter(photo, hole, num_samples=4, of=12, seed=3, choose=choose)  # type: ignore[arg-type]
+    kept = list(asked)
+    assert len(asked) == len(kept) == 4
+    assert [c.index for c in kept] == [0, 1, 2, 3]
+    by_seed = {c.seed: c for c in everything}
+    assert all(np.array_equal(c.samples, by_seed[c.seed].samples) for c in kept)
+    scores = {"likely": [c.log_likelihood for c in everything], "realistic": [c.realism or 0 for c in everything]}
+    if choose == "diverse":
+        lookup = inpainter.vqvae.lookup
+        features = np.stack([lookup(torch.from_numpy(c.codes)).flatten().numpy() for c in everything])
+        likeliest = int(np.argmax([c.log_likelihood for c in everything]))
+        assert [c.seed - 3 for c in kept] == farthest(features, likeliest, 4)
+        assert distances([c.codes for c in kept]) >= distances([c.codes for c in everything])
+    else:
+        assert [c.seed - 3 for c in kept] == best(scores[choose], 4)
+
+
+def test_previews_come_only_of_what_is_kept(inpainter: Inpainter, photo: np.ndarray, hole: np.ndarray) -> None:
+    events = list(inpainter(photo, hole, num_samples=2, of=5, seed=0).events())
+    assert [type(e).__name__ for e in events] == ["Preview", "Completion"] * 2
+    assert [e.index for e in events] == [0, 0, 1, 1]
+
+
+def test_bad_choices(inpainter: Inpainter, photo: np.ndarray, hole: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="of is 3; expected at least the 4"):
+        inpainter(photo, hole, num_samples=4, of=3)
+    with pytest.raises(ValueError, match="choose is 'nice'; expected diverse, likely or realistic"):
+        inpainter(photo, hole, choose="nice")  # type: ignore[arg-type]
+
+
+OPTIONS = {
+    "plain": SamplingOptions(),
+    "cold": SamplingOptions(temperature=0.05),
+    "hot": SamplingOptions(temperature=3.0),
+    "top k": SamplingOptions(top_k=5),
+    "top p": SamplingOptions(top_p=0.7, temperature=0.8),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_noise_that_draws_given_codes(name: str) -> None:
+    options, rng = OPTIONS[name], torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(3000, 32, generator=rng)
+    codes, _ = draw(logits, gumbel_noise([1], 3000, 32)[0], options)
+    noise = noise_of(codes, logits, options, gumbel_noise([2], 3000, 32)[0])
+    assert torch.equal(draw(logits, noise.float(), options)[0], codes)
+    assert torch.equal(draw(logits + 1e-5 * torch.randn(3000, 32, generator=rng), noise.float(), options)[0], codes)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_such_noise_is_gumbel_noise(name: str) -> None:
+    """Over codes as the model draws them; for each code of the first row, and for all together."""
+    options = OPTIONS[name]
+    logits = torch.randn(1, 8, generator=torch.Generator().manual_seed(0)).expand(20000, 8).contiguous()
+    codes, _ = draw(logits, gumbel_noise([1], 20000, 8)[0], options)
+    noise = noise_of(codes, logits, options, gumbel_noise([2], 20000, 8)[0]).numpy()
+    allowed = np.isfinite(noisy_logits(logits[:1], torch.zeros(1, 8), options)[0].numpy())
+    for k in np.flatnonzero(allowed):
+        assert stats.kstest(noise[:, k], GUMBEL.cdf).pvalue > 1e-4
+    together = np.corrcoef(noise[:, allowed].T)
+    assert np.abs(together - np.eye(len(together))).max() < 0.05
+
+
+def test_a_code_that_is_not_allowed_is_drawn_without_the_filter() -> None:
+    logits = torch.tensor([[5.0, 4.0, 0.0, -3.0]]).expand(500, 4).contiguous()
+    codes = torch.full((500,), 3)
+    noise = noise_of(codes, logits, SamplingOptions(top_k=2), gumbel_noise([0], 500, 4)[0])
+    assert torch.equal(draw(logits, noise, SamplingOptions())[0], codes)
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_mixed_noise_is_gumbel_noise(amount: float) -> None:
+    a, b = gumbel_noise([1, 2], 200, 100).double()
+    found = mixed(a, b, amount).numpy().ravel()
+    assert stats.kstest(found, GUMBEL.cdf).pvalue > 1e-3
+    kept = np.corrcoef(to_normal(found), to_normal(a.numpy().ravel()))[0, 1]
+    assert kept == pytest.approx(np.cos(amount * np.pi / 2), abs=0.03)
+
+
+def test_mixing_nothing_keeps_the_noise_and_all_forgets_it() -> None:
+    a, b = gumbel_noise([1, 2], 50, 20).double()
+    a[0, 0], a[1, 1] = 900, -900  # a code that was all but impossible, and one that was all but certain
+    assert torch.equal(mixed(a, b, 0), a.float())
+    assert torch.equal(mixed(a, b, 1), b.float())
+    half = mixed(a, b, 0.5)
+    assert not half.isnan().any()
+    assert half[0, 0] > half[1].max()
+    for amount in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="amount is"):
+            mixed(a, b, amount)
+
+
+def test_gumbel_and_normal_and_back() -> None:
+    x = np.linspace(-6, 30, 1000)
+    assert np.allclose(from_normal(to_normal(x)), x, atol=1e-9)
+    assert np.allclose(to_normal(x[:500]), stats.norm.ppf(GUMBEL.cdf(x[:500])), atol=1e-6)
+
+
+def crops_of(name: str) -> np.ndarray:
+    """Return a hole of one crop, or of two that see each other."""
+    found = np.zeros((96, 200), np.bool_)
+    found[30:60, 40:70] = True
+    found[30:66, 84:116] = name == "two"
+    return found
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_an_amount_of_nothing_is_the_same_completion(inpainter: Inpainter, name: str) -> None:
+    photo, hole = photos.face(96, 200), crops_of(name)
+    (first,) = inpainter(photo, hole, num_samples=1, seed=7)
+    assert len(first.codes) == (2 if name == "two" else 1)
+    for again in inpainter.near(first, 0, num_samples=3, seed=7):
+        assert np.array_equal(again.codes, first.codes)
+        assert np.array_equal(again.samples, first.samples)
+        assert again.log_likelihood == pytest.approx(first.log_likelihood, abs=1e-4)
+
+
+def test_more_is_further_away(inpainter: Inpainter, photo: np.ndarray, hole: np.ndarray) -> None:
+    (first,) = inpainter(photo, hole, num_samples=1, seed=0)
+    others = [c.codes for c in inpainter(photo, hole, num_samples=12, seed=50)]
+    usual = np.mean([(first.codes != codes).mean() for codes in others])
+    apart = [np.mean([(first.codes != c.codes).mean() for c in inpainter.near(first, amount, num_samples=12, seed=0)])
+             for amount in (0.0, 0.15, 0.4, 1.0)]  # fmt: skip
+    assert apart[0] == 0
+    assert all(a < b for a, b in itertools.pairwise(apart))
+    assert apart[-1] == pytest.approx(usual, rel=0.1)
+
+
+def test_near_completions_differ_from_each_other_and_are_reproducible(
+    inpainter: Inpainter, photo: np.ndarray, hole: np.ndarray
+) -> None:
+    (first,) = inpainter(photo, hole, num_samples=1, seed=0)
+    some, again = ([c.codes for c in inpainter.near(first, 0.5, num_samples=3, seed=9)] for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(some, again, strict=True))
+    assert distances(some) > 0
+    (last,) = inpainter.near(first, 0.5, num_samples=1, seed=11)
+    assert np.array_equal(last.codes, some[2])
+
+
+def changed(a: Completion, b: Completion) -> np.ndarray:
+    """Return where two completions' samples differ, bool (H, W)."""
+    different = a.samples != b.samples
+    return different if different.ndim == 2 else different.any(2)
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+@pytest.mark.parametrize("fit", [Fit(), Fit(seamless=False), Fit(feather=3), Fit(strategy="original")], ids=str)
+def test_outside_the_part_everything_is_the_completions_own(inpainter: Inpainter, name: str, fit: Fit) -> None:
+    photo, hole = photos.face(96, 200), crops_of(name)
+    part = np.zeros_like(hole)
+    part[20:50, 50:95] = True
+    (first,) = inpainter(photo, hole, num_samples=1, seed=7, fit=fit)
+    for again in inpainter.redraw(first, part, num_samples=3, seed=7):  # the same seed, and other noise
+        difference = changed(again, first)
+        assert not difference[~(hole & part)].any()
+        assert difference[hole & part].mean() > 0.2
+        assert (again.codes != first.codes).any()
+        assert 0 < (again.codes != first.codes).sum() < again.codes.size
+
+
+def test_redrawn_codes_are_those_in_the_part(inpainter: Inpainter) -> None:
+    photo, hole = photos.face(64, 64), np.zeros((64, 64), np.bool_)
+    hole[8:56, 8:56] = True
+    part = np.zeros_like(hole)
+    part[16:32, 24:40] = True
+    (first,) = inpainter(photo, hole, num_samples=1, seed=0)
+    cells = part.reshape(8, 8, 8, 8).any((1, 3))
+    different = np.zeros((8, 8), np.bool_)
+    for again in inpainter.redraw(first, part, num_samples=8, seed=1):
+        different |= (again.codes != first.codes)[0]
+    assert np.array_equal(different, cells)
+
+
+def test_redrawing_again_keeps_what_was_kept(inpainter: Inpainter, photo: np.ndarray, hole: np.ndarray) -> None:
+    left, right = hole.copy(), hole.copy()
+    left[:, 64:], right[:, :64] = False, False
+    (first,) = inpainter(photo, hole, num_samples=1, seed=0)
+    (second,) = inpainter.redraw(first, left, num_samples=1, seed=1)
+    (third,) = inpainter.redraw(second, right, num_samples=1, seed=2)
+    assert not changed(third, second)[~right].any()
+    assert changed(third, second)[right].any()
+    assert not changed(third, first)[~hole].any()
+    (near,) = inpainter.near(third, 0, num_samples=1, seed=2)
+    assert np.array_equal(near.codes, third.codes)
+
+
+def test_a_part_that_is_not_in_the_hole(inpainter: Inpainter, photo: np.ndarray, hole: np.ndarray) -> None:
+    (first,) = inpainter(photo, hole, num_samples=1, seed=0)
+    with pytest.raises(ImageError, match="does not meet the hole"):
+        inpainter.redraw(first, ~hole)
+    with pytest.raises(ValueError, match=r"amount is 1\.5"):
+        inpainter.near(first, 1.5)
+
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reference_model: Path, hole: np.ndarray) -> Run:
+    """The command line on a photo and a hole: run("-o", folder, ...)."""
+    photo = photos.make("rgb.png", tmp_path, 96, 128)
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+
+    def call(*arguments: object) -> int:
+        given = ["manifill", "inpaint", photo, tmp_path / "mask.png", "--model", reference_model, *arguments]
+        monkeypatch.setattr(sys, "argv", [*map(str, given)])
+        return cli.main()
+
+    return call
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def test_going_on_from_saved_files(run: Run, tmp_path: Path, hole: np.ndarray) -> None:
+    assert run("-o", tmp_path / "a", "-n", 2, "--seed", 5, "--temperature", 1.5, "--no-seamless") == 0
+    saved = tmp_path / "a" / "rgb_001.png"
+    assert run("-o", tmp_path / "same", "-n", 1, "--near", saved, "--amount", 0, "--seed", 6) == 0
+    assert np.array_equal(pixels(tmp_path / "same" / "rgb_000.png"), pixels(saved))
+    line = json.loads((tmp_path / "same" / "manifest.jsonl").read_text().splitlines()[0])
+    assert line["temperature"] == 1.5
+    assert line["fit"]["seamless"] is False
+    part = np.zeros_like(hole)
+    part[:, :64] = True
+    Image.fromarray(part).save(tmp_path / "part.png")
+    assert run("-o", tmp_path / "part", "-n", 2, "--near", saved, "--redraw", tmp_path / "part.png") == 0
+    for k in range(2):
+        different = (pixels(tmp_path / "part" / f"rgb_{k:03d}.png") != pixels(saved)).any(2)
+        assert not different[~(part & hole)].any()
+        assert different[part & hole].any()
+    assert run("-o", tmp_path / "near", "-n", 2, "--near", tmp_path / "part" / "rgb_001.png", "--amount", 0.4) == 0
+
+
+def test_settings_of_a_saved_completion_are_kept(run: Run, tmp_path: Path) -> None:
+    """Without the known codes and the fit of then, its codes would mean another picture."""
+    options = ("--known-codes", "none", "--strategy", "original", "--dilate", 2, "--top-k", 9)
+    assert run("-o", tmp_path / "a", "-n", 1, "--seed", 5, *options) == 0
+    saved = tmp_path / "a" / "rgb_000.png"
+    assert run("-o", tmp_path / "b", "-n", 1, "--near", saved, "--amount", 0) == 0
+    assert np.array_equal(pixels(tmp_path / "b" / "rgb_000.png"), pixels(saved))
+
+
+def test_what_cannot_be_gone_on_from(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture, hole: np.ndarray) -> None:
+    assert run("-o", tmp_path / "a", "-n", 2, "--seed", 5) == 0
+    saved, manifest = tmp_path / "a" / "rgb_000.png", tmp_path / "a" / "manifest.jsonl"
+    lonely = tmp_path / "b" / "rgb_000.png"
+    lonely.parent.mkdir()
+    shutil.copy(saved, lonely)
+    good, other = manifest.read_text(), Image.fromarray(~pixels(saved))
+    line = json.loads(good.splitlines()[0])
+
+    def refused(words: str, path: Path = saved, *more: object) -> None:
+        assert run("-o", tmp_path / "out", "-n", 1, "--near", path, *more) == 2
+        (sentence,) = capsys.readouterr().err.strip().splitlines()
+        assert words in sentence
+        assert not (tmp_path / "out").exists()
+
+    capsys.readouterr()
+    refused("no manifest.jsonl beside it or above says how it was made", lonely)
+    refused("no manifest.jsonl", tmp_path / "none.png")
+    refused("--of chooses among new completions", saved, "--of", 5)
+    refused("amount is 2", saved, "--amount", 2)
+    for changes, words in (
+        ({"model": "another 0123456789abcdef"}, "made by the model another 0123456789abcdef; expected"),
+        ({"codes": line["codes"] * 2}, "has codes (2, 8, 8); expected (1, 8, 8)"),
+        ({"codes": [[[99] * 8] * 8]}, "0 to 31"),
+        ({"codes": "many"}, "expected list"), ({"codes": [[1, 2], [3]]}, "cannot be understood"),
+        ({"fit": {"width": 3}}, "cannot be understood"), ({"fit": None}, "expected dict"),
+        ({"known_codes": None}, "expected str"),
+    ):  # fmt: skip
+        manifest.write_text(json.dumps(line | changes) + "\n")
+        refused(words)
+    manifest.write_text(good)
+    other.save(saved)
+    refused("differs from", saved)
+    other.resize((64, 64)).save(saved)
+    refused("pixels (64, 64, 3)", saved)
+    assert run("-o", tmp_path / "out", "--redraw", tmp_path / "mask.png") == 2
+    assert "--redraw needs the completion" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_choosing_makes_the_bundled_models_completions_more_diverse() -> None:
+    assert "faces-128" in bundled()
+    faces = Inpainter.from_pretrained("faces-128", "cpu")
+    photo, hole = photos.face(128, 128), np.zeros((128, 128), np.bool_)
+    hole[32:96, 32:96] = True
+    plain = distances([c.codes for c in faces(photo, hole, num_samples=6, seed=0)])
+    diverse = distances([c.codes for c in faces(photo, hole, num_samples=6, of=24, seed=0)])
+    likely = list(faces(photo, hole, num_samples=6, of=24, seed=0, choose="likely"))
+    assert diverse > plain
+    assert min(c.log_likelihood for c in likely) > np.median(
+        [c.log_likelihood for c in faces(photo, hole, num_samples=24, seed=0)]
+    )
