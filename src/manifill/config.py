@@ -271,7 +271,7 @@ class Fit:
             times the model's size, which is how models are trained, and crop otherwise.
         crop_margin: Context on each side of a hole; half the hole's extent unless given.
         dilate: Grow the hole by so much, for sloppy masks.
-        seamless: Adapt the result to the colours around the hole, by a gradient-domain paste. Off, it is pasted as it was
+        seamless: Adapt the result to the colours around the hole, by a gradient-domain paste. Off, it is pasted as
             painted, which is what published figures measure.
         feather: Adapt it so far from the border alone, fading out, in place of everywhere.
         detail: Carry the photo's fine detail into results that are scaled up.

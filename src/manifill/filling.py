@@ -139,14 +139,17 @@ class Filling:
         return Draw(cond, known, noise, self.request.options)
 
     def noise_before(self, i: int, scene: Scene) -> Tensor:
-        """Return noise (h*w, K) with which crop i of the completion to start from would be drawn."""
+        """Return noise (h*w, K) with which crop i of the completion to start from would be drawn.
+
+        What it leaves open is drawn independently of the noise that led to the codes, which were its largest sums.
+        """
         start, inpainter = self.request.start, self.inpainter
         assert start is not None
         codes = torch.from_numpy(start.completion.codes[i : i + 1]).to(inpainter.device)
         with torch.no_grad():
             logits = inpainter.structure.logits(inpainter.vqvae.lookup(codes), scene.cond)[0].flatten(1).t().cpu()
-        again = gumbel_noise([start.completion.seed + (i << CROP)], *logits.shape)[0]
-        return noise_of(codes.flatten().cpu(), logits, self.request.options, again)
+        other = gumbel_noise([self.stream + (i << CROP) + (1 << 3 * CROP)], *logits.shape)[0]  # of no sample
+        return noise_of(codes.flatten().cpu(), logits, self.request.options, other)
 
     def fill(self, draft: Draft, i: int, scene: Scene, sampled: Sampled, k: int) -> np.ndarray:
         """Paint crop i of a sample and add it to the draft; return the painted crop, float32 (S, S, 3) in [0, 255]."""
