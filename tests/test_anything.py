@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import resource
 import subprocess
 import sys
@@ -217,13 +218,14 @@ def test_a_large_photo_takes_little_memory(tmp_path: Path) -> None:
     photo, mask, hole = three_holes(tmp_path)
     command = [sys.executable, "-c", MEASURED, "inpaint", photo, mask, "-o", tmp_path / "out", "-n", "8", "--seed", "0"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}  # threads that wait for each other would count as work
+    done = subprocess.run([*map(str, command)], env=alone, capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     peak = int(done.stdout.split()[-1]) / 2**20
     seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     print(f"peak {peak:.2f} GiB, {seconds:.1f} s of processor time")
     assert peak < 3
-    assert seconds < 60  # of two cores: 30 s
+    assert seconds < 45  # so that two cores, which share most of it, take less than 30
     with Image.open(photo) as source, Image.open(tmp_path / "out" / "photo_007.png") as result:
         assert result.size == (6000, 4000)
         same = (np.asarray(source) == np.asarray(result)).all(2)

@@ -178,7 +178,8 @@ def test_a_square_beyond_the_border_is_mirrored() -> None:
 
 def test_rectangles_meet_where_both_are() -> None:
     spans = [slice(a, b) for a, b in ((0, 5), (3, 9), (5, 7), (8, 9))]
-    for a, b in itertools.product(itertools.product(spans, repeat=2), repeat=2):
+    for ay, ax, by, bx in itertools.product(spans, repeat=4):
+        a, b = (ay, ax), (by, bx)
         first, second = np.zeros((10, 10), np.bool_), np.zeros((10, 10), np.bool_)
         first[a], second[b] = True, True
         meeting = meet(a, b)

@@ -1,150 +1,420 @@
-"""Folders: pairing, shares, going on after a kill, one bad file among good ones."""
+"""Whole folders: which mask goes with which photo, going on after an interruption, shares of the work, bad files."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import photos
 import pytest
 from PIL import Image
 
-from manifill import cli, folders
-from manifill.folders import Pair, share
-from manifill.photo import ImageError
+from manifill import ImageError, cli
+from manifill.folders import Pair, listed, pairs, shard_of, share
 
-SIZE = 64
+NOWHERE = Path("no results here")
+
+
+def touch(folder: Path, *names: str) -> Path:
+    """Make empty files."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def paired(photos: Path, masks: Path | None, out: Path = NOWHERE) -> tuple[dict[str, str], int]:
+    """Return {name of the results: mask, relative to the masks} and how many photos have none."""
+    found, lonely = pairs(photos, masks, out)
+    base = masks if masks is not None and masks.is_dir() else masks.parent if masks else photos
+    return {p.name: "" if p.mask is None else p.mask.relative_to(base).as_posix() for p in found}, len(lonely)
+
+
+def test_masks_have_the_photos_name_and_place(tmp_path: Path) -> None:
+    names = ["a.jpg", "b.PNG", "sub/a.webp", "sub/deep/c.tif", "lonely.heic", "sub/b.bmp"]
+    masks = ["a.png", "b.jpeg", "sub/a.gif", "sub/a.png", "sub/deep/c.png", "notes.txt"]
+    found, lonely = paired(touch(tmp_path / "p", *names), touch(tmp_path / "m", *masks))
+    assert found == {
+        "a": "a.png",
+        "b": "b.jpeg",
+        "sub/a": "sub/a.png",
+        "sub/deep/c": "sub/deep/c.png",
+        "sub/b": "b.jpeg",
+    }
+    assert lonely == 1
+
+
+def test_a_mask_in_another_folder_is_of_another_photo(tmp_path: Path) -> None:
+    found, lonely = paired(touch(tmp_path / "p", "x/a.png", "y/a.png"), touch(tmp_path / "m", "x/a.png"))
+    assert found == {"x/a": "x/a.png"}
+    assert lonely == 1
+
+
+def test_masks_by_their_suffix_and_several_for_a_photo(tmp_path: Path) -> None:
+    masks = ["a_mask.png", "b_mask001.png", "b_mask002.png", "c-MASK.png"]
+    found, lonely = paired(touch(tmp_path / "p", "a.jpg", "b.jpg", "c.jpg"), touch(tmp_path / "m", *masks))
+    assert found == {"a": "a_mask.png", "b_mask001": "b_mask001.png", "b_mask002": "b_mask002.png", "c": "c-MASK.png"}
+    assert lonely == 0
+
+
+def test_masks_among_the_photos(tmp_path: Path) -> None:
+    both = touch(tmp_path, "a.jpg", "a_mask.png", "sub/b.jpg", "sub/b_mask.png", "c.jpg")
+    assert paired(both, both) == ({"a": "a_mask.png", "sub/b": "sub/b_mask.png"}, 1)
+
+
+def test_a_folder_of_masks_in_the_folder_of_photos(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", "masks/a.png", "masks/b.png")
+    assert paired(tmp_path, tmp_path / "masks") == ({"a": "a.png", "b": "b.png"}, 0)
+
+
+def test_a_folder_of_photos_in_the_folder_of_masks(tmp_path: Path) -> None:
+    touch(tmp_path, "photos/a.jpg", "a.png")
+    assert paired(tmp_path / "photos", tmp_path) == ({"a": "a.png"}, 0)
+
+
+def test_one_mask_for_all_and_none(tmp_path: Path) -> None:
+    touch(tmp_path, "p/a.png", "p/sub/b.png", "mask.png")
+    assert paired(tmp_path / "p", tmp_path / "mask.png") == ({"a": "mask.png", "sub/b": "mask.png"}, 0)
+    assert paired(tmp_path / "p", None) == ({"a": "", "sub/b": ""}, 0)
+
+
+def test_one_photo_and_a_folder_of_masks(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "m/a_mask1.png", "m/a_mask2.png", "m/b.png")
+    assert paired(tmp_path / "a.png", tmp_path / "m") == ({"a_mask1": "a_mask1.png", "a_mask2": "a_mask2.png"}, 0)
+
+
+def test_hidden_files_and_results_are_no_photos(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "._a.png", ".cache/b.png", "out/a_000.png", "out/a_grid.png", "c.PNG.part")
+    assert paired(tmp_path, None, tmp_path / "out") == ({"a": ""}, 0)
+    with pytest.raises(ImageError, match="is the folder of photos; name another"):
+        pairs(tmp_path, None, tmp_path)
+
+
+def test_pictures_are_listed_by_name(tmp_path: Path) -> None:
+    names = ["B.JPG", "a.jpeg", "c/d.TIFF", "c.webp", "e.avif", "f.jfif", "g.heif", "h.bmp", "z.png"]
+    touch(tmp_path, *names, "i.txt", "j.mp4", "k")
+    assert [p.relative_to(tmp_path).as_posix() for p in listed(tmp_path)] == sorted(names, key=lambda n: Path(n).parts)
+
+
+def test_a_list(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a.png", "b.png", "m/m1.png", "m/m2.png", "masks/b.png")
+    (tmp_path / "list.txt").write_text("x/a.png\tm/m1.png\n\nx/a.png\tm/m2.png\nb.png\n", encoding="utf-8")
+    found, lonely = pairs(tmp_path / "list.txt", tmp_path / "masks", NOWHERE)
+    assert [(p.name, p.mask) for p in found] == [
+        ("m1", tmp_path / "m/m1.png"), ("m2", tmp_path / "m/m2.png"), ("b", tmp_path / "masks/b.png")
+    ]  # fmt: skip
+    assert lonely == []
+    (found, *_), _ = pairs(tmp_path / "list.txt", tmp_path / "b.png", NOWHERE)
+    assert found == Pair(tmp_path / "x/a.png", tmp_path / "m/m1.png", "m1")
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00photo.png")
+    with pytest.raises(ImageError, match=r"list\.txt: not a list of photos in UTF-8"):
+        pairs(tmp_path / "list.txt", None, NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("names", "masks", "words"),
+    [(["a.png", "a.jpg"], None, "a.png and .*a.jpg: their results would have one name, a; rename one"),
+     (["a.png"], ["b.png"], "none of 1 photos has a mask in"),
+     (["notes.md"], None, "a folder or list without pictures"), ([], None, "no such photo file")],
+)  # fmt: skip
+def test_what_cannot_be_paired(tmp_path: Path, names: list[str], masks: list[str] | None, words: str) -> None:
+    folder = touch(tmp_path / "p", *names)
+    with pytest.raises(ImageError, match=words):
+        pairs(folder, touch(tmp_path / "m", *masks) if masks else None, NOWHERE)
+
+
+def test_a_mask_that_is_not_there_is_one_error_for_all_photos(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="masks: no such mask file or folder"):
+        pairs(touch(tmp_path, "a.png", "b.png"), tmp_path / "masks", NOWHERE)
+
+
+ALL = [Pair(Path(f"{k}.png"), None, str(k)) for k in range(11)]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 20])
+def test_shares_are_the_whole(n: int) -> None:
+    shares = [share(ALL, f"{i}/{n}") for i in range(n)]
+    assert sorted((p for mine, _ in shares for p in mine), key=ALL.index) == ALL
+    assert len({suffix for _, suffix in shares}) == n
+    sizes = [len(mine) for mine, _ in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_shares_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert share(ALL, None) == (ALL, "")
+    monkeypatch.setenv("RANK", "1")
+    assert share(ALL, None) == (ALL, "")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert share(ALL, None) == (ALL[1::3], "_1of3")
+    assert share(ALL, "0/2") == (ALL[::2], "_0of2")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    assert share(ALL, None) == (ALL, "")
+
+
+@pytest.mark.parametrize("shard", ["2/2", "-1/2", "1", "a/b", "1/0", "1/2/3", "", "0/-1"])
+def test_bad_shards(shard: str) -> None:
+    with pytest.raises(ValueError, match="expected i/n with i from 0 to n - 1"):
+        shard_of(shard)
+
+
+Run = Callable[..., int]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, face: np.ndarray) -> Path:
-    """Twelve photos, one of them in a folder, and their masks."""
-    rng = np.random.default_rng(0)
-    for k in range(12):
-        y, x = rng.integers(0, 64, 2)
-        name = f"{k:02d}" if k else "inner/00"
-        for kind, picture in (("photos", face[y : y + SIZE, x : x + SIZE]), ("masks", hole(k))):
-            path = tmp_path / kind / f"{name}.png"
+def run(monkeypatch: pytest.MonkeyPatch, reference_model: Path) -> Run:
+    """Return the command line with the tiny model, to be called with further arguments."""
+
+    def call(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", command(reference_model, *arguments)[2:])
+        return cli.main()
+
+    return call
+
+
+def command(model: Path, *arguments: object) -> list[str]:
+    """Return the command line that completes photos with the tiny model, twice each."""
+    fixed = ("manifill", "inpaint", "--model", model, "--seed", 0, "-n", 2, "--device", "cpu")
+    return [sys.executable, "-m", *map(str, (*fixed, *arguments))]
+
+
+def folder_of(place: Path, count: int) -> tuple[Path, Path]:
+    """Make a folder of photos of many sizes and kinds, and one of their masks."""
+    kinds = ["rgb.png", "rgb.jpg", "alpha.png", "grey.png", "palette.png", "rgb16.png"]
+    for k in range(count):
+        kind, (h, w) = kinds[k % len(kinds)], (40 + k, 70 - k // 2)
+        photo = place / "photos" / f"group {k % 3}" / f"{k:02d}{Path(kind).suffix}"
+        mask = place / "masks" / f"group {k % 3}" / f"{k:02d}_mask.png"
+        for path in (photo, mask):
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(path)
-    return tmp_path
+        photo.write_bytes(photos.KINDS[kind](h, w))
+        hole = np.zeros((h, w), np.bool_)
+        hole[10 : 14 + k % 17, 12:30] = True
+        Image.fromarray(hole).save(mask)
+    return place / "photos", place / "masks"
 
 
-def pairs(photos: Path, masks: Path | None) -> tuple[list[Pair], list[str]]:
-    return folders.pairs(photos, masks, photos.parent / "out")
+def content(out: Path) -> dict[str, bytes]:
+    """Return all files of results but manifests."""
+    return {
+        p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file() and p.suffix != ".jsonl"
+    }
 
 
-def hole(k: int) -> np.ndarray:
-    mask = np.zeros((SIZE, SIZE), np.uint8)
-    mask[8 + k : 32 + k, 10:40] = 255
-    return mask
+def lines(out: Path, manifest: str = "manifest.jsonl") -> list[dict]:
+    """Return a manifest but for the seconds."""
+    found = [json.loads(line) for line in (out / manifest).read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in found]
 
 
-def command(folder: Path, out: Path, model: Path, *more: object) -> list[str]:
-    given = (folder / "photos", folder / "masks", "-o", out, "-n", 2, "--seed", 0, "--model", model, *more)
-    return [sys.executable, "-m", "manifill", "inpaint", *map(str, given)]
+def test_a_folder(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    whole, masks = folder_of(tmp_path, 6)
+    assert run(whole, masks, "-o", tmp_path / "out", "--structures") == 0
+    found = content(tmp_path / "out")
+    wanted = {f"group {k % 3}/{k:02d}_{s}.png" for k in range(6)
+              for s in ("000", "001", "grid", "000_structure", "001_structure")}  # fmt: skip
+    assert set(found) == wanted
+    manifest = lines(tmp_path / "out")
+    assert [line["file"] for line in manifest] == [f"group {g}/{k:02d}_{s:03d}.png" for g in range(3)
+                                                   for k in range(g, 6, 3) for s in range(2)]  # fmt: skip
+    assert {line["mask"] for line in manifest} == {str(p) for p in listed(masks)}
+    shown = capsys.readouterr()
+    assert "12 completions of 6 photos, 0 skipped, 0 failed, seeds 0 to 1" in shown.out
+    assert "6/6" in shown.err  # progress
+
+    assert run(whole, masks, "-o", tmp_path / "out") == 2
+    assert "exists already" in capsys.readouterr().err
+    assert content(tmp_path / "out") == found
+    assert run(whole, masks, "-o", tmp_path / "out", "--overwrite", "--structures", "--limit", 2) == 0
+    assert content(tmp_path / "out") == found
+    assert sorted(map(str, lines(tmp_path / "out"))) == sorted(map(str, manifest))
 
 
-def files(out: Path) -> dict[str, bytes | list[dict]]:
-    """Return everything in a folder of results, manifests without their times."""
-    found: dict[str, bytes | list[dict]] = {}
-    for path in sorted(p for p in out.rglob("*") if p.is_file()):
-        if path.suffix == ".jsonl":
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            found[path.name] = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
-        else:
-            found[path.relative_to(out).as_posix()] = path.read_bytes()
-    return found
+def test_each_photo_alone_gives_the_same(run: Run, tmp_path: Path) -> None:
+    whole, masks = folder_of(tmp_path, 4)
+    assert run(whole, masks, "-o", tmp_path / "out") == 0
+    for pair in pairs(whole, masks, tmp_path / "out")[0]:
+        assert run(pair.photo, pair.mask, "-o", tmp_path / "alone" / Path(pair.name).parent) == 0
+    assert content(tmp_path / "alone") == content(tmp_path / "out")
 
 
-def test_pairing(tmp_path: Path) -> None:
-    for name in ("p/a.jpg", "p/b.PNG", "p/sub/c.png", "p/d.png", "m/a.png", "m/b_mask.png", "m/sub/c.png"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    found, lonely = pairs(tmp_path / "p", tmp_path / "m")
-    assert [(p.name, p.mask.name if p.mask else None) for p in found] == [
-        ("a", "a.png"), ("b", "b_mask.png"), ("sub/c", "c.png")]  # fmt: skip
-    assert len(lonely) == 1
-    assert "d.png" in lonely[0]
-    assert len(pairs(tmp_path / "p", tmp_path / "m" / "a.png")[0]) == 4
-    for name in ("m/d_mask000.png", "m/d_mask001.png"):
-        (tmp_path / name).touch()
-    assert [p.name for p in pairs(tmp_path / "p" / "d.png", tmp_path / "m")[0]] == ["d_mask000", "d_mask001"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ImageError, match="none of 4 photos has a mask"):
-        pairs(tmp_path / "p", tmp_path / "empty")
-    (tmp_path / "p" / "a.png").touch()
-    with pytest.raises(ImageError, match="would have one name, a"):
-        pairs(tmp_path / "p", tmp_path / "m")
+def test_limit_then_the_rest(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    whole, masks = folder_of(tmp_path, 5)
+    assert run(whole, masks, "-o", tmp_path / "all") == 0
+    assert run(whole, masks, "-o", tmp_path / "out", "--limit", 2) == 0
+    assert len(content(tmp_path / "out")) == 6
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.png")}
+    assert run(whole, masks, "-o", tmp_path / "out", "--skip-existing") == 0
+    assert "6 completions of 3 photos, 2 skipped" in capsys.readouterr().out
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items())
+    assert content(tmp_path / "out") == content(tmp_path / "all")
+    assert lines(tmp_path / "out") == lines(tmp_path / "all")
+    assert run(whole, masks, "-o", tmp_path / "out", "--limit", 0) == 2
 
 
-def test_photos_and_masks_in_one_folder_and_lists(tmp_path: Path) -> None:
-    for name in ("a.png", "a_mask001.png", "b.png", "b_mask.png"):
-        (tmp_path / name).touch()
-    assert [(p.photo.name, p.name) for p in pairs(tmp_path, tmp_path)[0]] == [("a.png", "a"), ("b.png", "b")]
-    (tmp_path / "list.txt").write_text("a.png\ta_mask001.png\nb.png\n")
-    found, _ = pairs(tmp_path / "list.txt", None)
-    assert [(p.photo.name, p.mask and p.mask.name) for p in found] == [("a.png", "a_mask001.png"), ("b.png", None)]
+def test_shares_give_the_same_as_the_whole(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, masks = folder_of(tmp_path, 7)
+    assert run(whole, masks, "-o", tmp_path / "all") == 0
+    for i in range(3):
+        assert run(whole, masks, "-o", tmp_path / "shards", "--shard", f"{i}/3") == 0
+    for i in range(2):
+        monkeypatch.setenv("RANK", str(i))
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert run(whole, masks, "-o", tmp_path / "ranks") == 0
+    for name, n in (("shards", 3), ("ranks", 2)):
+        assert content(tmp_path / name) == content(tmp_path / "all")
+        parts = [line for i in range(n) for line in lines(tmp_path / name, f"manifest_{i}of{n}.jsonl")]
+        assert sorted(map(str, parts)) == sorted(map(str, lines(tmp_path / "all")))
 
 
-def test_shares_are_the_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, _ = pairs(folder / "photos", folder / "masks")
-    parts = [share(found, f"{i}/3")[0] for i in range(3)]
-    assert sorted(p.name for part in parts for p in part) == sorted(p.name for p in found)
-    assert share(found, "1/3")[1] == "_1of3"
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    assert share(found, None)[0] == parts[1]
-    with pytest.raises(ValueError, match="expected i/n"):
-        share(found, "3/3")
+def test_a_share_of_one_photo_counts_its_failure(run: Run, tmp_path: Path) -> None:
+    whole, masks = folder_of(tmp_path, 2)
+    (whole / "group 1" / "01.jpg").write_bytes(b"no picture")
+    assert run(whole, masks, "-o", tmp_path / "out", "--shard", "0/2") == 0
+    assert run(whole, masks, "-o", tmp_path / "out", "--shard", "1/2") == 1
 
 
-def test_shards_write_what_one_run_writes(folder: Path, tmp_path: Path, reference_model: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    subprocess.run(command(folder, whole, reference_model), check=True, capture_output=True)
-    environment = os.environ | {"WORLD_SIZE": "2"}
-    for rank in range(2):
-        run = command(folder, parts, reference_model)
-        subprocess.run(run, check=True, capture_output=True, env=environment | {"RANK": str(rank)})
-    one, two = files(whole), files(parts)
-    lines = [line for k in range(2) for line in two.pop(f"manifest_{k}of2.jsonl")]
-    assert sorted(map(str, lines)) == sorted(map(str, one.pop("manifest.jsonl")))
-    assert one == two
+def test_bad_files_do_not_stop_the_rest(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    whole, masks = folder_of(tmp_path, 7)
+    assert run(whole, masks, "-o", tmp_path / "all") == 0
+    good = content(tmp_path / "all")
+    (whole / "group 0" / "00.png").write_bytes(b"no picture")
+    Image.new("L", (9, 9)).save(masks / "group 1" / "01_mask.png")  # no hole
+    (masks / "group 2" / "02_mask.png").unlink()
+    (whole / "group 0" / "folder.png").mkdir()
+    (masks / "group 0" / "folder.png").touch()
+    (whole / "group 1" / "04.png").chmod(0)
+    capsys.readouterr()
+    assert run(whole, masks, "-o", tmp_path / "out") == 1
+    shown = capsys.readouterr()
+    failed = [line for line in shown.err.splitlines() if line.startswith("manifill: failed: ")]
+    unreadable = not os.access(whole / "group 1" / "04.png", os.R_OK)
+    assert len(failed) == 4 + unreadable
+    assert f"{len(failed)} failed" in shown.out
+    bad = {"00": "not an image", "01": "the mask has no hole", "02": "no mask of its name", "folder": "not a file"}
+    bad |= {"04": "cannot be read"} if unreadable else {}
+    for name, words in bad.items():
+        assert any(f"{name}." in line and words in line for line in failed)
+    rest = {name: data for name, data in good.items() if name.split("/")[1][:2] not in bad}
+    assert content(tmp_path / "out") == rest
+    assert {line["file"] for line in lines(tmp_path / "out")} == {name for name in rest if "grid" not in name}
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_goes_on_after_a_kill(folder: Path, tmp_path: Path, reference_model: Path, how: signal.Signals) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command(folder, whole, reference_model), check=True, capture_output=True)
-    process = subprocess.Popen(command(folder, killed, reference_model), stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
-    while len(list(killed.rglob("*.png"))) < 7:
-        assert process.poll() is None, "over before it was killed"
-        time.sleep(0.005)
-    process.send_signal(how)
-    assert process.wait(20) != 0
-    assert len(list(killed.rglob("*_grid.png"))) < 12
-    done = subprocess.run(command(folder, killed, reference_model, "--skip-existing"), check=True, capture_output=True)
-    assert b" 0 skipped" not in done.stdout
-    assert files(whole) == files(killed)
+def test_a_photo_that_the_format_cannot_hold_does_not_stop_the_rest(run: Run, tmp_path: Path) -> None:
+    whole, masks = folder_of(tmp_path, 6)
+    assert run(whole, masks, "-o", tmp_path / "out", "--format", "jpeg", "--quality", 80) == 1
+    names = {name for name in content(tmp_path / "out") if not name.endswith("grid.png")}
+    assert names == {f"group {k % 3}/{k:02d}_{s:03d}.jpg" for k in (0, 1, 3, 4) for s in range(2)}
 
 
-def test_one_bad_file_does_not_stop_the_rest(
-    folder: Path, tmp_path: Path, reference_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+def test_inks_are_written_as_tiff_and_skipped_next_time(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    (folder / "photos" / "03.png").write_bytes(b"no picture")
-    (folder / "masks" / "05.png").unlink()
-    arguments = command(folder, tmp_path / "out", reference_model, "--limit", 5)[3:]
-    monkeypatch.setattr(sys, "argv", ["manifill", *arguments])
-    assert cli.main() == 1
-    said = capsys.readouterr()
-    assert "4 photos, 0 skipped, 2 failed" in said.out
-    assert "03.png: not an image" in said.err
-    assert "05.png: no mask" in said.err
-    assert len(list((tmp_path / "out").rglob("*_grid.png"))) == 4
+    whole, masks = folder_of(tmp_path, 2)
+    photos.make("inks.jpg", whole / "group 0", 50, 60)
+    Image.fromarray(np.eye(50, 60, dtype=bool)).save(masks / "group 0" / "inks.png")
+    assert run(whole, masks, "-o", tmp_path / "out") == 0
+    assert {"group 0/inks_000.tif", "group 0/inks_grid.png"} <= set(content(tmp_path / "out"))
+    capsys.readouterr()
+    assert run(whole, masks, "-o", tmp_path / "out", "--skip-existing") == 0
+    assert "0 completions of 0 photos, 3 skipped" in capsys.readouterr().out
+    assert run(whole, masks, "-o", tmp_path / "out") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(("--temperature", "0"), "temperature is 0"), (("-n", "0"), "num_samples is 0"), (("--of", "1"), "of is 1"),
+     (("--seed", "-7"), "seed is -7"), (("--quality", "90"), "quality is 90"), (("--shard", "3/2"), "shard is '3/2'"),
+     (("--format", "jpeg", "--quality", "0"), "quality is 0"), (("--overwrite", "--skip-existing"), "contradict"),
+     (("--feather", "-1"), "feather is -1"), (("--limit", "-1"), "limit is -1"), (("--near", "x"), "one photo"),
+     (("--model", "no such"), "no such model")],
+)  # fmt: skip
+def test_what_is_wrong_for_all_is_said_once_and_nothing_is_written(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture, options: tuple[str, ...], words: str
+) -> None:
+    whole, masks = folder_of(tmp_path, 3)
+    try:
+        code = run(whole, masks, "-o", tmp_path / "out", *options)
+    except SystemExit as stop:  # tyro has found it
+        code = stop.code
+    assert code == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def until(process: subprocess.Popen, manifest: Path, count: int) -> None:
+    """Wait until a manifest has so many lines."""
+    deadline = time.monotonic() + 120
+    while not manifest.exists() or manifest.read_bytes().count(b"\n") < count:
+        assert process.poll() is None, "ended before it could be interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_an_interrupted_folder_of_fifty_is_finished_as_if_nothing_had_been(
+    run: Run, tmp_path: Path, reference_model: Path
+) -> None:
+    whole, masks = folder_of(tmp_path, 50)
+    assert run(whole, masks, "-o", tmp_path / "all") == 0
+    out = tmp_path / "out"
+    arguments = command(reference_model, whole, masks, "-o", out, "--skip-existing")
+    for stop, count, code in ((signal.SIGKILL, 25, -signal.SIGKILL), (signal.SIGINT, 61, 130)):
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            until(process, out / "manifest.jsonl", count)
+            process.send_signal(stop)
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert (stop == signal.SIGKILL) or said.strip().endswith("manifill: interrupted")
+        for path in out.rglob("*"):  # nothing is half written
+            if path.suffix == ".png":
+                with Image.open(path) as picture:
+                    picture.load()
+        assert stop == signal.SIGKILL or not list(out.rglob("*.part"))
+    with (out / "manifest.jsonl").open("a") as file:  # what a kill may leave: a line cut short, part of a file
+        file.write('{"photo": "a.png", "fi')
+    unfinished = next(p for p in listed(tmp_path / "all") if not (out / p.relative_to(tmp_path / "all")).exists())
+    part = out / unfinished.relative_to(tmp_path / "all").with_suffix(".png.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.write_bytes(b"half")
+    assert run(whole, masks, "-o", out, "--skip-existing") == 0
+    assert content(out) == content(tmp_path / "all")
+    assert lines(out) == lines(tmp_path / "all")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_real_processes_divide_the_work_and_a_failure_stops_no_other(
+    run: Run, tmp_path: Path, reference_model: Path, launcher: str
+) -> None:
+    if shutil.which(launcher) is None and not (Path(sys.executable).parent / launcher).exists():
+        pytest.skip(f"{launcher} is not installed")
+    whole, masks = folder_of(tmp_path, 12)
+    assert run(whole, masks, "-o", tmp_path / "all") == 0
+    start = {"torchrun": ["--standalone", "--nproc-per-node", "2", "-m"],
+             "accelerate": ["launch", "--multi_gpu", "--num_processes", "2", "-m"]}[launcher]  # fmt: skip
+    base = [str(Path(sys.executable).parent / launcher), *start]
+
+    def launch(out: Path) -> int:
+        arguments = command(reference_model, whole, masks, "-o", out)[2:]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run([*base, *arguments], env=environment, capture_output=True, check=False).returncode
+
+    assert launch(tmp_path / "out") == 0
+    assert content(tmp_path / "out") == content(tmp_path / "all")
+    parts = [line for i in range(2) for line in lines(tmp_path / "out", f"manifest_{i}of2.jsonl")]
+    assert sorted(map(str, parts)) == sorted(map(str, lines(tmp_path / "all")))
+    for k in range(0, 12, 2):  # one process has nothing but bad files, and is done at once
+        pair = pairs(whole, masks, tmp_path / "bad")[0][k]
+        pair.photo.write_bytes(b"no picture")
+    assert launch(tmp_path / "bad") != 0
+    assert len(content(tmp_path / "bad")) == 6 * 3

@@ -258,9 +258,7 @@ def read(folder: Path, data: bytes) -> None:
 def fuzz(count: int) -> None:
     """Read that many files."""
 
-    @settings(
-        max_examples=count, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=count, deadline=None, database=None, derandomize=True, suppress_health_check=[*HealthCheck])
     @given(files())
     def reading(data: bytes) -> None:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

@@ -79,9 +79,11 @@ def _name(photo: Path, folder: Path) -> str:
 
 
 def _without_masks(everything: Sequence[Path], photos: Path, masks: Path) -> list[Path]:
-    """Leave the masks out of a folder's pictures, where they are in it or beside the photos."""
+    """Leave the masks out of a folder's pictures, where they are in it or among the photos."""
     if photos.resolve() == masks.resolve():
         return [p for p in everything if not MASKED.fullmatch(p.stem)]
+    if photos.resolve().is_relative_to(masks.resolve()):
+        return list(everything)
     return [p for p in everything if not p.resolve().is_relative_to(masks.resolve())]
 
 

@@ -107,10 +107,10 @@ def inpaint(
     if near is not None and len(found) > 1:
         raise ValueError("--near goes on from a completion of one photo; name that photo")
     inpainter = Inpainter.from_pretrained(model, device, None if dtype == "auto" else getattr(torch, dtype))
+    inpainter.check(num_samples, known_codes, of, choose)
     first = seeds_from(seed, of or num_samples)[0]
     asked_for = Settings(fit, known_codes, temperature, top_k, top_p)
     settings = asked_for if near is None else asked_for.of_saved(find_line(near))
-    inpainter.check(num_samples, known_codes, of, choose)
     inpainter.options(settings.temperature, settings.top_k, settings.top_p)
 
     def complete(pair: folders.Pair) -> Completions:
