@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,8 +108,6 @@ def _tiff(samples: np.ndarray, **settings: object) -> bytes:
 
 def _deep_png(samples: np.ndarray, orientation: int = 1) -> bytes:
     """Write 16-bit PNG by the book: no filter, chunks for profile, resolution and EXIF."""
-    import zlib
-
     h, w = samples.shape[:2]
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[1 if samples.ndim == 2 else samples.shape[2]]
     rows = samples.astype(">u2").reshape(h, -1).view(np.uint8)
@@ -122,6 +121,13 @@ def _deep_png(samples: np.ndarray, orientation: int = 1) -> bytes:
     }
     parts = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks.items())
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def with_key(png: bytes, key: tuple[int, ...]) -> bytes:
+    """Return a PNG of which one colour is transparent."""
+    data = b"tRNS" + struct.pack(f">{len(key)}H", *key)
+    place = png.index(b"IDAT") - 4
+    return png[:place] + struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data)) + png[place:]
 
 
 def rgb(h: int, w: int) -> Image.Image:

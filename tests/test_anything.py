@@ -76,7 +76,7 @@ def test_every_kind_of_file(inpainter: Inpainter, tmp_path: Path, kind: str) -> 
             assert dict(after.getexif().get_ifd(folder)) == dict(source.getexif().get_ifd(folder))
 
 
-@pytest.mark.parametrize("size", [(64, 64), (8, 64), (64, 8), (33, 47), (96, 768), (768, 96), (240, 320), (600, 450)])
+@pytest.mark.parametrize("size", [(64, 64), (8, 64), (64, 8), (33, 47), (96, 768), (768, 96), (240, 320), (450, 330)])
 @pytest.mark.parametrize("strategy", ["auto", "crop", "resize", "original"])
 def test_sizes_and_shapes(inpainter: Inpainter, tmp_path: Path, size: tuple[int, int], strategy: str) -> None:
     check(inpainter, photos.face(*size), disc(*size), tmp_path, Fit(strategy=strategy))  # type: ignore[arg-type]

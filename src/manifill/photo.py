@@ -178,13 +178,16 @@ def _eight(picture: Image.Image, info: dict[str, Any]) -> tuple[str, np.ndarray]
         elif picture.palette is not None and picture.palette.mode == "RGBA":
             info["transparency"] = bytes((picture.getpalette("RGBA") or [])[3::4])
         return "P", np.asarray(picture)
+    if picture.mode.startswith("I;16"):
+        grey = np.asarray(picture).astype(np.uint16)  # in this machine's order of bytes
+        if "transparency" not in picture.info:
+            return "I;16", grey
+        return "LA;16", np.dstack([grey, np.where(grey == picture.info["transparency"], 0, 65535).astype(np.uint16)])
     if picture.mode in ("PA", "RGBX") or "transparency" in picture.info:
-        grey = picture.mode in ("1", "L", "I;16")
-        picture = picture.convert("RGB" if picture.mode == "RGBX" else "LA" if grey else "RGBA")
+        kind = "RGB" if picture.mode == "RGBX" else "LA" if picture.mode in ("1", "L") else "RGBA"
+        picture = picture.convert(kind)
     if picture.mode == "1":
         return "1", np.asarray(picture.convert("L"))
-    if picture.mode.startswith("I;16"):
-        return "I;16", np.asarray(picture).astype(np.uint16)  # in this machine's order of bytes
     return picture.mode, np.asarray(picture)
 
 
