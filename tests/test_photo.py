@@ -302,19 +302,16 @@ def test_inks_with_a_profile_that_cannot_be_used(tmp_path: Path) -> None:
 def test_pictures_in_memory(mode: str) -> None:
     if mode.startswith("I"):
         picture = Image.fromarray(photos.deep(24, 40, 1)).convert("I")
-        picture = picture if mode == "I" else picture.convert(mode)
-    else:
-        picture = photos.rgb(24, 40).convert(mode)
-    photo = load_photo(picture)
-    assert photo.samples.dtype == (np.uint16 if mode.startswith("I") else np.uint8)
-    if mode.startswith("I"):
+        photo = load_photo(picture if mode == "I" else picture.convert(mode))
+        assert photo.samples.dtype == np.uint16
         assert np.array_equal(photo.samples, photos.deep(24, 40, 1))
-    samples, hole = (
-        painted_over(load_photo(picture.resize((56, 40)))) if mode in ("RGB", "L") else (photo.samples, None)
+        return
+    picture = photos.rgb(24, 40).convert(mode)
+    photo = load_photo(picture)
+    assert photo.samples.dtype == np.uint8
+    assert np.array_equal(
+        np.asarray(to_pillow(photo, photo.samples).convert("RGB")), np.asarray(picture.convert("RGB"))
     )
-    assert to_pillow(photo, photo.samples).size == (40, 24)
-    assert samples.dtype == photo.samples.dtype
-    assert hole is None or hole.any()
 
 
 def test_a_palette_with_opacity_in_memory() -> None:
