@@ -107,7 +107,7 @@ def test_sources_are_known_cells_and_their_squares_add_up_to_one(fuse: bool) -> 
 def test_cells_that_look_alike_take_different_sources() -> None:
     which, shares = sources(STRUCTURES["alike"], middle(8), True)
     best = which[np.arange(64), shares.argmax(1)][middle(8).ravel()]
-    assert len(set(best.tolist())) > 8
+    assert len(set(best.tolist())) > 5
 
 
 def test_what_is_carried_is_the_source() -> None:

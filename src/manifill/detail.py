@@ -13,13 +13,15 @@ from manifill.image import enlarge
 from manifill.texture import cell_scores
 
 LEAST = 0.02  # share of a source that is worth the work
+SUPPORT = 3  # pixels of the model's size: how far scaling up looks, and those that the hole touches
 SOURCES = 4  # known cells whose details a cell mixes: an average of many is no detail
 
 
 class Residual:
     """What scaling down takes from the known pixels of a square, to be carried into its hole.
 
-    `fine` is int16, zero in the hole and in a margin, as the patches of cells overlap by a quarter on all sides.
+    `fine` is int16, zero in and beside the hole, and in a margin, as the patches of cells overlap by a quarter on all
+    sides.
     """
 
     def __init__(self, square: np.ndarray, hole: np.ndarray, low: np.ndarray, cells: int) -> None:
@@ -29,9 +31,10 @@ class Residual:
         self.reach = 2 * self.rim + math.ceil(self.pitch)
         self.fine = np.zeros((self.rim + side + self.reach,) * 2 + (3,), np.int16)
         inside, whole = slice(self.rim, self.rim + side), slice(0, side)
+        known = ~widened(hole, math.ceil(SUPPORT * side / len(low)))
         for k in range(3):  # one by one, as they are large
             smooth = enlarge(low[..., k : k + 1].astype(np.float32), side, whole, whole)[..., 0]
-            self.fine[inside, inside, k] = np.rint(square[..., k] - smooth) * ~hole
+            self.fine[inside, inside, k] = np.rint(square[..., k] - smooth) * known
 
     def patch(self, cell: int) -> Region:
         """Return where in `fine` a cell and its surroundings are."""
@@ -60,6 +63,13 @@ class Residual:
         return total / np.maximum(weight, 1)[..., None]
 
 
+def widened(hole: np.ndarray, pixels: int) -> np.ndarray:
+    """Grow a hole (bool) by so many pixels on all sides: beside it, scaling up mixes in what lies in it."""
+    import cv2
+
+    return cv2.dilate(hole.astype(np.uint8), np.ones((2 * pixels + 1,) * 2, np.uint8)) > 0
+
+
 def sources(structure: Tensor, hole: np.ndarray, fuse: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return known cells that each cell of the hole is made of by structural attention (Eq. 5-7), and their shares.
 
@@ -67,7 +77,8 @@ def sources(structure: Tensor, hole: np.ndarray, fuse: bool) -> tuple[np.ndarray
     are drawn by their attention, so that cells which look alike do not all take the same ones; the squares of a cell's
     shares add up to one, as then do those of the details of different places that they mix.
     """
-    usable = torch.from_numpy(~hole.ravel()).to(structure.device)
+    inner = ~widened(hole, 1)  # beside the hole, details are not known
+    usable = torch.from_numpy((inner if inner.any() else ~hole).ravel()).to(structure.device)
     scores = cell_scores(structure, fuse)[0].masked_fill(~usable[None], -torch.inf)
     attention = (50 * scores).log_softmax(1).cpu()
     noise = -torch.empty(attention.shape).exponential_(generator=torch.Generator().manual_seed(0)).log()
