@@ -96,12 +96,12 @@ def plan(hole: np.ndarray, size: int, fit: Fit) -> list[Crop]:
     `size` is the model's. Small crops come first, so that larger ones see their results.
     """
     h, w = hole.shape
-    whole = fit.strategy == "resize" or (fit.strategy == "auto" and h == w <= WHOLE * size)
-    if whole:
+    if fit.strategy == "resize" or (fit.strategy == "auto" and h == w <= WHOLE * size):
         side = max(h, w)
         return [square_at((h - side) // 2, (w - side) // 2, side, hole)]
-    crops = tiles(hole, size) if fit.strategy == "original" else around(hole, size, fit.crop_margin)
-    return list(crops) if fit.strategy == "original" else sorted(crops, key=lambda c: c.side)
+    if fit.strategy == "original":
+        return list(tiles(hole, size))
+    return sorted(around(hole, size, fit.crop_margin), key=lambda c: c.side)
 
 
 def tiles(hole: np.ndarray, size: int) -> Iterator[Crop]:

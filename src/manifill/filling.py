@@ -25,9 +25,7 @@ from manifill.view import Patch, View
 if TYPE_CHECKING:
     from manifill.inpainter import Inpainter
 
-CROP = (
-    40  # the noise of a photo's crop i is that of the seed + (i << CROP), other noise where a completion is begun from
-)
+CROP = 40  # the noise of a photo's crop i is that of the seed + (i << CROP); what begins from a completion has its own
 
 
 @dataclass
