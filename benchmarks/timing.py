@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from manifill.config import PRESETS
 from manifill.inpainter import Inpainter, bundled
+from manifill.presets import PRESETS
 from manifill.structure import StructureGenerator
 from manifill.texture import TextureGenerator
 from manifill.vqvae import VQVAE

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from manifill import cli
-from manifill.config import ABLATIONS, PRESETS, preset, to_dict
+from manifill.config import to_dict
+from manifill.presets import ABLATIONS, PRESETS, preset
 from manifill.train.losses import gram, perceptual_loss
 from manifill.train.stages import differences
 

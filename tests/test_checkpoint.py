@@ -20,8 +20,9 @@ from manifill.checkpoint import (
     read_header,
     save_network,
 )
-from manifill.config import PRESETS, StructureConfig, from_dict, to_dict
+from manifill.config import StructureConfig, from_dict, to_dict
 from manifill.inpainter import Inpainter
+from manifill.presets import PRESETS
 from manifill.vqvae import VQVAE
 
 

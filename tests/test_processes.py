@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from manifill.checkpoint import model_hash
-from manifill.config import PRESETS
 from manifill.pictures import Pictures
+from manifill.presets import PRESETS
 from manifill.train import loop
 from manifill.train.data import Batches
 from manifill.train.processes import ALONE, Processes, Share, launched

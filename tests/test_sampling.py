@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from manifill import native
-from manifill.config import PRESETS, StructureConfig
+from manifill.config import StructureConfig
 from manifill.image import to_model
 from manifill.inpainter import Inpainter
 from manifill.native import NativeSampler
+from manifill.presets import PRESETS
 from manifill.sampling import runs, sample_cached, sample_in_pytorch, sample_rows
 from manifill.structure import (
     Sampled,

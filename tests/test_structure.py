@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from manifill.config import PRESETS, StructureConfig
+from manifill.config import StructureConfig
+from manifill.presets import PRESETS
 from manifill.structure import SamplingOptions, StructureGenerator, gumbel_noise, noisy_logits
 
 

@@ -17,9 +17,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from manifill.checkpoint import ModelError, load_vqvae
-from manifill.config import PRESETS
 from manifill.inpainter import Inpainter
 from manifill.pictures import DataError, Pictures
+from manifill.presets import PRESETS
 from manifill.train import masks
 from manifill.train.data import Batches
 from manifill.train.loop import average, schedule

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from manifill.config import PRESETS
 from manifill.layers import SameConv2d, same_padding
+from manifill.presets import PRESETS
 from manifill.vqvae import VQVAE, WINDOW, Quantiser, untouched
 
 

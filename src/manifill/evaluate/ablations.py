@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from manifill.checkpoint import load_texture, load_vqvae, model_hash, write_atomic
-from manifill.config import ABLATIONS
-from manifill.config import preset as preset_named
 from manifill.evaluate import protocols
 from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
 from manifill.evaluate.methods import TrueCodes
 from manifill.evaluate.run import Task, describe
 from manifill.evaluate.scores import figures
 from manifill.pictures import Pictures
+from manifill.presets import ABLATIONS
+from manifill.presets import preset as preset_named
 from manifill.train.stages import RunOptions, load, train_on
 
 SHOWN = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam_ratio", "FD-", "KD-", "FID", "KID", "perceptual_")

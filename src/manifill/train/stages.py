@@ -23,9 +23,9 @@ from manifill.checkpoint import (
     write_atomic,
 )
 from manifill.config import Preset, to_dict
-from manifill.config import preset as preset_named
 from manifill.memory import keep_freed_memory
 from manifill.pictures import Crop, DataError, Pictures
+from manifill.presets import preset as preset_named
 from manifill.sources import title
 from manifill.train import collection
 from manifill.train.card import write_card
