@@ -14,7 +14,7 @@ from manifill import cli
 from manifill.config import to_dict
 from manifill.presets import ABLATIONS, PRESETS, preset
 from manifill.train.losses import gram, perceptual_loss
-from manifill.train.stages import differences
+from manifill.train.settings import differences
 
 
 @pytest.mark.parametrize("name", list(ABLATIONS))
@@ -50,7 +50,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 def test_ablate_trains_and_tabulates(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, small = tmp_path / "out", {k: ABLATIONS[k] for k in ("attention-none", "attention-full-learned")}
     monkeypatch.setattr("manifill.evaluate.ablations.ABLATIONS", small)
-    monkeypatch.setattr("manifill.train.stages.MARGIN", -100.0)  # a VQ-VAE of 40 steps carries little
+    monkeypatch.setattr("manifill.train.gate.MARGIN", -100.0)  # a VQ-VAE of 40 steps carries little
     words = ["--data", pictures, "--out", out, "--preset", "tiny", "--steps", 3, "--quiet"]
     assert run(monkeypatch, *words) == 0
     found = json.loads((out / "ablations.json").read_text())
@@ -68,7 +68,7 @@ def test_the_perceptual_loss_needs_its_network(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     words = ["--data", pictures, "--out", tmp_path / "run", "--preset", "tiny+losses-perceptual", "--quiet"]
-    monkeypatch.setattr("manifill.train.stages.MARGIN", -100.0)
+    monkeypatch.setattr("manifill.train.gate.MARGIN", -100.0)
     monkeypatch.setattr(sys, "argv", ["manifill", "train", "vqvae", *map(str, words), "--steps", "2"])
     assert cli.main() == 0
     monkeypatch.setattr(sys, "argv", ["manifill", "train", "texture", *map(str, words)])

@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 from manifill.checkpoint import NETWORKS, WriteError, read_header, write_atomic
 from manifill.pictures import DataError
 from manifill.train import loop
-from manifill.train.stages import RunOptions, train
+from manifill.train.settings import RunOptions
+from manifill.train.stages import train
 
 STAGES = ("vqvae", "structure", "texture")
 OPTIONS = RunOptions(quiet=True, force=True, log_every=2, validate_every=6, checkpoint_every=3)

@@ -26,7 +26,8 @@ from manifill.sources import Source, expand, shards, sources, title
 from manifill.train import collection, stream
 from manifill.train.collection import Collection, comparable, divided, load
 from manifill.train.data import AHEAD, Batches
-from manifill.train.stages import RunOptions, train
+from manifill.train.settings import RunOptions
+from manifill.train.stages import train
 from manifill.train.stream import Stream
 
 

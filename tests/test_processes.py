@@ -19,7 +19,8 @@ from manifill.presets import PRESETS
 from manifill.train import loop
 from manifill.train.data import Batches
 from manifill.train.processes import ALONE, Processes, Share, launched
-from manifill.train.stages import RunOptions, train
+from manifill.train.settings import RunOptions
+from manifill.train.stages import train
 from manifill.train.structure_stage import Dropout, StructureStage
 from manifill.train.texture_stage import TextureStage
 from manifill.train.vqvae_stage import REVIVE_EVERY, VQVAEStage

@@ -30,7 +30,8 @@ def test_verbs_and_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     shown = re.findall(r"^    manifill (\w+) ?(.*)$", README, re.MULTILINE)
     assert {verb for verb, _ in shown} == {"inpaint", "info", "train", "convert", "masks", "evaluate", "serve"}
     for verb, rest in shown:
-        monkeypatch.setattr(sys, "argv", ["manifill", verb, "--help"])
+        stage = rest.split()[:1] if verb == "train" else []
+        monkeypatch.setattr(sys, "argv", ["manifill", verb, *stage, "--help"])
         with pytest.raises(SystemExit):
             cli.main()
         described = capsys.readouterr().out

@@ -22,10 +22,12 @@ from manifill.pictures import DataError, Pictures
 from manifill.presets import PRESETS
 from manifill.train import masks
 from manifill.train.data import Batches
+from manifill.train.gate import check_vqvae
 from manifill.train.loop import average, schedule
 from manifill.train.losses import adversarial_loss, discriminator_loss
 from manifill.train.parametrise import folded, normalised, spectral
-from manifill.train.stages import RunOptions, check_vqvae, train
+from manifill.train.settings import RunOptions
+from manifill.train.stages import train
 from manifill.train.texture_stage import TextureStage
 from manifill.train.vqvae_stage import figures
 

@@ -126,7 +126,39 @@ FACES_64 = replace(
     texture=replace(FACES_128.texture, steps=600),
 )
 
-PRESETS: dict[str, Preset] = {"paper-256": Preset(), "faces-128": FACES_128, "faces-64": FACES_64, "tiny": TINY}
+# for some hundred pictures and half an hour: fewer codes, each seen more often, smaller networks, more dropout
+SMALL_128 = Preset(
+    model=ModelConfig(
+        image_size=128,
+        vqvae=VQVAEConfig(width=64, residual_width=32, codebook_size=256, codebook_dim=32),
+        structure=StructureConfig(
+            codebook_size=256,
+            codebook_dim=32,
+            width=48,
+            layers=8,
+            attention_layers=2,
+            heads=4,
+            output_blocks=4,
+            dropout=0.3,
+            condition_width=12,
+            dilations=(1, 2, 4, 8),
+            condition_features=True,
+        ),
+        texture=TextureConfig(codebook_dim=32, width=24),
+        discriminator=DiscriminatorConfig(width=24, layers=5),
+    ),
+    vqvae=replace(FACES_128.vqvae, steps=1200),
+    structure=replace(FACES_128.structure, steps=1500, averaging=0.998, weight_decay=0.01),
+    texture=replace(FACES_128.texture, steps=1200, averaging=0.998, perturb=0.1),
+)
+
+PRESETS: dict[str, Preset] = {
+    "paper-256": Preset(),
+    "faces-128": FACES_128,
+    "small-128": SMALL_128,
+    "faces-64": FACES_64,
+    "tiny": TINY,
+}
 
 
 @dataclass(frozen=True)

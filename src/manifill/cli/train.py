@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial, reduce, wraps
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
 
-def train(
-    stage: Annotated[Literal["all", "vqvae", "structure", "texture"], tyro.conf.Positional],
+def stages(
+    stage: str,
     /,
     *,
     data: tuple[str, ...],
@@ -21,13 +24,14 @@ def train(
     workers: int | None = None,
     seed: int = 0,
     steps: int | None = None,
+    minutes: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
     precision: Literal["bf16", "fp16", "fp32"] = "bf16",
     accumulate: int = 1,
     compile: bool = False,
     limit: int | None = None,
-    init_from: Path | None = None,
+    init_from: str | None = None,
     perceptual: Path | None = None,
     force: bool = False,
     log_every: int = 50,
@@ -41,25 +45,27 @@ def train(
     launch -m manifill train ...; a batch is divided over them, the result is that of one device to rounding.
 
     Args:
-        stage: all, or one of vqvae, structure and texture; the last two need the first in OUT/model.
+        stage: all, or one of vqvae, structure and texture; the last two need the first in OUT/model or INIT_FROM.
         data: Folders of pictures, lists (.txt, .jsonl), .tar shards, patterns (train-{000..127}.tar), addresses of
             shards (https://..., extra [train]) or single files.
         out: Folder of the run: checkpoints, metrics.jsonl and previews of each stage, and OUT/model.
-        preset: Sizes and settings: paper-256, faces-128, faces-64 or tiny, or one of these + an ablation, as in
-            faces-64+attention-none.
+        preset: Sizes and settings: paper-256, faces-128, small-128 (some hundred pictures, half an hour), faces-64 or
+            tiny, or one of these + an ablation, as in faces-64+attention-none.
         val: Pictures to validate on; without it every 20th training picture is held out.
         crop: The largest centred square, scaled; a random window, not scaled (the paper's Places2 and ImageNet); a
             random window of 256 after scaling to 266 (jitter: the paper's CelebA-HQ); or everything squeezed.
         workers: Threads that decode, where pictures are not held in memory.
         seed: Seed of the weights, the order of the data and the masks.
         steps: Optimiser steps of each stage, in place of the preset's.
+        minutes: Time for all stages together, in place of steps; how many fit is found out as each stage begins.
         batch_size: Pictures a step, in place of the preset's.
         learning_rate: In place of the preset's.
         precision: bf16 or fp16 autocast, or fp32.
         accumulate: Take each batch in so many parts one after another, for less memory and the same result.
         compile: Pass the trained networks through torch.compile.
         limit: Use the first pictures alone.
-        init_from: Start from the weights of this model folder.
+        init_from: Start from the weights of this model, a folder or a name. With all, its VQ-VAE is kept where it
+            serves the new pictures, and what is trained on top of another VQ-VAE is carried into its codes.
         perceptual: TorchScript feature network of the ablation losses-perceptual.
         force: Go on with a VQ-VAE that carries nothing or has collapsed.
         log_every: Steps between lines of metrics.jsonl; each checkpoint adds one.
@@ -68,18 +74,61 @@ def train(
         quiet: No progress bar.
 
     """
-    from manifill.train.stages import STAGES, RunOptions
+    from manifill.inpainter import find_model
+    from manifill.train.settings import RunOptions
+    from manifill.train.stages import STAGES
     from manifill.train.stages import train as run_stages
 
-    stages = STAGES if stage == "all" else (stage,)
+    first = find_model(init_from) if init_from is not None else None
     options = RunOptions(
-        seed=seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, precision=precision,
-        accumulate=accumulate, compile=compile, limit=limit, crop=crop, workers=workers, init_from=init_from,
-        perceptual=perceptual, force=force, log_every=log_every, validate_every=validate_every,
+        seed=seed, steps=steps, minutes=minutes, batch_size=batch_size, learning_rate=learning_rate,
+        precision=precision, accumulate=accumulate, compile=compile, limit=limit, crop=crop, workers=workers,
+        init_from=first, perceptual=perceptual, force=force, log_every=log_every, validate_every=validate_every,
         checkpoint_every=checkpoint_every, quiet=quiet,
     )  # fmt: skip
-    run_stages(stages, data, out, preset, options, val)
+    run_stages(STAGES if stage == "all" else (stage,), data, out, preset, options, val)
     return 0
+
+
+def report(run: Positional[Path], /) -> int:
+    """Draw a run's curves and previews, finished or not, into one page, and say in plain words what is wrong with it.
+
+    Args:
+        run: Folder of the run, the --out of `manifill train`.
+
+    """
+    from manifill.train.report import write
+
+    print(write(run))
+    return 0
+
+
+def later(verb: Callable[..., int]) -> Callable[..., Callable[[], int]]:
+    """Return what reads a verb's arguments and leaves the work for later: tyro takes an error in here for its own."""
+
+    @wraps(verb)
+    def bound(*given: Any, **options: Any) -> Callable[[], int]:
+        return partial(verb, *given, **options)
+
+    return bound
+
+
+STAGES = {
+    "all": "Train the three stages, one after another.",
+    "vqvae": "Train the VQ-VAE alone.",
+    "structure": "Train the structure generator alone.",
+    "texture": "Train the texture generator alone.",
+}
+VERB = reduce(or_, [
+    *(Annotated[Any, tyro.conf.subcommand(name, description=said, constructor=partial(later(stages), name))]
+      for name, said in STAGES.items()),
+    Annotated[Any, tyro.conf.subcommand("report", constructor=later(report))],
+])  # fmt: skip
+
+
+def train(work: tyro.conf.OmitSubcommandPrefixes[VERB]) -> int:  # type: ignore[valid-type]
+    """Train all stages or one on your own pictures, or draw the report of a run."""
+    return work()
 
 
 def convert(checkpoint: Positional[Path], /, *, out: Path, image_size: int = 256) -> int:

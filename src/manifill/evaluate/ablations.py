@@ -17,7 +17,8 @@ from manifill.evaluate.scores import figures
 from manifill.pictures import Pictures
 from manifill.presets import ABLATIONS
 from manifill.presets import preset as preset_named
-from manifill.train.stages import RunOptions, load, train_on
+from manifill.train.settings import RunOptions
+from manifill.train.stages import load, train_on
 
 SHOWN = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam_ratio", "FD-", "KD-", "FID", "KID", "perceptual_")
 

@@ -1,0 +1,206 @@
+"""Starting from another model: which stages need training, and how weights are carried into another codebook.
+
+Not in the paper. A structure generator speaks in the codes of the VQ-VAE that it was trained with. Where the new run
+has another VQ-VAE, both look at the same pictures; that tells which old code each new one stands for, and how to
+compute old structure features from new ones.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from manifill.checkpoint import (
+    NETWORKS,
+    fingerprint,
+    has_discriminator,
+    load_discriminator,
+    load_structure,
+    load_texture,
+    load_vqvae,
+    read_header,
+)
+from manifill.config import DiscriminatorConfig, ModelConfig, StructureConfig, TextureConfig
+from manifill.discriminator import Discriminator
+from manifill.pictures import Pictures
+from manifill.structure import StructureGenerator
+from manifill.texture import TextureGenerator
+from manifill.train.gate import vqvae_problems
+from manifill.train.processes import Processes
+from manifill.train.settings import RunOptions, remembered, same_sizes
+from manifill.train.vqvae_stage import figures
+from manifill.vqvae import VQVAE
+
+LOST = 1.5  # dB by which a VQ-VAE may reconstruct new pictures worse than its own and still be kept
+SEEN = 500  # pictures that two VQ-VAEs are compared on
+
+
+def needed(
+    stages: Sequence[str], val: Pictures, out: Path, wanted: ModelConfig, options: RunOptions, processes: Processes
+) -> list[str]:
+    """Return the stages to train: the VQ-VAE of `init_from` is kept where it serves the new pictures, and says so.
+
+    It is kept when it is asked for with others and reconstructs held-out pictures about as well as its own, and when it
+    is not asked for and `out` has none. Asked for alone, it is trained.
+    """
+    first, path = options.init_from, out / "model" / "vqvae.safetensors"
+    if first is None or list(stages) == ["vqvae"] or remembered(out, "vqvae"):
+        return list(stages)
+    if "vqvae" in stages:
+        vqvae, header = load_vqvae(first)
+        same_sizes(vqvae, header, wanted.vqvae)
+        serves, why = judged(figures(vqvae.to(processes.device), val, processes.device, 200), header.figures)
+        print(f"vqvae: {'kept' if serves else 'to be trained on'}, that of {first} {why}")
+        if not serves:
+            return list(stages)
+    elif path.exists():
+        return list(stages)
+    else:
+        print(f"vqvae: taken over from {first}")
+    if processes.first:
+        take(first, out, ["vqvae"])
+    processes.agree(0)  # nobody reads before it is written
+    return [name for name in stages if name != "vqvae"]
+
+
+def judged(found: dict, own: dict) -> tuple[bool, str]:
+    """Return whether a VQ-VAE serves pictures, from its figures on them and on its own, and why in words."""
+    said = f"reconstructs the held-out pictures at {found['psnr']:.1f} dB"
+    if "psnr" in own:
+        said += f", its own at {own['psnr']:.1f} dB"
+    problems = vqvae_problems(found)
+    serves = not problems and found["psnr"] >= own.get("psnr", 0.0) - LOST
+    return serves, "; ".join([said, *problems])
+
+
+def take(first: Path, out: Path, names: Sequence[str]) -> None:
+    """Copy network files of the model `first` into the run."""
+    (out / "model").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        part = out / "model" / f"{name}.safetensors.part"
+        shutil.copyfile(first / f"{name}.safetensors", part)
+        part.replace(part.with_suffix(""))
+
+
+def complete(out: Path, first: Path | None) -> None:
+    """Take over the networks that were not trained and belong to the run's VQ-VAE, so that its model is whole."""
+    if first is None or not (out / "model" / "vqvae.safetensors").exists():
+        return
+    codebook = read_header(out / "model", "vqvae").codebook
+    missing = [name for name in NETWORKS if not (out / "model" / f"{name}.safetensors").exists()]
+    there = [name for name in missing if (first / f"{name}.safetensors").exists()]
+    take(first, out, [name for name in there if read_header(first, name).codebook == codebook])
+
+
+@dataclass(frozen=True)
+class Translation:
+    """How to read the structure codes of a new VQ-VAE in the words of an old one.
+
+    `nearest` (K,) is the old code that most often lies where a new code does, `share` (K,) the new code's share of that
+    old code's places, `linear` (D, D + 1) computes old features from new ones and a 1.
+    """
+
+    nearest: Tensor
+    share: Tensor
+    linear: Tensor
+
+
+@torch.no_grad()
+def translation(old: VQVAE, new: VQVAE, pictures: Pictures, batch: int = 25) -> Translation:
+    """Compare two VQ-VAEs with codebooks of the same size on up to SEEN pictures and their mirror images."""
+    device, k = new.encoder.structure_quantiser.codebook.device, len(new.encoder.structure_quantiser.codebook)
+    together = torch.zeros(k, k, device=device)  # how often new code i and old code j lie at the same place
+    old = old.to(device)
+    for start in range(0, min(SEEN, len(pictures)), batch):
+        image = pictures.tensor(range(start, min(start + batch, SEEN, len(pictures)))).to(device)
+        for x in (image, image.flip(3)):
+            codes = [m.encoder.structure_quantiser.codes(m.encoder.structure_features(x)) for m in (new, old)]
+            together += torch.bincount((codes[0] * k + codes[1]).flatten(), minlength=k * k).view(k, k)
+    nearest = together.argmax(1)
+    places = together[torch.arange(k, device=device), nearest]
+    share = (places + 0.5) / (together.sum(0)[nearest] + 1)
+    return Translation(nearest, share, fitted(together, old, new))
+
+
+def fitted(together: Tensor, old: VQVAE, new: VQVAE) -> Tensor:
+    """Return the least-squares map (D, D + 1) from new prototypes and a 1 to the old ones at the same places."""
+    x = nn.functional.pad(new.encoder.structure_quantiser.codebook, (0, 1), value=1.0).double()
+    y, weight = old.encoder.structure_quantiser.codebook.double(), together.double()
+    square = x.t() @ (weight.sum(1, keepdim=True) * x)
+    ridge = 1e-4 * square.diagonal().mean() * torch.eye(len(square), device=x.device, dtype=x.dtype)
+    return torch.linalg.solve(square + ridge, x.t() @ weight @ y).t().float()
+
+
+def structure(first: Path, vqvae: VQVAE, val: Pictures, wanted: StructureConfig) -> StructureGenerator:
+    """Return the structure generator of the model `first`, in the codes of `vqvae`. Raises ModelError."""
+    old, header = load_vqvae(first)
+    found = same_sizes(*load_structure(first, header.codebook), wanted)
+    if header.codebook != fingerprint(vqvae):
+        print(f"structure: carried over from the codes of {first} to this run's")
+        carry_structure(found, translation(old, vqvae, val))
+    return found
+
+
+def texture(first: Path, vqvae: VQVAE, val: Pictures, wanted: TextureConfig) -> TextureGenerator:
+    """Return the texture generator of the model `first`, in the features of `vqvae`. Raises ModelError."""
+    old, header = load_vqvae(first)
+    found = same_sizes(*load_texture(first, header.codebook), wanted)
+    if header.codebook != fingerprint(vqvae):
+        print(f"texture: carried over from the codes of {first} to this run's")
+        carry_texture(found, translation(old, vqvae, val))
+    return found
+
+
+def discriminator(first: Path, wanted: DiscriminatorConfig) -> Discriminator | None:
+    """Return the discriminator of the model `first`, which knows no codes; None, and says so, when it has none."""
+    if not has_discriminator(first):
+        print(f"{first}: has no discriminator, so it starts anew")
+        return None
+    return same_sizes(*load_discriminator(first, read_header(first, "vqvae").codebook), wanted)
+
+
+@torch.no_grad()
+def carry_structure(model: StructureGenerator, t: Translation) -> None:
+    """Change the layers of a structure generator that read features and predict codes."""
+    for conv in (model.pixelcnn.input_u, model.pixelcnn.input_above, model.pixelcnn.input_left):
+        weight, constant = composed(conv.weight, t.linear.to(conv.weight.device))
+        weight[:, -1] += constant  # their last input is 1 wherever there is data
+        conv.weight.copy_(weight)
+    if model.condition.features is not None:
+        carry_features(model.condition.features, t)
+    logits = model.pixelcnn.logits
+    assert logits.bias is not None
+    nearest, share = t.nearest.to(logits.weight.device), t.share.to(logits.weight.device)
+    logits.weight.copy_(logits.weight[nearest])
+    logits.bias.copy_(logits.bias[nearest] + share.log())
+
+
+@torch.no_grad()
+def carry_texture(model: TextureGenerator, t: Translation) -> None:
+    """Change the layer of a texture generator that reads features; at the picture's border it is off by a constant."""
+    first = model.structure_branch[0]
+    assert isinstance(first, nn.Conv2d)
+    carry_features(first, t)
+
+
+def carry_features(conv: nn.Conv2d, t: Translation) -> None:
+    """Let a convolution, whose first inputs are features, read new ones."""
+    weight, constant = composed(conv.weight, t.linear.to(conv.weight.device))
+    conv.weight.copy_(weight)
+    assert conv.bias is not None
+    conv.bias += constant.sum((1, 2))
+
+
+def composed(weight: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a convolution's weights after the linear map of its first D inputs, and what the map's constant adds.
+
+    (O, I, kh, kw) and (D, D + 1) -> (O, I, kh, kw) and (O, kh, kw).
+    """
+    d = len(linear)
+    features = torch.einsum("oikl,ij->ojkl", weight[:, :d], linear)
+    return torch.cat([features[:, :d], weight[:, d:]], dim=1), features[:, d]

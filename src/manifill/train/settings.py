@@ -1,0 +1,119 @@
+"""What a run is told besides its preset, and what it remembers of that, so that resuming means going on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from manifill.checkpoint import Header, ModelError, model_hash, write_atomic
+from manifill.config import Preset, to_dict
+from manifill.pictures import Crop, DataError
+from manifill.train import collection
+from manifill.train.stream import Stream
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Settings of a run that are not the preset's. Raises ValueError for both steps and minutes."""
+
+    seed: int = 0
+    steps: int | None = None
+    minutes: float | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    precision: str = "bf16"
+    accumulate: int = 1
+    compile: bool = False
+    limit: int | None = None
+    crop: Crop = "centre"
+    workers: int | None = None
+    log_every: int = 50
+    validate_every: int = 500
+    checkpoint_every: int = 250
+    quiet: bool = False
+    init_from: Path | None = None
+    perceptual: Path | None = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and self.steps is not None:
+            raise ValueError("steps and minutes both say how long to train; give one of them")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes is {self.minutes}; expected a number above 0")
+
+
+def with_options(preset: Preset, stages: Sequence[str], options: RunOptions) -> Preset:
+    """Return the preset with the run's own steps, batch size and learning rate where these are given."""
+    given = {k: getattr(options, k) for k in ("steps", "batch_size", "learning_rate")}
+    given = {k: v for k, v in given.items() if v is not None}
+    return dataclasses.replace(preset, **{s: dataclasses.replace(getattr(preset, s), **given) for s in stages})
+
+
+def settings_file(out: Path, name: str) -> Path:
+    """Return where a stage's settings are kept."""
+    return out / name / "config.json"
+
+
+def remembered(out: Path, name: str) -> dict[str, Any]:
+    """Return what a stage was started with, empty when it was not."""
+    path = settings_file(out, name)
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text())
+    defaults = to_dict(Preset())  # what a setting that did not exist yet meant is its default
+    found["training"] = defaults[name] | found["training"]
+    found["model"] = {key: value | found["model"][key] if isinstance(value, dict) else found["model"][key]
+                      for key, value in defaults["model"].items()}  # fmt: skip
+    return {"crop": "centre"} | found
+
+
+def remember(
+    out: Path, name: str, settings: Preset, options: RunOptions, pictures: collection.Collection | Stream,
+    write: bool = True,
+) -> None:  # fmt: skip
+    """Write what this stage is trained with, or check that a run to be resumed was started with the same."""
+    now = json.loads(json.dumps({
+        "model": to_dict(settings.model), "training": to_dict(getattr(settings, name)), "seed": options.seed,
+        "precision": options.precision, "crop": options.crop, **pictures.identity,
+        "init_from": model_hash(options.init_from) if options.init_from else None,
+        "perceptual": options.perceptual.name if options.perceptual else None,
+    }))  # fmt: skip
+    path, before = settings_file(out, name), remembered(out, name)
+    if before:
+        changed = differences(*collection.comparable(before, now))
+        if (changed and not changed[0].startswith("training.steps:")) or len(changed) > 1:
+            raise DataError(f"{path}: this run was started with other settings ({'; '.join(changed)}); "
+                            "use the same ones to resume or another --out to start anew")  # fmt: skip
+        if not changed:
+            return
+        print(f"{name}: resuming with another number of steps ({changed[0]})")
+    if write:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, lambda f: f.write(json.dumps(now, indent=1).encode()))
+
+
+def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
+    """Return what differs between two nested settings, in words."""
+    found = []
+    for key in sorted(before.keys() | now.keys()):
+        a, b = before.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {a} then, {b} now")
+    return found
+
+
+def same_sizes(network: T, header: Header, wanted: Any) -> T:
+    """Return the network when it has the preset's sizes, else raise ModelError with what differs."""
+    own = {"temperature", "top_k", "top_p"}  # a model's defaults for sampling are not its size
+    before, now = ({k: v for k, v in c.items() if k not in own} for c in (header.config, to_dict(wanted)))
+    changed = differences(before, json.loads(json.dumps(now)))
+    if changed:
+        raise ModelError(f"{header.path}: does not have the preset's sizes ({'; '.join(changed)})")
+    return network
