@@ -28,7 +28,9 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_verbs_and_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     shown = re.findall(r"^    manifill (\w+) ?(.*)$", README, re.MULTILINE)
-    assert {verb for verb, _ in shown} == {"inpaint", "info", "train", "convert", "masks", "evaluate", "serve"}
+    assert {verb for verb, _ in shown} == {
+        *("inpaint", "info", "train", "data", "convert", "masks", "evaluate", "serve", "push"),
+    }
     for verb, rest in shown:
         stage = rest.split()[:1] if verb == "train" else []
         monkeypatch.setattr(sys, "argv", ["manifill", verb, *stage, "--help"])

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from manifill.checkpoint import ModelError
     from manifill.config import Fit
+    from manifill.hub import push_to_hub
     from manifill.inpainter import Completion, Completions, Inpainter
     from manifill.photo import ImageError
     from manifill.structure import SamplingOptions
 
 __version__ = "0.1.0"
-__all__ = ["Completion", "Completions", "Fit", "ImageError", "Inpainter", "ModelError", "SamplingOptions"]
+__all__ = [
+    "Completion", "Completions", "Fit", "ImageError", "Inpainter", "ModelError", "SamplingOptions", "push_to_hub",
+]  # fmt: skip
 
 _HOME = {
     "Completion": "inpainter", "Completions": "inpainter", "Fit": "config", "Inpainter": "inpainter",
     "ImageError": "photo",
-    "ModelError": "checkpoint", "SamplingOptions": "structure",
+    "ModelError": "checkpoint", "SamplingOptions": "structure", "push_to_hub": "hub",
 }  # fmt: skip
 
 

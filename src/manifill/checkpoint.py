@@ -217,23 +217,38 @@ def check_new(folder: Path) -> None:
         raise ModelError(f"{folder}: not empty; name a new folder (nothing was written)")
 
 
-def pack(folder: Path, out: Path, half: bool, sampling: dict[str, Any]) -> None:
-    """Copy a model folder for release: `half` stores all but the VQ-VAE in 16 bits, `sampling` sets its own defaults.
-
-    Raises ModelError when `out` is not empty or `folder` is not a whole model.
-    """
-    check_new(out)
+def load_networks(folder: Path) -> dict[str, tuple[Any, Header]]:
+    """Load all networks of a model folder, the discriminator where there is one. Raises ModelError."""
     vqvae, header = load_vqvae(folder)
     codebook = header.codebook
     networks: dict[str, tuple[Any, Header]] = {"vqvae": (vqvae, header), "structure": load_structure(folder, codebook)}
     networks["texture"] = load_texture(folder, codebook)
     if has_discriminator(folder):
         networks["discriminator"] = load_discriminator(folder, codebook)
-    structure = networks["structure"][0]
+    return networks
+
+
+def pack(folder: Path, out: Path, half: bool, sampling: dict[str, Any]) -> None:
+    """Copy a model folder for release: `half` stores all but the VQ-VAE in 16 bits, `sampling` sets its own defaults.
+
+    The copy's card names the copy's weights. Raises ModelError when `out` is not empty or `folder` not a whole model.
+    """
+    check_new(out)
+    networks = load_networks(folder)
+    codebook, structure = networks["vqvae"][1].codebook, networks["structure"][0]
     chosen = {k: v for k, v in sampling.items() if v is not None}
     structure.config = dataclasses.replace(structure.config, **chosen)
     for name, (network, header) in networks.items():
         dtype = torch.float16 if half and name != "vqvae" else torch.float32
         save_network(out, name, network, header.image_size, header.step, header.figures, codebook, dtype)
-    if (folder / "README.md").exists():
-        write_atomic(out / "README.md", lambda f: f.write((folder / "README.md").read_bytes()))
+    card = folder / "README.md"
+    if card.exists():
+        changes = [*(["all but the VQ-VAE in 16 bits"] if half else []), *(f"{k} {v}" for k, v in chosen.items())]
+        text = packed_card(card.read_text(encoding="utf-8"), model_hash(folder), model_hash(out), changes)
+        write_atomic(out / "README.md", lambda f: f.write(text.encode()))
+
+
+def packed_card(card: str, old: str, new: str, changes: list[str]) -> str:
+    """Return a card of the weights `old` for their packed copy `new`; a card that does not name `old` stays."""
+    packed = f"Weights {new}: {', '.join(['packed', *changes])}, from {old}, which the figures below are of"
+    return card if old == new else card.replace(f"Weights {old}", packed, 1)

@@ -6,6 +6,7 @@ Standard library only, so that a configuration can be read, printed and compared
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
@@ -27,7 +28,8 @@ class StructureConfig:
     """Diverse structure generator (section 3.2): condition network and PixelCNN.
 
     `condition_features` gives the condition network the VQ encoder's features of the masked picture (not in the paper).
-    `temperature`, `top_k` and `top_p` are the model's own defaults for sampling.
+    `temperature`, `top_k`, `top_p` and `guidance` are the model's own defaults for sampling. `unconditional` says that
+    it was also trained without condition, which guidance needs; raises ValueError for guidance without that.
     """
 
     codebook_size: int = 512
@@ -44,6 +46,11 @@ class StructureConfig:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    guidance: float = 0.0
+    unconditional: bool = False
+
+    def __post_init__(self) -> None:
+        check_guidance(self.guidance, self.unconditional)
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,8 @@ class VQVAETraining:
     """How the VQ-VAE is trained (section 3.1).
 
     `structure_only` is the share of each batch decoded without texture codes, so that the structure codes learn
-    something (not in the paper; 0 there). `revive` starts the codebooks from data and re-seeds dead codes.
+    something (not in the paper; 0 there). `revive` re-seeds dead codes. `start` is where the first codebooks are from:
+    random numbers (the paper), features of the first batch or the means of their clusters; auto is data with `revive`.
     """
 
     steps: int = 1_000_000
@@ -93,6 +101,7 @@ class VQVAETraining:
     decay: float = 0.99
     structure_only: float = 0.0
     revive: bool = False
+    start: Literal["auto", "random", "data", "kmeans"] = "auto"
     flip: bool = False
 
 
@@ -101,6 +110,7 @@ class StructureTraining:
     """How the structure generator is trained (section 3.2).
 
     `known_weight` weighs the codes outside the hole in the loss; `clip` bounds the gradient norm (0 = off).
+    `condition_dropout` is the share of pictures learnt without their condition, so that guidance can be drawn with.
     """
 
     steps: int = 1_000_000
@@ -112,6 +122,7 @@ class StructureTraining:
     known_weight: float = 1.0
     clip: float = 0.0
     weight_decay: float = 0.0
+    condition_dropout: float = 0.0
     flip: bool = False
 
 
@@ -121,7 +132,8 @@ class TextureTraining:
 
     `averaging` 0 keeps the last weights (the paper). `perturb` is the share of hole codes replaced by near neighbours.
     `features` picks the feature losses of Table 3: of the VQ encoder or, "perceptual", the distance of another
-    network's feature maps and of their correlations (style), in their place; "all" takes both kinds.
+    network's feature maps and of their correlations (style), in their place; "all" takes both kinds. `lecam_weight`
+    weighs what keeps the discriminator from telling few pictures by heart (0 = off).
     """
 
     steps: int = 1_000_000
@@ -136,6 +148,7 @@ class TextureTraining:
     feature_weight: float = 0.1
     features: Literal["both", "structural", "textural", "none", "perceptual", "all"] = "both"
     perturb: float = 0.0
+    lecam_weight: float = 0.0
     flip: bool = False
 
 
@@ -190,8 +203,30 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def check_guidance(guidance: float, unconditional: bool = True) -> None:
+    """Raise ValueError for a guidance that cannot be drawn with, by this model or by any."""
+    if not 0 <= guidance < math.inf:
+        raise ValueError(f"guidance is {guidance}; expected 0 (off) or more")
+    if guidance > 0 and not unconditional:
+        raise ValueError(f"guidance is {guidance}; expected 0, this model was not trained with condition dropout")
+
+
+YOUNGER: dict[type, dict[str, Any]] = {
+    StructureConfig: {"guidance": 0.0, "unconditional": False},
+}  # fields that models saved earlier do not name, and what that means
+
+
+def completed(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Return saved values of the dataclass `kind` with the fields that did not exist when they were saved."""
+    return YOUNGER.get(kind, {}) | values
+
+
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:
-    """Build the flat dataclass `kind` from plain values; a missing or foreign field raises ValueError."""
+    """Build the flat dataclass `kind` from plain values; a missing or foreign field raises ValueError.
+
+    Fields younger than the values may be missing.
+    """
+    values = completed(kind, values)
     names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if set(values) != names:
         missing, foreign = sorted(names - set(values)), sorted(set(values) - names)

@@ -14,6 +14,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from manifill import hub
 from manifill.checkpoint import (
     ModelError,
     has_discriminator,
@@ -25,14 +26,14 @@ from manifill.checkpoint import (
 )
 from manifill.choosing import Choice
 from manifill.completions import Completion, Completions, Draw, KnownCodes, Preview, Request, Start, Work, together
-from manifill.config import Fit
+from manifill.config import Fit, check_guidance
 from manifill.crops import Crop, dilated
 from manifill.discriminator import Discriminator
 from manifill.filling import CROP, Filling
 from manifill.native import NativeSampler, kinds
 from manifill.photo import ImageError, Picture, load_mask, load_photo
 from manifill.sampling import sample_in_pytorch
-from manifill.structure import Sampled, SamplingOptions, StructureGenerator, gumbel_noise
+from manifill.structure import Sampled, SamplingOptions, StructureGenerator, guided, gumbel_noise
 from manifill.texture import TextureGenerator, hole_cells
 from manifill.vqvae import VQVAE, untouched
 
@@ -67,7 +68,7 @@ class Inpainter:
     def from_pretrained(
         cls, name_or_folder: str | Path = "faces-128", device: str = "auto", dtype: torch.dtype | None = None
     ) -> Inpainter:
-        """Load a bundled model by name or a model folder. Raises ModelError when it cannot be used.
+        """Load a bundled model, a model folder or "user/repo" of the hub. Raises ModelError when it cannot be used.
 
         `dtype` None draws structures in float32, so that a seed means the same codes everywhere, and paints in bfloat16
         where the processor multiplies it fast; torch.bfloat16 or torch.float32 does everything in that one.
@@ -77,30 +78,33 @@ class Inpainter:
         structure, _ = load_structure(folder, header.codebook)
         texture, _ = load_texture(folder, header.codebook)
         judge = load_discriminator(folder, header.codebook)[0] if has_discriminator(folder) else None
-        return cls(vqvae, structure, texture, header.image_size, folder.name, model_hash(folder), device, dtype, judge)
+        name = hub.title(str(name_or_folder)) if from_hub(name_or_folder) else folder.name
+        return cls(vqvae, structure, texture, header.image_size, name, model_hash(folder), device, dtype, judge)
 
     def __call__(
         self, image: Picture, mask: Picture | None = None, *, num_samples: int = 8, seed: int | None = None,
         temperature: float | None = None, top_k: int | None = None, top_p: float | None = None,
         invert_mask: bool = False, known_codes: KnownCodes = "exact", fit: Fit | None = None,
-        of: int | None = None, choose: Choice = "diverse",
+        of: int | None = None, choose: Choice = "diverse", guidance: float | None = None,
     ) -> Completions:  # fmt: skip
         """Return the completions of a photo of any size and shape, to be iterated over.
 
         `image` and `mask` are paths, PIL images or arrays; white is the hole, and without a mask the photo's
         transparent part. Sample k has seed `seed + k`; None or -1 draws a seed, to be read from the completions.
-        `temperature`, `top_k` and `top_p` are the model's own unless given. `known_codes` says which structure codes
-        are taken from the photo instead of being drawn: "exact" those that see nothing of the hole, "cells" all whose
-        own 8x8 pixels are known (faster, but they were encoded beside a hole), "none" as in the paper. `fit` says how
-        the hole is fitted to the model. With `of`, so many are drawn and `num_samples` of them kept: "diverse" ones by
-        farthest-point selection over structure codes from the likeliest on, the "likely" by the likelihood of the
-        hole's codes, the "realistic" by the discriminator's score. Raises ImageError, ValueError.
+        `temperature`, `top_k`, `top_p` and `guidance` are the model's own unless given; guidance above 0, for models
+        trained with condition dropout, draws codes that fit the condition more and differ less. `known_codes` says
+        which structure codes are taken from the photo instead of being drawn: "exact" those that see nothing of the
+        hole, "cells" all whose own 8x8 pixels are known (faster, but they were encoded beside a hole), "none" as in the
+        paper. `fit` says how the hole is fitted to the model. With `of`, so many are drawn and `num_samples` of them
+        kept: "diverse" ones by farthest-point selection over structure codes from the likeliest on, the "likely" by the
+        likelihood of the hole's codes, the "realistic" by the discriminator's score. Raises ImageError, ValueError.
         """
         photo, fit = load_photo(image), fit or Fit()
         hole = dilated(load_mask(mask, photo, invert_mask), fit.dilate)
         self.check(num_samples, known_codes, of, choose)
-        request = Request(photo, hole, seeds_from(seed, of or num_samples), self.options(temperature, top_k, top_p),
-                          known_codes, fit, num_samples if of else None, choose)  # fmt: skip
+        options = self.options(temperature, top_k, top_p, guidance)
+        request = Request(photo, hole, seeds_from(seed, of or num_samples), options, known_codes, fit,
+                          num_samples if of else None, choose)  # fmt: skip
         return Completions(self, request)
 
     def redraw(
@@ -152,11 +156,16 @@ class Inpainter:
         """Return the work that fills a photo's crops: what `together` drives."""
         return Filling(self, request, crops).work()
 
-    def options(self, temperature: float | None, top_k: int | None, top_p: float | None) -> SamplingOptions:
-        """Return sampling options, the model's own where None."""
-        c, given = self.structure.config, {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        own = SamplingOptions(c.temperature, c.top_k, c.top_p)
-        return dataclasses.replace(own, **{k: v for k, v in given.items() if v is not None})
+    def options(
+        self, temperature: float | None, top_k: int | None, top_p: float | None, guidance: float | None = None
+    ) -> SamplingOptions:
+        """Return sampling options, the model's own where None. Raises ValueError, also for guidance it cannot do."""
+        c = self.structure.config
+        given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
+        own = SamplingOptions(c.temperature, c.top_k, c.top_p, c.guidance)
+        options = dataclasses.replace(own, **{k: v for k, v in given.items() if v is not None})
+        check_guidance(options.guidance, c.unconditional)
+        return options
 
     @torch.no_grad()
     def condition(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -192,6 +201,12 @@ class Inpainter:
             return NativeSampler(self.structure, codebook, self.dtype)
         return partial(sample_in_pytorch, self.structure, codebook)
 
+    def sampler_for(self, options: SamplingOptions) -> Callable[..., Sampled]:
+        """Return `sampler` or, with guidance, which the native one does not know, the one in PyTorch."""
+        if options.guidance and isinstance(self.sampler, NativeSampler):
+            return partial(sample_in_pytorch, self.structure, self.vqvae.encoder.structure_quantiser.codebook)
+        return self.sampler
+
     @property
     def at_once(self) -> int:
         """Structures drawn in one batch: at most AT_ONCE, fewer where they would take a quarter of the free memory."""
@@ -206,7 +221,14 @@ class Inpainter:
     ) -> Sampled:  # fmt: skip
         """Draw structures for the seeds in one batch; `cond` (1 or N, 8n, h, w), `known` as from `known`."""
         noise = gumbel_noise(seeds, cond.shape[-2] * cond.shape[-1], self.structure.config.codebook_size)
-        return self.sampler(cond, noise.to(self.device), options, callback, known)
+        return self.sampler_for(options)(cond, noise.to(self.device), options, callback, known)
+
+    @torch.no_grad()
+    def logits(self, codes: Tensor, cond: Tensor, options: SamplingOptions) -> Tensor:
+        """Return the logits (N, K, h, w) that structure codes (N, h, w) are drawn from, guidance included."""
+        structure = self.vqvae.lookup(codes)
+        free = self.structure.logits(structure, torch.zeros_like(cond)) if options.guidance else None
+        return guided(self.structure.logits(structure, cond), free, options)
 
     @torch.no_grad()
     def paint(self, features: tuple[Tensor, Tensor], codes: Tensor, mask: Tensor) -> Tensor:
@@ -236,11 +258,12 @@ class Inpainter:
 
     def sample_batches(self, draw: Draw) -> Sampled:
         """Draw structures in batches of up to `at_once`."""
-        parts, n = [], len(draw.noise)
-        for start in range(0, n, self.at_once):
-            rows = slice(start, start + self.at_once)
+        parts, n, sampler = [], len(draw.noise), self.sampler_for(draw.options)
+        at_once = self.at_once if draw.options.guidance == 0 else max(1, self.at_once // 2)  # it draws twice the rows
+        for start in range(0, n, at_once):
+            rows = slice(start, start + at_once)
             cond, known = (x if len(x) == 1 else x[rows] for x in (draw.cond, draw.known))
-            parts.append(self.sampler(cond, draw.noise[rows].to(self.device), draw.options, None, known))
+            parts.append(sampler(cond, draw.noise[rows].to(self.device), draw.options, None, known))
         return Sampled(torch.cat([p.codes for p in parts]), torch.cat([p.log_likelihood for p in parts]))
 
 
@@ -268,12 +291,23 @@ def bundled() -> list[str]:
 
 
 def find_model(name_or_folder: str | Path) -> Path:
-    """Return the folder of a bundled model or the folder itself. Raises ModelError when there is neither."""
+    """Return the folder of a bundled model, the folder itself, or a downloaded one: tried in this order.
+
+    Only a str of the form "user/repo" or "user/repo@revision" is asked of the hub, with a line on stderr, and only
+    where there is no folder `user` here; "hf://user/repo" always is. Raises ModelError when there is no such model.
+    """
     if str(name_or_folder) in bundled():
         return Path(str(resources.files("manifill") / "pretrained" / str(name_or_folder)))
+    if from_hub(name_or_folder):
+        return hub.download(str(name_or_folder))
     if not Path(name_or_folder).is_dir():
         raise ModelError(f"{name_or_folder}: no such model folder, nor a bundled model ({', '.join(bundled())})")
     return Path(name_or_folder)
+
+
+def from_hub(name_or_folder: str | Path) -> bool:
+    """Say whether a model's name is one on the hub."""
+    return isinstance(name_or_folder, str) and hub.is_repository(name_or_folder)
 
 
 def fast_bfloat16(device: torch.device) -> bool:

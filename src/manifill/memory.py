@@ -5,14 +5,19 @@ from __future__ import annotations
 import ctypes
 import sys
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's mallopt
 
 
-def keep_freed_memory() -> bool:
-    """Tell glibc's allocator to reuse what is freed; return whether it could be told (Linux with glibc only)."""
+def keep_freed_memory(large: bool = False) -> bool:
+    """Tell glibc's allocator to reuse what is freed; return whether it could be told (Linux with glibc only).
+
+    Of 32 MiB and more it does so with `large` alone, for work that asks for the same sizes again and again, as training
+    does: other work would leave holes between them.
+    """
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, 32 << 20) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    told = mallopt(M_MMAP_THRESHOLD, 32 << 20) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    return bool(told and (not large or mallopt(M_MMAP_MAX, 0)))

@@ -121,7 +121,12 @@ class NativeSampler:
         self, cond: Tensor, noise: Tensor, options: SamplingOptions,
         callback: Callable[[int, int], None] | None = None, known: Tensor | None = None,
     ) -> Sampled:  # fmt: skip
-        """Draw structure codes; arguments and result as in `structure.sample_naive`. `callback` is called every row."""
+        """Draw structure codes; arguments and result as in `structure.sample_naive`. `callback` is called every row.
+
+        Raises ValueError for guidance, which it does not know: `sampling` does.
+        """
+        if options.guidance:
+            raise ValueError(f"guidance is {options.guidance}; the native sampler draws without, sampling.py with it")
         n, (h, w) = len(noise), cond.shape[-2:]
         known = torch.full((1, h, w), -1) if known is None else known
         drawn = (known < 0).any(0).flatten().nonzero()

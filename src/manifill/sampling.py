@@ -96,9 +96,10 @@ class CachedAttention:
 
 
 class Layer:
-    """One layer of both streams."""
+    """One layer of both streams, of n rows; `cond` (1 to n, ...) has the row of a picture for all of its samples."""
 
     def __init__(self, u: GatedBlock, ul: GatedBlock, cond: Tensor, n: int) -> None:
+        self.samples = n // len(cond) if len(cond) > 1 else 1
         h, w = cond.shape[2:]
         self.u1, self.u2 = RowConv(u.conv1), RowConv(u.conv2)
         self.ul1, self.ul2 = SplitConv(ul.conv1, n, w), SplitConv(ul.conv2, n, w)
@@ -109,10 +110,15 @@ class Layer:
     def start_row(self, u: Tensor, i: int) -> Tensor:
         """Advance `u` (N, m, 1, w) through this layer and prepare `ul` for row i."""
         assert self.from_u is not None
-        u = u + gate(self.u2(concat_elu(self.u1(concat_elu(u)))) + self.u_cond[:, :, i : i + 1])
+        u = u + gate(self.u2(concat_elu(self.u1(concat_elu(u)))) + self.row(self.u_cond, i))
         self.ul1.start_row(self.from_u(concat_elu(u)))
-        self.ul2.start_row(self.ul_cond[:, :, i : i + 1])
+        self.ul2.start_row(self.row(self.ul_cond, i))
         return u
+
+    def row(self, cond: Tensor, i: int) -> Tensor:
+        """Return row i of a projection for all samples."""
+        row = cond[:, :, i : i + 1]
+        return row if self.samples == 1 else row.repeat_interleave(self.samples, dim=0)
 
     def step(self, x: Tensor, j: int, position: int) -> Tensor:
         """Advance `ul` (N, s, m) at columns j and on, the first of which is at `position` in raster order."""
@@ -123,9 +129,16 @@ class Layer:
 
 
 class Streams:
-    """The state of both streams while codes of N samples are drawn row by row."""
+    """The state of both streams while codes of N samples are drawn row by row.
 
-    def __init__(self, model: StructureGenerator, codebook: Tensor, cond: Tensor, n: int, known: Tensor | None) -> None:
+    With guidance they have 2N rows: the same codes with condition, then without.
+    """
+
+    def __init__(
+        self, model: StructureGenerator, codebook: Tensor, cond: Tensor, n: int, known: Tensor | None,
+        guided: bool = False,
+    ) -> None:  # fmt: skip
+        self.copies = 2 if guided else 1
         self.net, self.codebook, (self.h, self.w) = model.pixelcnn, codebook, cond.shape[-2:]
         if known is None:
             known = torch.full((1, self.h, self.w), -1, device=cond.device)
@@ -134,18 +147,18 @@ class Streams:
         self.last = max((i for i, row in enumerate(self.drawn) if any(row)), default=-1)
         self.codes = self.known.clamp_min(0)
         self.log_likelihood = torch.zeros(n, self.h, self.w, device=cond.device)
-        projected = concat_elu(cond)
+        projected = concat_elu(torch.cat([cond, torch.zeros_like(cond)]) if guided else cond)
         self.layers = [
-            Layer(u, ul, projected, n)  # type: ignore[arg-type]
+            Layer(u, ul, projected, n * self.copies)  # type: ignore[arg-type]
             for u, ul in zip(self.net.u_blocks, self.net.ul_blocks, strict=True)
         ]
 
     def features(self, i: int) -> Tensor:
-        """Return row i of the codes as the input layer sees it, zeros above the picture: (N, D + 1, 1, w)."""
-        n, d = len(self.codes), self.codebook.shape[1]
+        """Return row i of the codes as the input layer sees it, zeros above the picture: (N or 2N, D + 1, 1, w)."""
+        n, d = len(self.codes) * self.copies, self.codebook.shape[1]
         if i < 0:
             return self.codebook.new_zeros(n, d + 1, 1, self.w)
-        row = F.embedding(self.codes[:, i], self.codebook)  # (N, w, D)
+        row = F.embedding(self.codes[:, i].repeat(self.copies, 1), self.codebook)  # (n, w, D)
         return F.pad(row, (0, 1), value=1.0).transpose(1, 2)[:, :, None]
 
     def start_row(self, i: int) -> None:
@@ -161,7 +174,7 @@ class Streams:
             u = layer.start_row(u, i)
 
     def step(self, i: int, j: int, stop: int) -> Tensor:
-        """Return `ul` behind all layers at columns [j, stop) of row i, (N, stop - j, m); those before are final."""
+        """Return `ul` behind all layers at columns [j, stop) of row i, (n, stop - j, m); those before are final."""
         left = torch.cat([self.row_above, self.features(i)], dim=2)[:, :, :, max(j - 1, 0) : stop - 1]
         x = self.above[:, j:stop]
         if left.shape[3]:
@@ -173,9 +186,10 @@ class Streams:
 
     def draw(self, x: Tensor, noise: Tensor, options: SamplingOptions, i: int, j: int) -> Tensor:
         """Return the codes at columns j and on of row i, known ones as they are, and note their likelihoods: (N, s)."""
-        n, s, _ = x.shape
-        first = i * self.w + j
-        codes, log_likelihood = draw(self.logits(x).flatten(0, 1), noise[:, first : first + s].flatten(0, 1), options)
+        n, s, first = len(self.codes), x.shape[1], i * self.w + j
+        logits = self.logits(x).flatten(0, 1).split(n * s)
+        free = logits[1] if self.copies == 2 else None
+        codes, log_likelihood = draw(logits[0], noise[:, first : first + s].flatten(0, 1), options, free)
         known = self.known[:, i, j : j + s]
         self.log_likelihood[:, i, j : j + s] = log_likelihood.view(n, s) * (known < 0)
         return torch.where(known < 0, codes.view(n, s), known)
@@ -210,7 +224,7 @@ def sample_cached(
     known: Tensor | None = None,
 ) -> Sampled:
     """Draw structure codes position by position; arguments and result as in `structure.sample_naive`."""
-    s = Streams(model, codebook, cond, len(noise), known)
+    s = Streams(model, codebook, cond, len(noise), known, options.guidance > 0)
     for i in range(s.last + 1):
         s.start_row(i)
         for j, stop in runs(s.drawn[i]):
@@ -239,7 +253,7 @@ def sample_rows(
     the position, so this ends, after at most w rounds, with the codes that one after another gives (Wiggers and
     Hoogeboom, ICML 2020). Few large products instead of many small ones: for devices where the number of calls costs.
     """
-    s = Streams(model, codebook, cond, len(noise), known)
+    s = Streams(model, codebook, cond, len(noise), known, options.guidance > 0)
     for i in range(s.last + 1):
         s.start_row(i)
         if i > 0:

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from manifill.config import StructureConfig
-from manifill.layers import SameConv2d, with_mask
+from manifill.config import StructureConfig, check_guidance
+from manifill.layers import SameConv2d, halves, with_mask
 
 
 def concat_elu(x: Tensor, dim: int = 1) -> Tensor:
@@ -38,7 +38,8 @@ class GatedResidual(nn.Module):
         self.conv2 = SameConv2d(2 * width, 2 * width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + gate(self.conv2(concat_elu(self.conv1(concat_elu(x)))))
+        a, b = halves(self.conv2(concat_elu(self.conv1(concat_elu(x)))))
+        return x + a * torch.sigmoid(b)
 
 
 class ConditionNetwork(nn.Module):
@@ -88,7 +89,7 @@ class CausalAttention(nn.Module):
         before[0, 0] = True  # keeps the first row finite; its result is zeroed below
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=before)
         attended = torch.cat([torch.zeros_like(attended[:, :, :1]), attended[:, :, 1:]], dim=2)
-        return self.out(attended.transpose(2, 3).reshape(n, -1, h, w))
+        return self.out(attended.transpose(1, 2).reshape(n, h, w, -1).permute(0, 3, 1, 2))  # channels_last
 
     def split(self, x: Tensor) -> Tensor:
         """Separate the heads: (N, heads * d, h, w) -> (N, heads, h*w, d)."""
@@ -193,11 +194,15 @@ class StructureGenerator(nn.Module):
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How codes are drawn: `temperature` > 0 first, then the `top_k` likeliest (0 = all), then `top_p` in (0, 1]."""
+    """How codes are drawn: `temperature` > 0 first, then the `top_k` likeliest (0 = all), then `top_p` in (0, 1].
+
+    Before them `guidance` g > 0 takes the logits away from those without condition, as `guided` says; 0 is off.
+    """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    guidance: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -206,6 +211,7 @@ class SamplingOptions:
             raise ValueError(f"top_k is {self.top_k}; expected 0 (all codes) or more")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; expected a number in (0, 1]")
+        check_guidance(self.guidance)
 
 
 def gumbel_noise(seeds: Sequence[int], positions: int, codebook_size: int) -> Tensor:
@@ -235,9 +241,20 @@ def noisy_logits(logits: Tensor, noise: Tensor, options: SamplingOptions) -> Ten
     return scaled + noise
 
 
-def draw(logits: Tensor, noise: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
-    """Return the codes drawn from logits (N, K) with noise (N, K), and their log-likelihoods without filters: (N,)."""
-    codes = noisy_logits(logits, noise.to(logits), options).argmax(1)
+def guided(logits: Tensor, free: Tensor | None, options: SamplingOptions) -> Tensor:
+    """Return (1 + g) logits - g `free`, those without condition, `logits` themselves at guidance g = 0; one shape.
+
+    Classifier-free guidance (Ho and Salimans, 2022), not in the paper.
+    """
+    return logits if free is None else (1 + options.guidance) * logits - options.guidance * free
+
+
+def draw(logits: Tensor, noise: Tensor, options: SamplingOptions, free: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the codes drawn from logits (N, K) with noise (N, K), and their log-likelihoods without filters: (N,).
+
+    `free` (N, K) are the logits without condition that guidance needs; the likelihoods are those with condition.
+    """
+    codes = noisy_logits(guided(logits, free, options), noise.to(logits), options).argmax(1)
     return codes, logits.log_softmax(1).gather(1, codes[:, None])[:, 0]
 
 
@@ -273,7 +290,8 @@ def sample_naive(
         i, j = divmod(position, w)
         structure = F.embedding(codes, codebook).permute(0, 3, 1, 2)
         logits = model.logits(structure, cond)[:, :, i, j].float()
-        drawn, likelihood = draw(logits, noise[:, position], options)
+        free = model.logits(structure, torch.zeros_like(cond))[:, :, i, j].float() if options.guidance else None
+        drawn, likelihood = draw(logits, noise[:, position], options, free)
         codes[:, i, j] = torch.where(known[:, i, j] < 0, drawn, known[:, i, j])
         log_likelihood[:, i, j] = likelihood * (known[:, i, j] < 0)
         if callback:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from manifill.config import TextureConfig
-from manifill.layers import SameConv2d, upsample, with_mask
+from manifill.layers import SameConv2d, halves, upsample, with_mask
 
 
 class GatedConv2d(SameConv2d):
@@ -23,10 +23,10 @@ class GatedConv2d(SameConv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         if torch.is_grad_enabled() or self.bias is None:
-            a, b = super().forward(input).chunk(2, dim=1)
+            a, b = halves(super().forward(input))
             return F.elu(a) * torch.sigmoid(b)
-        halves = zip(self.weight.chunk(2), self.bias.chunk(2), strict=True)
-        a, b = (self.convolve(input, *half) for half in halves)  # as fast, and whole tensors can be changed in place
+        parts = zip(self.weight.chunk(2), self.bias.chunk(2), strict=True)
+        a, b = (self.convolve(input, *part) for part in parts)  # as fast, and whole tensors can be changed in place
         return F.elu(a, inplace=True).mul_(b.sigmoid_())
 
 

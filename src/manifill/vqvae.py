@@ -67,7 +67,7 @@ class Quantiser(nn.Module):
         flat = self.flatten(features)
         with torch.autocast(flat.device.type, enabled=False):
             square = (flat**2).sum(1, keepdim=True) + (self.codebook**2).sum(1)
-            return torch.addmm(square, flat, self.codebook.t(), alpha=-2)
+            return square.addmm_(flat, self.codebook.t(), alpha=-2)  # in place: it is large
 
     @staticmethod
     def flatten(features: Tensor) -> Tensor:
@@ -119,11 +119,19 @@ class Quantiser(nn.Module):
         if len(dead) == 0:
             return 0
         chosen = flat[torch.randperm(len(flat), device=flat.device)[: len(dead)]]
-        size = self.sizes.sum().clamp(min=1) / len(self.sizes)
-        self.codebook[dead] = chosen
-        self.sizes[dead] = size
-        self.sums[dead] = chosen * size
+        self._place(dead, chosen)
         return len(dead)
+
+    @torch.no_grad()
+    def start(self, codebook: Tensor) -> None:
+        """Begin anew from the prototypes (K, D), all as if used evenly."""
+        self._place(torch.arange(len(codebook), device=codebook.device), codebook)
+
+    def _place(self, where: Tensor, prototypes: Tensor) -> None:
+        size = self.sizes.sum().clamp(min=1) / len(self.sizes)
+        self.codebook[where] = prototypes
+        self.sizes[where] = size
+        self.sums[where] = prototypes * size
 
 
 def untouched(mask: Tensor) -> Tensor:

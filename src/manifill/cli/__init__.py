@@ -11,6 +11,7 @@ import tyro
 
 from manifill.cli.data import data
 from manifill.cli.evaluate import ablate, evaluate, masks
+from manifill.cli.hub import push
 from manifill.cli.inpaint import info, inpaint
 from manifill.cli.serve import serve
 from manifill.cli.train import convert, pack, train
@@ -23,7 +24,7 @@ def _warn(message: Any, *_: Any, **__: Any) -> None:
 def main() -> int:
     """Run one verb; a user's mistake ends with one sentence on stderr and exit code 2."""
     verbs = {"inpaint": inpaint, "serve": serve, "info": info, "train": train, "data": data, "evaluate": evaluate,
-             "masks": masks, "ablate": ablate, "convert": convert, "pack": pack}  # fmt: skip
+             "masks": masks, "ablate": ablate, "convert": convert, "pack": pack, "push": push}  # fmt: skip
     warnings.showwarning = _warn
     try:
         return tyro.extras.subcommand_cli_from_dict(verbs, prog="manifill", description=__doc__)

@@ -28,6 +28,7 @@ def evaluate(
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
+    guidance: float | None = None,
     known_codes: Literal["exact", "cells", "none"] = "exact",
     fit: OmitArgPrefixes[Fit] = Fit(),  # noqa: B008
     features: tuple[Path, ...] = (),
@@ -46,7 +47,7 @@ def evaluate(
     Args:
         out: Folder for the results.
         data: The real pictures: folders, .tar shards or single files.
-        model: Bundled models' names or model folders; none with --model alone.
+        model: Bundled models' names, model folders or USER/REPO on the hub; none with --model alone.
         pred: Folders of another system's results, named after the pictures.
         baselines: Classical methods to put beside them (extra [evaluate]).
         protocol: Where the holes are: paper-centre, pic-best50, pconv-10 to pconv-60, lama-..., comod-..., repaint-...
@@ -61,6 +62,7 @@ def evaluate(
         temperature: The model's own unless given.
         top_k: The model's own unless given.
         top_p: The model's own unless given.
+        guidance: The model's own unless given.
         known_codes: As in inpaint.
         fit: As in inpaint.
         features: TorchScript feature networks, for Fréchet distance, precision and perceptual distance.
@@ -86,7 +88,8 @@ def evaluate(
         raise ValueError("evaluate: no pictures; name them with --data")
     inpainters = [Inpainter.from_pretrained(name, device) for name in model]
     side = size or next((m.image_size for m in inpainters), 256)
-    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "known_codes": known_codes}
+    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance,
+               "known_codes": known_codes}  # fmt: skip
     picking = run.picked(protocol, samples, of, choose)
     listed = run.methods(inpainters, picking, seed, options, fit, baselines, pred, true_codes)
     networks, perceptual = load_networks(features, inception, lpips_alex, lpips_vgg)

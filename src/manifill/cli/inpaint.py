@@ -29,6 +29,7 @@ def inpaint(
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
+    guidance: float | None = None,
     known_codes: Literal["exact", "cells", "none"] = "exact",
     fit: OmitArgPrefixes[Fit] = Fit(),  # noqa: B008
     of: int | None = None,
@@ -55,11 +56,13 @@ def inpaint(
             names, also as name_mask or name_mask001. Without it the photos' transparent part is the hole.
         out: Folder for the results.
         num_samples: How many completions of each photo.
-        model: A bundled model's name or a model folder.
+        model: A bundled model's name, a model folder, or USER/REPO[@REVISION] on the Hugging Face hub (extra `hub`).
         seed: Seed of the first completion of each photo, the next ones count up; none or -1 draws one.
         temperature: Above 0; smaller is likelier and less diverse. The model's own unless given.
         top_k: Draw among the k likeliest codes, 0 for all. The model's own unless given.
         top_p: Draw among the likeliest codes that hold this share. The model's own unless given.
+        guidance: Above 0, draw codes that fit what is around the hole more and differ less, for models trained with
+            condition dropout. The model's own unless given.
         known_codes: Structure codes taken from the photo instead of drawn: those that see nothing of the hole (exact),
             all whose own 8x8 pixels are known (cells: faster, approximate), or none, as in the paper.
         fit: How the hole is fitted to the model and the result to the photo.
@@ -110,14 +113,18 @@ def inpaint(
     inpainter.check(num_samples, known_codes, of, choose)
     first = seeds_from(seed, of or num_samples)[0]
     asked_for = Settings(fit, known_codes, temperature, top_k, top_p)
-    settings = asked_for if near is None else asked_for.of_saved(find_line(near))
-    inpainter.options(settings.temperature, settings.top_k, settings.top_p)
+    settings = asked_for
+    if near is not None:
+        line = find_line(near)
+        settings = asked_for.of_saved(line)
+        guidance = line.get("guidance", 0.0) if guidance is None else guidance  # lines before there was guidance
+    inpainter.options(settings.temperature, settings.top_k, settings.top_p, guidance)
 
     def complete(pair: folders.Pair) -> Completions:
         asked = inpainter(
             pair.photo, pair.mask, num_samples=num_samples, seed=first, temperature=settings.temperature,
             top_k=settings.top_k, top_p=settings.top_p, invert_mask=invert_mask, known_codes=settings.known_codes,
-            fit=settings.fit, of=of, choose=choose,
+            fit=settings.fit, of=of, choose=choose, guidance=guidance,
         )  # fmt: skip
         if near is None:
             return asked
@@ -145,15 +152,17 @@ def info(model: Positional[str] = "faces-128", /) -> int:
     """Say what is in a model (sizes, parameters, figures, hash) and how it would be sampled here.
 
     Args:
-        model: A bundled model's name or a model folder.
+        model: A bundled model's name, a model folder, or USER/REPO[@REVISION] on the Hugging Face hub (extra `hub`).
 
     """
     from manifill.checkpoint import NETWORKS, model_hash, parameters, read_header
-    from manifill.inpainter import find_model
+    from manifill.hub import title
+    from manifill.inpainter import find_model, from_hub
     from manifill.native import sampler_here
 
     folder = find_model(model)
-    print(f"{folder.name}  weights {model_hash(folder)}  in {folder}")
+    called = title(model) if from_hub(model) else folder.name
+    print(f"{called}  weights {model_hash(folder)}  in {folder}")
     for name in NETWORKS:
         if name != "vqvae" and not (folder / f"{name}.safetensors").exists():
             print(f"{name}: not in this folder")

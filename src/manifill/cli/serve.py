@@ -41,7 +41,7 @@ def serve(
     Args:
         host: Where to listen. Other machines reach it only where this is not a loopback address; it then wants a token.
         port: The port; 0 takes a free one.
-        model: A bundled model's name or a model folder.
+        model: A bundled model's name, a model folder, or USER/REPO[@REVISION] on the Hugging Face hub (extra `hub`).
         device: auto, cpu, cuda, ...
         dtype: auto draws in float32, so that a seed means the same everywhere, and paints in bfloat16 where that helps.
         token: What clients must know, 16 characters or more. One is made and printed where one is needed.

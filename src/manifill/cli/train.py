@@ -38,6 +38,7 @@ def stages(
     validate_every: int = 500,
     checkpoint_every: int = 250,
     quiet: bool = False,
+    tensorboard: bool = False,
 ) -> int:
     """Train all stages or one; the same command resumes after an interruption, to the same weights.
 
@@ -64,14 +65,15 @@ def stages(
         accumulate: Take each batch in so many parts one after another, for less memory and the same result.
         compile: Pass the trained networks through torch.compile.
         limit: Use the first pictures alone.
-        init_from: Start from the weights of this model, a folder or a name. With all, its VQ-VAE is kept where it
-            serves the new pictures, and what is trained on top of another VQ-VAE is carried into its codes.
+        init_from: Start from the weights of this model: a name, a folder or USER/REPO. With all, its VQ-VAE is kept
+            where it serves the new pictures, and what is trained on top of another VQ-VAE is carried into its codes.
         perceptual: TorchScript feature network of the ablation losses-perceptual.
         force: Go on with a VQ-VAE that carries nothing or has collapsed.
         log_every: Steps between lines of metrics.jsonl; each checkpoint adds one.
         validate_every: Steps between validation figures, previews and exports.
         checkpoint_every: Steps between checkpoints.
         quiet: No progress bar.
+        tensorboard: Write RUN/STAGE/tensorboard too (extra `tensorboard`).
 
     """
     from manifill.inpainter import find_model
@@ -84,7 +86,7 @@ def stages(
         seed=seed, steps=steps, minutes=minutes, batch_size=batch_size, learning_rate=learning_rate,
         precision=precision, accumulate=accumulate, compile=compile, limit=limit, crop=crop, workers=workers,
         init_from=first, perceptual=perceptual, force=force, log_every=log_every, validate_every=validate_every,
-        checkpoint_every=checkpoint_every, quiet=quiet,
+        checkpoint_every=checkpoint_every, quiet=quiet, tensorboard=tensorboard,
     )  # fmt: skip
     run_stages(STAGES if stage == "all" else (stage,), data, out, preset, options, val)
     return 0

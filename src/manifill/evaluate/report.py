@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from manifill.checkpoint import write_atomic
 from manifill.evaluate.methods import Method
 from manifill.evaluate.scores import Scores
 from manifill.image import grid
+from manifill.page import page, paragraph, picture, rows, section
 
 if TYPE_CHECKING:
     from manifill.evaluate.run import Task
@@ -26,57 +26,25 @@ PUBLISHED_PROTOCOL = (
 )
 SHOWN = 4  # pictures in each grid
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>
-:root {{ color-scheme: light dark }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }}
-table {{ border-collapse: collapse; margin: 1rem 0 }}
-th, td {{ padding: .25rem .75rem; border-bottom: 1px solid #8884; text-align: right }}
-th:first-child, td:first-child {{ text-align: left }}
-img {{ max-width: 100%; height: auto }}
-.wide {{ overflow-x: auto }}
-</style></head><body><h1>{title}</h1>{body}</body></html>
-"""
-
 
 def write(out: Path, result: dict[str, Any], scored: dict[str, Scores], task: Task, methods: Sequence[Method]) -> None:
     """Write OUT/report.html, the plots and the grids of best, median and worst completions."""
     said = [PUBLISHED_PROTOCOL, *dict.fromkeys(note for m in result["methods"].values() for note in m["notes"])]
-    text = "".join(f"<p>{html.escape(line)}</p>" for line in said)
+    text = "".join(paragraph(line) for line in said)
     parts = [section("Figures", figure_table(result["methods"]) + text)]
     if result["curve"]:
         path = out / "curve.png"
         plot_curve(result["curve"], path)
-        parts.append(section("Quality against diversity", picture(path, "Fréchet distance against diversity")))
+        parts.append(section("Quality against diversity", picture(path.name, "Fréchet distance against diversity")))
     for method in methods:
         path = out / f"grid_{method.name}.png"
         shown = extremes(scored[method.name], task, method)
         shown.save(path)
         text = "Photo, masked, completions: the best, the middle and the worst by PSNR of their first completion."
-        parts.append(section(method.name, f"<p>{text}</p>" + picture(path, f"completions of {method.name}")))
+        parts.append(section(method.name, paragraph(text) + picture(path.name, f"completions of {method.name}")))
     parts.append(section("What was evaluated", about_table(result["methods"])))
-    page = PAGE.format(title="manifill evaluate", body="".join(parts))
-    write_atomic(out / "report.html", lambda f: f.write(page.encode()))
-
-
-def section(title: str, body: str) -> str:
-    """Return a section of the page; `body` is HTML."""
-    return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
-
-
-def picture(path: Path, text: str) -> str:
-    """Return an image element with its text alternative."""
-    return f'<img src="{html.escape(path.name)}" alt="{html.escape(text)}">'
-
-
-def rows(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Return a table."""
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in line) for line in body)
-    return (
-        f'<div class="wide"><table><tr>{head}</tr>' + "".join(f"<tr>{line}</tr>" for line in lines) + "</table></div>"
-    )
+    whole = page("manifill evaluate", "".join(parts))
+    write_atomic(out / "report.html", lambda f: f.write(whole.encode()))
 
 
 def figure_table(methods: dict[str, Any]) -> str:

@@ -41,12 +41,12 @@ def fitting(stage: Stage, batches: Batches, seed: int, seconds: float, processes
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(None):
         run(stage, batches, Path(scratch), TRIED, seed, TRIED // 2, TRIED, TRIED, quiet=True, processes=processes)
         spent = time.monotonic() - began
-        steps = _steps(Path(scratch) / stage.name / "metrics.jsonl", batches.batch_size, spent, seconds - spent)
+        steps = allowed(Path(scratch) / stage.name / "metrics.jsonl", batches.batch_size, spent, seconds - spent)
     told = torch.tensor([float(steps)], device=processes.device)
     return max(1, int(processes.gathered(told)[0]))
 
 
-def _steps(log: Path, batch_size: int, spent: float, seconds: float) -> int:
+def allowed(log: Path, batch_size: int, spent: float, seconds: float) -> int:
     """Return the steps that `seconds` allow by the speed in the log of a trial that took `spent` seconds."""
     if not log.exists():  # not the first process, which alone writes and is asked
         return 0

@@ -66,6 +66,16 @@ class Collection:
         """What tells these pictures from others; a run may go on in memory or from the disk (see `comparable`)."""
         return {"pictures": len(self), "pictures_digest": self.digest, "listing_digest": self.listing_digest}
 
+    def sample(self, count: int) -> Pictures | None:
+        """Return up to `count` pictures spread over the set, cut as those that are validated on; None: none readable.
+
+        They are decoded anew, whatever is held, so that the random rules of cropping show the same part each time.
+        """
+        try:
+            return Pictures.of(spread(self.listing, count), self.size, quiet=True, crop=self.crop)
+        except DataError:
+            return None
+
     def keep(self, folder: Path, write: bool = True) -> None:
         """Write the names of unreadable pictures into `folder`, unless another process does."""
         if write:

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from manifill.checkpoint import ModelError
-
-MARGIN = 1.0  # dB by which the structure alone must beat the mean colour
-PERPLEXITY = 4.0  # of a codebook that has not collapsed
+from manifill.train.diagnosis import MARGIN, PERPLEXITY
 
 
 def vqvae_problems(found: dict[str, Any]) -> list[str]:

@@ -6,9 +6,11 @@ import json
 import math
 import os
 import pickle
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +23,8 @@ from tqdm import tqdm
 
 from manifill.checkpoint import WriteError, write_atomic
 from manifill.pictures import DataError
-from manifill.train import masks
+from manifill.train import logs, masks
+from manifill.train.board import Board
 from manifill.train.data import Batches
 from manifill.train.processes import ALONE, Processes, Share
 
@@ -127,11 +130,13 @@ def run(
     checkpoint_every: int,
     quiet: bool = False,
     processes: Processes = ALONE,
+    tensorboard: bool = False,
 ) -> Metrics:
     """Train `stage` up to `steps`, from the latest checkpoint in `out`/<stage> when there is one.
 
     Each step's randomness is a function of (seed, step), so that a resumed run ends with the weights of an
-    uninterrupted one. Only the first process writes. Returns its last validation figures.
+    uninterrupted one. Only the first process writes; it says on stderr, once each, what the figures show to be wrong.
+    Returns its last validation figures. Raises ValueError when TensorBoard is asked for and not installed.
     """
     folder, first = out / stage.name, processes.first
     checkpoint, log = folder / "checkpoint.pt", folder / "metrics.jsonl"
@@ -144,11 +149,13 @@ def run(
     if first:
         _cut(log, start)
     taken: list[Sequence[Metrics]] = []  # figures since the last line of the log
+    told: set[str] = set()
     since = time.perf_counter()
     quiet = quiet or not first
     bar = tqdm(total=steps, initial=start, desc=stage.name, unit="step", disable=quiet, mininterval=1.0)
     fetch = partial(_fetch, batches, stage.masks, processes.device)
-    with ThreadPoolExecutor(1) as ahead:
+    events = Board(folder / "tensorboard", start) if tensorboard and first else nullcontext()
+    with events as board, ThreadPoolExecutor(1) as ahead:
         following = ahead.submit(fetch, start)
         for step in range(start, steps):
             own = following.result()
@@ -167,17 +174,18 @@ def run(
                 _check_finite(stage.name, done, means)  # before anything is saved
                 if first:
                     speed = len(taken) * batches.batch_size / (time.perf_counter() - since)
-                    _append(log, {"step": done, **means, "pictures_per_s": speed})
+                    _append(log, {"step": done, **means, "pictures_per_s": speed}, board)
                     shown = {k: f"{v:.3g}" for k, v in list(means.items())[:4]}
                     bar.set_postfix(shown | {"pictures/s": f"{speed:.1f}"})
                 taken, since = [], time.perf_counter()
             if first and validates:
                 pause = time.perf_counter()
                 figures = stage.validate()
-                _append(log, {"step": done, **{f"val_{k}": v for k, v in figures.items()}})
+                _append(log, {"step": done, **{f"val_{k}": v for k, v in figures.items()}}, board)
                 bar.write(f"{stage.name} step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
-                _write_picture(folder / f"preview_{done:06d}.png", stage.preview())
+                _write_picture(folder / f"preview_{done:06d}.png", stage.preview(), done, board)
                 stage.export(out / "model", done, figures, last=done == steps)
+                _tell(out, stage.name, told)
                 since += time.perf_counter() - pause
             if first and saves:
                 _save(stage, checkpoint, done, figures)
@@ -203,8 +211,18 @@ def _remove_stray(*folders: Path) -> None:
             part.unlink()
 
 
-def _write_picture(path: Path, picture: Image.Image) -> None:
+def _write_picture(path: Path, picture: Image.Image, step: int, board: Board | None) -> None:
     write_atomic(path, lambda f: picture.save(f, "PNG"))
+    if board:
+        board.picture(step, picture)
+
+
+def _tell(out: Path, name: str, told: set[str]) -> None:
+    """Say on stderr what is wrong with a stage and not yet in `told`, also where all else is quiet."""
+    for problem, words in logs.of_run(out, name).problems.items():
+        if problem not in told:
+            tqdm.write(f"manifill: warning: {name}: {words}", file=sys.stderr)
+            told.add(problem)
 
 
 def _save(stage: Stage, path: Path, step: int, figures: Metrics) -> None:
@@ -238,7 +256,7 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
-def _append(log: Path, values: Metrics) -> None:
+def _append(log: Path, values: Metrics, board: Board | None = None) -> None:
     line = json.dumps({k: v if isinstance(v, int) else round(float(v), 6) for k, v in values.items()})
     try:
         with log.open("a") as f:
@@ -247,6 +265,8 @@ def _append(log: Path, values: Metrics) -> None:
             os.fsync(f.fileno())
     except OSError as error:
         raise WriteError(log, error) from error
+    if board:
+        board.figures(values)
 
 
 def _check_finite(name: str, step: int, means: dict[str, float]) -> None:

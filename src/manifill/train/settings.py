@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from manifill.checkpoint import Header, ModelError, model_hash, write_atomic
-from manifill.config import Preset, to_dict
+from manifill.config import Preset, completed, to_dict
 from manifill.pictures import Crop, DataError
 from manifill.train import collection
 from manifill.train.stream import Stream
@@ -36,6 +36,7 @@ class RunOptions:
     validate_every: int = 500
     checkpoint_every: int = 250
     quiet: bool = False
+    tensorboard: bool = False
     init_from: Path | None = None
     perceptual: Path | None = None
     force: bool = False
@@ -111,8 +112,10 @@ def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
 
 def same_sizes(network: T, header: Header, wanted: Any) -> T:
     """Return the network when it has the preset's sizes, else raise ModelError with what differs."""
-    own = {"temperature", "top_k", "top_p"}  # a model's defaults for sampling are not its size
-    before, now = ({k: v for k, v in c.items() if k not in own} for c in (header.config, to_dict(wanted)))
+    # a model's defaults for sampling are not its size, nor what it was trained to do besides
+    own = {"temperature", "top_k", "top_p", "guidance", "unconditional"}
+    saved = completed(type(wanted), header.config)
+    before, now = ({k: v for k, v in c.items() if k not in own} for c in (saved, to_dict(wanted)))
     changed = differences(before, json.loads(json.dumps(now)))
     if changed:
         raise ModelError(f"{header.path}: does not have the preset's sizes ({'; '.join(changed)})")

@@ -16,7 +16,8 @@ from manifill.memory import keep_freed_memory
 from manifill.pictures import Pictures
 from manifill.presets import preset as preset_named
 from manifill.sources import title
-from manifill.train import collection, finetune
+from manifill.train import collection, finetune, report
+from manifill.train.board import writer_class
 from manifill.train.budget import VALIDATIONS, Budget, fitting
 from manifill.train.card import write_card
 from manifill.train.data import Batches
@@ -25,7 +26,7 @@ from manifill.train.loop import Stage, run
 from manifill.train.processes import ALONE, Processes, launched
 from manifill.train.settings import RunOptions, remember, remembered, same_sizes, with_options
 from manifill.train.stream import Stream
-from manifill.train.structure_stage import StructureStage
+from manifill.train.structure_stage import SEEN, StructureStage
 from manifill.train.texture_stage import TextureStage
 from manifill.train.vqvae_stage import VQVAEStage, figures
 
@@ -37,36 +38,45 @@ def train(
     val: Sequence[Path | str] = (),
 ) -> None:  # fmt: skip
     """Train `stages` in order into `out`; the same call resumes after an interruption."""
-    keep_freed_memory()
+    keep_freed_memory(large=True)
+    if options.tensorboard:
+        writer_class()  # missing, it is missed before anything is trained
     named = preset_named(preset)
     with launched(options.accumulate, options.compile) as processes:
         options = dataclasses.replace(options, quiet=options.quiet or not processes.first)
         pictures, held_out = load(data, val, named.model.image_size, options)
-        train_on(stages, pictures, held_out, out, preset, options, [title(p) for p in data], processes)
+        names = [title(p) for p in data], [title(p) for p in val]
+        train_on(stages, pictures, held_out, out, preset, options, *names, processes)
+        if processes.first:
+            print(report.write(out))
 
 
 def train_on(
     stages: Sequence[str], pictures: collection.Collection | Stream, held_out: Pictures, out: Path, preset: str,
-    options: RunOptions, names: Sequence[str], processes: Processes = ALONE,
+    options: RunOptions, names: Sequence[str], val_names: Sequence[str] | None = None, processes: Processes = ALONE,
 ) -> None:  # fmt: skip
-    """Train `stages` on pictures that `load` returned; `names` says in the card where they are from."""
+    """Train `stages` on pictures that `load` returned; the names say in the card where they are from (see card.py)."""
     settings = with_options(preset_named(preset), stages, options)
     stages = finetune.needed(stages, held_out, out, settings.model, options, processes)
     budget = Budget(options.minutes) if options.minutes else None
     for k, name in enumerate(stages):
+        processes.check(getattr(settings, name).batch_size)
+        seen = pictures.sample(SEEN) if name == "structure" and processes.first else None
         if budget:
             seconds = budget.seconds(name, stages[k + 1 :])
-            settings, options = timed(name, settings, pictures, held_out, out, options, seconds, processes)
-        stage = build(name, settings, held_out, out, options, processes)
+            settings, options = timed(name, settings, pictures, held_out, seen, out, options, seconds, processes)
+        stage = build(name, settings, held_out, out, options, processes, seen)
         # after the gates: a refused stage leaves nothing behind
         remember(out, name, settings, options, pictures, processes.first)
         pictures.keep(out, processes.first)
         with batches_of(name, settings, pictures, options, processes) as batches:
-            run(stage, batches, out, getattr(settings, name).steps, options.seed, options.log_every,
-                options.validate_every, options.checkpoint_every, options.quiet, processes)  # fmt: skip
+            run(
+                stage, batches, out, getattr(settings, name).steps, options.seed, options.log_every,
+                options.validate_every, options.checkpoint_every, options.quiet, processes, options.tensorboard,
+            )  # fmt: skip
         if processes.first:
             finetune.complete(out, options.init_from)
-            write_card(out, preset, list(names))
+            write_card(out, preset, names, val_names)
 
 
 def batches_of(
@@ -74,20 +84,19 @@ def batches_of(
 ) -> Batches:
     """Return a stage's batches, or this process's part of them."""
     training, part = getattr(settings, name), (processes.index, processes.count)
-    processes.check(training.batch_size)
     return Batches(pictures, training.batch_size, options.seed, training.flip, part, options.workers)
 
 
 def timed(
-    name: str, settings: Preset, pictures: collection.Collection | Stream, held_out: Pictures, out: Path,
-    options: RunOptions, seconds: float, processes: Processes,
+    name: str, settings: Preset, pictures: collection.Collection | Stream, held_out: Pictures, seen: Pictures | None,
+    out: Path, options: RunOptions, seconds: float, processes: Processes,
 ) -> tuple[Preset, RunOptions]:  # fmt: skip
     """Return settings and options with the steps that fit into `seconds`, or those that the run was started with."""
     before = remembered(out, name)
     if before:
         steps = before["training"]["steps"]
     else:
-        stage = build(name, settings, held_out, out, options, processes)
+        stage = build(name, settings, held_out, out, options, processes, seen)
         with batches_of(name, settings, pictures, options, processes) as batches:
             steps = fitting(stage, batches, options.seed, seconds, processes)
         print(f"{name}: {steps} steps in {seconds / 60:.1f} minutes")
@@ -100,8 +109,9 @@ def timed(
 
 
 def build(
-    name: str, settings: Preset, val: Pictures, out: Path, options: RunOptions, processes: Processes = ALONE
-) -> Stage:
+    name: str, settings: Preset, val: Pictures, out: Path, options: RunOptions, processes: Processes = ALONE,
+    seen: Pictures | None = None,
+) -> Stage:  # fmt: skip
     """Return the stage `name`, its networks initialised from the seed or with the weights of `options.init_from`."""
     torch.manual_seed(options.seed)
     device = processes.device
@@ -118,7 +128,7 @@ def build(
     check_vqvae(figures(vqvae, val, device, limit=100), header.path, options.force)
     if name == "structure":
         start = finetune.structure(first, vqvae, val, settings.model.structure) if first else None
-        return StructureStage(settings, vqvae, val, device, precision, start, processes)
+        return StructureStage(settings, vqvae, val, device, precision, start, processes, seen)
     generator = finetune.texture(first, vqvae, val, settings.model.texture) if first else None
     discriminator = finetune.discriminator(first, settings.model.discriminator) if first else None
     pyramid = feature_maps(options.perceptual, device) if options.perceptual else None

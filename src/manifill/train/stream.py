@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from manifill.checkpoint import write_atomic
-from manifill.pictures import UNREADABLE, prepared
+from manifill.pictures import UNREADABLE, Pictures, prepared
 from manifill.sources import BrokenShardError, DataError, Encoded, shown, stream
 from manifill.train.unreadable import Unreadable
 
@@ -63,6 +63,9 @@ class Stream:
         """What tells these pictures from others."""
         names = "\n".join(map(shown, self.urls))
         return {"pictures": "streamed", "listing_digest": hashlib.sha256(names.encode()).hexdigest()[:16]}
+
+    def sample(self, count: int) -> Pictures | None:
+        """Return None: to sample a stream would be to fetch it."""
 
     def keep(self, folder: Path, write: bool = True) -> None:
         """Remember in `folder` what is learned on the way, shards.json and unreadable.txt, unless another process does.

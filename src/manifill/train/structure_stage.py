@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from manifill.train.parametrise import folded, normalised
 from manifill.train.processes import ALONE, Processes, Share
 from manifill.vqvae import VQVAE
 
-VALIDATED = 200  # pictures
+VALIDATED, SEEN = 200, 100  # pictures to validate on, and at most of those that it is trained on
 
 
 class Best(nn.Module):
@@ -65,9 +66,15 @@ class Predictor(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, structure: Tensor, image: Tensor, mask: Tensor, features: Tensor | None) -> Tensor:
-        """Return logits (N, K, h, w); the arguments are those of StructureGenerator's `logits` and `cond`."""
-        return self.model.logits(structure, self.model.cond(image, mask, features))
+    def forward(
+        self, structure: Tensor, image: Tensor, mask: Tensor, features: Tensor | None, kept: Tensor | None = None
+    ) -> Tensor:
+        """Return logits (N, K, h, w); the arguments are those of StructureGenerator's `logits` and `cond`.
+
+        `kept` (N,) is 0 for the pictures whose condition is zeros.
+        """
+        cond = self.model.cond(image, mask, features)
+        return self.model.logits(structure, cond if kept is None else cond * kept.to(cond.dtype)[:, None, None, None])
 
 
 class StructureStage:
@@ -77,12 +84,15 @@ class StructureStage:
 
     def __init__(
         self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
-        start: StructureGenerator | None = None, processes: Processes = ALONE,
+        start: StructureGenerator | None = None, processes: Processes = ALONE, seen: Pictures | None = None,
     ) -> None:  # fmt: skip
         self.options, self.val, self.device, self.precision = preset.structure, val, device, precision
+        self.seen = seen
         self.processes, self.scaler = processes, scaler(device, precision)
         self.vqvae, self.size, self.masks = vqvae.to(device), preset.model.image_size, self.options.masks
         model = start or started(preset)
+        free = self.options.condition_dropout > 0
+        model.config = replace(model.config, unconditional=free, guidance=model.config.guidance if free else 0.0)
         self.dropouts = whole_dropouts(model)
         self.model = normalised(model.requires_grad_(True)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
@@ -114,17 +124,24 @@ class StructureStage:
         """Add the gradients of a share; return its bits."""
         for dropout in self.dropouts:
             dropout.start, dropout.whole = share.start, share.whole
+        kept = self._kept(share)
         with autocast(self.device, self.precision):
-            nats = self.cross_entropy(self.network, share.image, share.mask)
+            nats = self.cross_entropy(self.network, share.image, share.mask, kept)
         hole = hole_cells(share.mask, *nats.shape[1:]).view_as(nats)
         loss = (nats * torch.where(hole, 1.0, self.options.known_weight)).sum()  # summed: Adam hides the scale
         self.scaler.scale(loss * self.processes.count).backward()  # the processes' mean of this is the sum
-        return bits(nats.detach(), hole)
+        return bits(nats.detach(), hole, kept)
 
-    def cross_entropy(self, network: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
+    def _kept(self, share: Share) -> Tensor | None:
+        """Return 0 for the pictures that are learnt without condition, else 1 (n,); None where all have theirs."""
+        if self.options.condition_dropout == 0:
+            return None
+        return share.rows((torch.rand(share.whole, device=self.device) >= self.options.condition_dropout).float())
+
+    def cross_entropy(self, network: nn.Module, image: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return the negative log-likelihood of every true code in nats (N, h, w); `network` is a Predictor."""
         codes, features = self.given(image, mask)
-        logits = network(self.vqvae.lookup(codes), image, mask, features)
+        logits = network(self.vqvae.lookup(codes), image, mask, features, kept)
         return F.cross_entropy(logits.float(), codes, reduction="none")
 
     @torch.no_grad()
@@ -135,14 +152,23 @@ class StructureStage:
         wanted = self.model.config.condition_features
         return codes, encoder.structure_features(image * (1 - mask)) if wanted else None
 
-    @torch.no_grad()
     def validate(self) -> Metrics:
-        """Return bits per code with centre holes, over all codes and inside the hole."""
+        """Return bits per code with centre holes, over all codes, inside the hole and outside; held-out and seen.
+
+        The latter, `seen_...`, are those of pictures it is trained on, at the same holes, where there are any.
+        """
+        found = self._bits_of(self.val, VALIDATED)
+        if self.seen:
+            found |= {f"seen_{key}": value for key, value in self._bits_of(self.seen, SEEN).items()}
+        return found
+
+    @torch.no_grad()
+    def _bits_of(self, pictures: Pictures, limit: int) -> Metrics:
         network = Predictor(self.averaged.module.eval())
-        sums, count = {"bits": 0.0, "bits_hole": 0.0, "bits_known": 0.0}, min(VALIDATED, len(self.val))
+        sums, count = {"bits": 0.0, "bits_hole": 0.0, "bits_known": 0.0}, min(limit, len(pictures))
         mask = masks.centre_mask(self.size).to(self.device)
         for start in range(0, count, 20):
-            image = self.val.tensor(range(start, min(start + 20, count))).to(self.device)
+            image = pictures.tensor(range(start, min(start + 20, count))).to(self.device)
             batch = mask.expand(len(image), -1, -1, -1)
             nats = self.cross_entropy(network, image, batch)
             for key, (total, codes) in bits(nats, hole_cells(batch, *nats.shape[1:]).view_as(nats)).items():
@@ -190,9 +216,14 @@ def whole_dropouts(model: StructureGenerator) -> list[Dropout]:
     return found
 
 
-def bits(nats: Tensor, hole: Tensor) -> Metrics:
-    """Return bits over all codes, inside the hole and outside of it: each their sum and the number of codes (2,)."""
+def bits(nats: Tensor, hole: Tensor, kept: Tensor | None = None) -> Metrics:
+    """Return bits over all codes, inside the hole and outside of it: each their sum and the number of codes (2,).
+
+    Pictures without condition, where `kept` (N,) is 0, do not count.
+    """
     nats = nats / math.log(2)
     everywhere = torch.ones_like(hole)
-    places = {"bits": everywhere, "bits_hole": hole, "bits_known": ~hole}
+    if kept is not None:
+        everywhere &= kept[:, None, None] > 0
+    places = {"bits": everywhere, "bits_hole": hole & everywhere, "bits_known": ~hole & everywhere}
     return {key: torch.stack([(nats * place).sum(), place.sum().float()]) for key, place in places.items()}

@@ -18,7 +18,7 @@ from manifill.pictures import Pictures
 from manifill.texture import TextureGenerator, hole_cells
 from manifill.train import masks
 from manifill.train.loop import Metrics, autocast, average, scaler, schedule
-from manifill.train.losses import adversarial_loss, discriminator_loss, feature_losses, perceptual_loss
+from manifill.train.losses import adversarial_loss, discriminator_loss, feature_losses, lecam, perceptual_loss
 from manifill.train.parametrise import folded, spectral
 from manifill.train.processes import ALONE, Processes, Share
 from manifill.train.vqvae_stage import psnr
@@ -26,6 +26,17 @@ from manifill.vqvae import VQVAE, Encoding
 
 VALIDATED = 100  # pictures
 NEIGHBOURS = 8  # nearest prototypes that a perturbed code may become
+ANCHORED = 0.99  # decay of the mean scores that LeCam holds the discriminator to
+
+
+class Anchors(nn.Module):
+    """Moving averages of the mean scores of real and composed pictures (2,); a module so that checkpoints carry it."""
+
+    means: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.zeros(2))
 
 
 class TextureStage:
@@ -58,6 +69,9 @@ class TextureStage:
             "model": self.model, "averaged": self.averaged, "discriminator": self.discriminator,
             "optimiser": self.optimiser, "opponent": self.opponent,
         }  # fmt: skip
+        self.anchors = Anchors().to(device)
+        if o.lecam_weight:
+            self.state["anchors"] = self.anchors
         if self.scaler.is_enabled():
             self.state["scaler"] = self.scaler
         self.rates = [
@@ -79,6 +93,8 @@ class TextureStage:
             self.discriminator.train(not judged)  # one power iteration a step, in its first share
             judged.append(self._judge(share, composed))
         self.discriminator.train()
+        if self.options.lecam_weight:
+            self._move_anchors(judged)
         self.scaler.step(self.opponent)
         self.scaler.update()
         return [losses | scores for (losses, _), scores in zip(painted, judged, strict=True)]
@@ -131,9 +147,18 @@ class TextureStage:
         with autocast(self.device, self.precision):
             pictures = torch.cat([share.image, composed.to(share.image.dtype)])
             real, fake = self.judge(pictures, torch.cat([share.mask, share.mask])).chunk(2)
-        loss = discriminator_loss(real, fake)
+        hinge = loss = discriminator_loss(real, fake)
+        scores = {"d_real": real.detach().mean(), "d_composed": fake.detach().mean()}
+        if self.options.lecam_weight:
+            held = lecam(real, fake, self.anchors.means)
+            loss, scores["lecam"] = hinge + self.options.lecam_weight * held, held.detach()
         self.scaler.scale(loss / self.processes.accumulate).backward()
-        return {"discriminator": loss.detach(), "d_real": real.detach().mean(), "d_composed": fake.detach().mean()}
+        return {"discriminator": hinge.detach(), **scores}
+
+    def _move_anchors(self, judged: Sequence[Metrics]) -> None:
+        """Move the averages towards the mean scores of the whole batch, of which each share has the same part."""
+        now = torch.stack([torch.stack([scores["d_real"], scores["d_composed"]]).float() for scores in judged]).mean(0)
+        self.anchors.means.lerp_(self.processes.total(now) / self.processes.count, 1 - ANCHORED)
 
     def perturbed(self, codes: Tensor, mask: Tensor, start: int = 0, whole: int | None = None) -> Tensor:
         """Replace a share of the hole's codes by near neighbours, so that sampled codes are no surprise.

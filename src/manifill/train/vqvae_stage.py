@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from manifill.checkpoint import save_network
-from manifill.config import Preset
+from manifill.config import Preset, VQVAETraining
 from manifill.image import grid, to_uint8
 from manifill.pictures import Pictures
 from manifill.train.loop import Metrics, autocast, average, scaler, schedule
@@ -64,7 +65,7 @@ class VQVAEStage:
         self.optimiser = torch.optim.Adam(self.model.parameters())
         self.network = processes.spread(Autoencoder(self.model))
         self.taken = Taken()
-        self.from_data = self.options.revive and start is None
+        self.begin = "random" if start is not None else first_codebooks(self.options)
         self.state = {
             "model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "taken": self.taken,
         }  # fmt: skip
@@ -75,7 +76,7 @@ class VQVAEStage:
     def step(self, own: Share) -> Sequence[Metrics]:
         own = own.to(self.device)
         taken = int(self.taken.steps)
-        if taken == 0 and self.from_data:
+        if taken == 0 and self.begin != "random":
             self._start_from_data(own)
         self.optimiser.zero_grad(set_to_none=True)
         learnt = [self._learn(share) for share in self.processes.shares(own, self.network)]
@@ -103,13 +104,18 @@ class VQVAEStage:
         return share.rows((torch.arange(share.whole, device=self.device) >= count).float())
 
     def _start_from_data(self, own: Share) -> None:
-        """Take the first codebooks from the features of the first batch, structure before texture."""
+        """Take the first codebooks from the features of the first batch, structure before texture.
+
+        What is random is drawn alike by all processes, from features that all of them have.
+        """
         encoder = self.model.encoder
         for level, quantiser in enumerate((encoder.structure_quantiser, encoder.texture_quantiser)):
             with torch.no_grad():
                 features = [self.model.encode(share.image)[level] for share in own.split(self.processes.accumulate)]
             whole = self.processes.gathered(joined(features))
             quantiser.reseed(whole, torch.ones_like(quantiser.sizes, dtype=torch.bool))
+            if self.begin == "kmeans":
+                quantiser.start(centres(quantiser.flatten(whole), quantiser.codebook))
 
     def _update_codebooks(self, shares: Sequence[Encoding], taken: int) -> None:
         encoder = self.model.encoder
@@ -143,6 +149,26 @@ class VQVAEStage:
     def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
         if last:  # the other stages build on the final codebooks
             save_network(folder, "vqvae", self.shown, self.val.size, step, figures)
+
+
+def first_codebooks(options: VQVAETraining) -> str:
+    """Return where a new VQ-VAE's codebooks are from: random, data or kmeans."""
+    if options.start == "auto":
+        return "data" if options.revive else "random"
+    return options.start
+
+
+def centres(rows: Tensor, start: Tensor) -> Tensor:
+    """Return the means of clusters of rows (n, D), found by Lloyd's iteration from `start` (K, D).
+
+    A cluster without rows stays where it started.
+    """
+    from scipy.cluster.vq import kmeans2
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "One of the clusters is empty")
+        found, _ = kmeans2(rows.cpu().numpy(), start.cpu().numpy(), minit="matrix", missing="warn")
+    return torch.from_numpy(found).to(start)
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:

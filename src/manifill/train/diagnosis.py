@@ -1,0 +1,321 @@
+"""What is wrong with a run, in plain words, from its logged figures alone.
+
+Pure functions, standard library only. A loss that no longer falls and a stage that is not finished are not wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+Line = Mapping[str, Any]
+
+EARLY, BLINDNESS_DUE = 0.03, 0.15  # share of a run before which nothing is said, and nothing of blindness,
+FEWEST, MOST = 200, 30_000  # but not before so many steps and not longer than so many
+MARGIN = 1.0  # dB by which the structure alone must beat the mean colour
+PERPLEXITY = 4.0  # of a codebook that has not collapsed
+USED = 0.5  # share of the codes that should occur in the validation pictures
+TEXTURE = 0.5  # dB that the texture codes should add
+NOTHING = 0.95  # share of log2(K) bits above which a prior has learnt nothing
+KNOWN = 0.8  # bits outside the hole, as a share of those inside, above which the condition is not used
+APART = 0.5  # bits between held-out pictures and those seen in training
+RISEN = 0.05  # bits above the best
+WON, FAR = 0.1, 1.5  # hinge loss and distance of the scores of a discriminator that has won
+BLIND, ALIKE = 0.95, 0.1  # hinge loss and distance of the scores of one that sees no difference
+DIVERGED = 1.5  # loss, as a multiple of its lowest
+QUARTER = 10 * math.log10(4)  # dB that a picture gains when only a quarter of it, the centre hole, can be wrong
+
+
+@dataclass(frozen=True)
+class Log:
+    """The lines of a stage, the settings it was started with, and the latest figures of the VQ-VAE below it."""
+
+    lines: Sequence[Line]
+    settings: Mapping[str, Any]
+    vqvae: Mapping[str, float]
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """The stage's own settings."""
+        return self.settings.get("training", {})
+
+    @property
+    def taken(self) -> int:
+        """Steps taken so far."""
+        return max((line["step"] for line in self.lines), default=0)
+
+    def early(self, share: float) -> bool:
+        """Whether the run is too young for what shows after a share of its steps; a finished one never is."""
+        steps = self.training.get("steps", 0)
+        return self.taken < min(steps, max(FEWEST, min(share * steps, MOST)))
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """The latest value of every figure; those of the VQ-VAE are called vqvae_..."""
+        found: dict[str, float] = {f"vqvae_{key}": value for key, value in self.vqvae.items()}
+        for line in self.lines:
+            found.update(line)
+        return found
+
+    def series(self, *keys: str) -> list[tuple[float, ...]]:
+        """Return (step, value of each key) of the lines that have all keys."""
+        return [(line["step"], *(line[k] for k in keys)) for line in self.lines if all(k in line for k in keys)]
+
+    def stretch(self, share: float, *keys: str) -> list[float]:
+        """Return the median of each key over the latest `share` of the steps taken."""
+        points = [p for p in self.series(*keys) if p[0] >= (1 - share) * self.taken]
+        return [median(column) for column in list(zip(*points, strict=True))[1:]] if points else [math.nan] * len(keys)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that can be wrong: its name, the figures that tell, and what says so in words or returns None.
+
+    `due` is the share of a run before which it cannot be told.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    find: Callable[[Log], str | None]
+    due: float = EARLY
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Problems as name -> sentences; names of what was looked for and not found; what could not be looked for, why."""
+
+    problems: dict[str, str]
+    absent: list[str]
+    unchecked: list[str]
+
+
+def collapsed(level: str, log: Log) -> str | None:
+    """Say when a codebook is in effect a handful of codes."""
+    found = log.latest[f"val_{level}_perplexity"]
+    if found >= PERPLEXITY:
+        return None
+    return (
+        f"The {level} codebook has collapsed: perplexity {found:.1f}, as if it had so many codes; half of "
+        f"{codebook_size(log)} or more is healthy. {revival(log)}"
+    )
+
+
+def unused(level: str, log: Log) -> str | None:
+    """Say when many codes never occur, unless the validation pictures are too few to tell or it has collapsed."""
+    size, found = codebook_size(log), log.latest[f"val_{level}_codes_used"]
+    held_out = log.settings.get("pictures", 0)
+    held_out = max(1, held_out // 19) if isinstance(held_out, int) else 500  # unless named; they are not in the log
+    side = log.settings.get("model", {}).get("image_size", 256) // (8 if level == "structure" else 4)
+    possible = size * (1 - math.exp(-min(held_out, 500) * side * side / size))  # codes that an even use would show
+    if found >= USED * possible or log.latest[f"val_{level}_perplexity"] < PERPLEXITY:
+        return None
+    return (
+        f"Codes are unused: {found:.0f} of {size} {level} codes occur in the validation pictures; more than "
+        f"{USED * possible:.0f} is healthy. {revival(log)}"
+    )
+
+
+def revival(log: Log) -> str:
+    """Return what helps against dead codes that this run has not done yet."""
+    if log.training.get("revive"):
+        return "Start anew with a lower learning rate, more varied pictures or a smaller codebook."
+    return "Start anew with revival of dead codes (revive, on in faces-128 and small-128) and start kmeans."
+
+
+def codebook_size(log: Log) -> int:
+    """Return the number of codes, the paper's where the settings do not say."""
+    return log.settings.get("model", {}).get("vqvae", {}).get("codebook_size", 512)
+
+
+def structure_empty(log: Log) -> str | None:
+    """Say when the structure codes alone show no more than a grey card would."""
+    found, grey = log.latest["val_psnr_structure"], log.latest["val_psnr_mean_colour"]
+    if found >= grey + MARGIN:
+        return None
+    share = log.training.get("structure_only", 0)
+    return (
+        f"The structure codes carry nothing: alone they decode to {found:.1f} dB, and each picture's mean colour "
+        f"gives {grey:.1f} dB; several dB above it is healthy. Train longer, or decode a larger share of each batch "
+        f"without texture codes (structure_only, here {share}; 0.25 in faces-128)."
+    )
+
+
+def texture_empty(log: Log) -> str | None:
+    """Say when a picture decodes no better with texture codes than without."""
+    both, alone = log.latest["val_psnr"], log.latest["val_psnr_structure"]
+    if both >= alone + TEXTURE:
+        return None
+    return (
+        f"The texture codes carry nothing: pictures decode to {both:.1f} dB with them and to {alone:.1f} dB without; "
+        "2 dB more is healthy. Train longer, or decode a smaller share of each batch without them (structure_only, "
+        f"here {log.training.get('structure_only', 0)})."
+    )
+
+
+def learnt_nothing(log: Log) -> str | None:
+    """Say when a prior guesses, on pictures it was trained on too: one that memorises has learnt something."""
+    guess, found = math.log2(codebook_size(log)), log.latest["val_bits_hole"]
+    if min(found, log.latest.get("val_seen_bits_hole", found)) < NOTHING * guess:
+        return None
+    return (
+        f"The prior has learnt nothing: {found:.2f} bits a code inside the hole of held-out pictures, and a blind "
+        f"guess takes {guess:.2f}; two thirds of that or less is healthy. Train longer, or with another learning rate "
+        f"(here {log.training.get('learning_rate')}), and see that the VQ-VAE is sound."
+    )
+
+
+def condition_unused(log: Log) -> str | None:
+    """Say when the codes that can be read off the picture are no easier than those that cannot."""
+    known, hole = log.latest["val_bits_known"], log.latest["val_bits_hole"]
+    if known <= KNOWN * hole or log.training.get("known_weight", 1) == 0:
+        return None
+    return (
+        f"The prior does not look at the picture: {known:.2f} bits a code where it is known and {hole:.2f} inside the "
+        "hole; less than half of that is healthy where it is known. Train longer, or with condition_features "
+        "(on in faces-128 and small-128)."
+    )
+
+
+def memorising(log: Log) -> str | None:
+    """Say when pictures seen in training have become much easier than held-out ones, at the same holes."""
+    points = log.series("val_bits_hole", "val_seen_bits_hole")
+    gaps = [held - seen for _, held, seen in points]
+    sets_differ = gaps and gaps[-1] < min(2 * APART, min(gaps) + APART / 2)  # a little, and did from the start
+    if not gaps or gaps[-1] < APART or sets_differ:
+        return None
+    step, held, seen = points[-1]
+    falling = held <= min(p[1] for p in points)
+    worse = "The held-out ones still fall, so it does no harm yet. " if falling else ""
+    return (
+        f"The prior memorises its pictures: {seen:.2f} bits a code inside the hole of pictures it was trained on, "
+        f"{held:.2f} of held-out ones; they were {min(gaps):.2f} apart at their closest and are {gaps[-1]:.2f} apart "
+        f"at step {step:.0f}; less than {APART} is healthy (more, if they are of another kind). {worse}{REMEDY}"
+    )
+
+
+REMEDY = "More pictures, flip, more dropout or a smaller structure network help; more steps do not."
+
+
+def risen(log: Log) -> str | None:
+    """Say when the figure that the prior is chosen by has been getting worse, twice at least."""
+    points = log.series("val_bits_hole")
+    step, best = min(points, key=lambda p: p[1])
+    if len(points) < 3 or any(bits < best + RISEN for _, bits in points[-2:]):
+        return None
+    return (
+        f"The prior gets worse on held-out pictures: {points[-1][1]:.2f} bits a code inside the hole at step "
+        f"{points[-1][0]:.0f}, {best:.2f} at step {step:.0f}; it should fall or stay. The model that is kept is that "
+        f"of step {step:.0f}, so nothing is lost but time. {REMEDY}"
+    )
+
+
+def discriminator_won(log: Log) -> str | None:
+    """Say when the discriminator is never wrong and teaches nothing any more."""
+    loss, real, composed = log.stretch(0.1, "discriminator", "d_real", "d_composed")
+    if not (loss < WON and real - composed > FAR):
+        return None
+    return (
+        f"The discriminator has won: its hinge loss is {loss:.2f}, its scores {real:.2f} for photos and "
+        f"{composed:.2f} for completions; 0.3 to 0.9 is healthy, with scores that overlap. Lower discriminator_rate "
+        f"(here {log.training.get('discriminator_rate')}), or set lecam_weight where pictures are few "
+        f"(here {log.training.get('lecam_weight', 0.0)})."
+    )
+
+
+def discriminator_blind(log: Log) -> str | None:
+    """Say when the discriminator has not told photos from completions over the latest fifth of the steps."""
+    loss, real, composed = log.stretch(0.2, "discriminator", "d_real", "d_composed")
+    sees = not (loss > BLIND and abs(real - composed) < ALIKE)
+    if sees or log.training.get("adversarial_weight", 1) == 0:
+        return None
+    return (
+        f"The discriminator is blind: its hinge loss has stayed at {loss:.3f}, its scores at {real:.2f} for photos and "
+        f"{composed:.2f} for completions; 0.3 to 0.9 is healthy, and a blind guess costs 1. The adversarial loss adds "
+        f"next to nothing, and textures stay smooth. Train longer, with a higher discriminator_rate (here "
+        f"{log.training.get('discriminator_rate')}) or a smaller adversarial_weight (here "
+        f"{log.training.get('adversarial_weight')})."
+    )
+
+
+def washed_out(log: Log) -> str | None:
+    """Say when holes are filled no better than with one colour, though the true structure codes are given."""
+    found, grey = log.latest["val_psnr"] - QUARTER, log.latest["vqvae_val_psnr_mean_colour"]
+    if found >= grey + MARGIN:
+        return None
+    return (
+        f"The holes are filled with grey: {found:.1f} dB inside, no better than one mean colour ({grey:.1f} dB), with "
+        "the true structure codes given; several dB above it is healthy. Train longer, with a larger l1_weight (here "
+        f"{log.training.get('l1_weight')}) or a smaller adversarial_weight "
+        f"(here {log.training.get('adversarial_weight')})."
+    )
+
+
+def diverging(key: str, log: Log) -> str | None:
+    """Say when a training loss is far above what it was before: medians over tenths of the lines."""
+    values = [value for _, value in log.series(key)]
+    length = max(3, len(values) // 10)
+    medians = [median(values[k : k + length]) for k in range(len(values) % length, len(values), length)]
+    if len(medians) < 2 or min(medians) <= 0 or medians[-1] < DIVERGED * min(medians):
+        return None
+    return (
+        f"The training diverges: {key} is {medians[-1]:.3g} and was {min(medians):.3g}; it should fall or stay. "
+        f"Start anew with a lower learning rate (here {log.training.get('learning_rate')})."
+    )
+
+
+SCORES = ("discriminator", "d_real", "d_composed")
+CHECKS = {
+    "vqvae": (
+        *(Check(f"{level} codebook collapsed", (f"val_{level}_perplexity",), partial(collapsed, level))
+          for level in ("structure", "texture")),
+        *(Check(f"{level} codes unused", (f"val_{level}_codes_used", f"val_{level}_perplexity"), partial(unused, level))
+          for level in ("structure", "texture")),
+        Check("structure empty", ("val_psnr_structure", "val_psnr_mean_colour"), structure_empty),
+        Check("texture codes empty", ("val_psnr", "val_psnr_structure"), texture_empty),
+        Check("training diverging", ("reconstruction",), partial(diverging, "reconstruction")),
+    ),
+    "structure": (
+        Check("prior learnt nothing", ("val_bits_hole",), learnt_nothing),
+        Check("condition unused", ("val_bits_known", "val_bits_hole"), condition_unused),
+        Check("prior memorising", ("val_bits_hole", "val_seen_bits_hole"), memorising),
+        Check("prior getting worse on held-out pictures", ("val_bits_hole",), risen),
+        Check("training diverging", ("bits",), partial(diverging, "bits")),
+    ),
+    "texture": (
+        Check("discriminator won", SCORES, discriminator_won),
+        Check("discriminator blind", SCORES, discriminator_blind, BLINDNESS_DUE),
+        Check("holes grey", ("val_psnr", "vqvae_val_psnr_mean_colour"), washed_out),
+        Check("training diverging", ("l1",), partial(diverging, "l1")),
+    ),
+}  # fmt: skip
+
+
+def diagnose(stage: str, log: Log) -> Diagnosis:
+    """Look for everything that can be wrong with a stage, by its name."""
+    told, absent, unchecked = {}, [], []
+    for check in CHECKS[stage]:
+        reason = impossible(check, log)
+        words = None if reason else check.find(log)
+        if reason:
+            unchecked.append(f"{check.name}: {reason}")
+        elif words:
+            told[check.name] = words
+        else:
+            absent.append(check.name)
+    return Diagnosis(told, absent, unchecked)
+
+
+def impossible(check: Check, log: Log) -> str:
+    """Return in words why something cannot be told from a log, empty when it can."""
+    if log.early(check.due):
+        return f"too early to tell after {log.taken} steps"
+    missing = next((key for key in check.needs if key not in log.latest), None)
+    if missing == "val_seen_bits_hole":
+        return "no bits on pictures seen in training are logged (streamed ones are not measured again)"
+    if missing:
+        return f"{missing} is not known".replace("vqvae_val_", "the VQ-VAE's ")
+    return ""

@@ -1,0 +1,54 @@
+"""What a run has left so far, read back while it goes on or after it was killed: settings, figures, what is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from manifill.checkpoint import read_header
+from manifill.sources import DataError
+from manifill.train.diagnosis import Diagnosis, Log, diagnose
+
+
+def of_run(run: Path, stage: str) -> Diagnosis:
+    """Return what is wrong with a stage of the run in folder `run`; without its settings nothing is checked."""
+    settings = read_settings(run / stage)
+    if not settings:
+        return Diagnosis({}, [], ["everything: config.json, the stage's settings, is missing"])
+    lines, _ = read_lines(run / stage / "metrics.jsonl")
+    return diagnose(stage, Log(lines, settings, vqvae_figures(run) if stage != "vqvae" else {}))
+
+
+def vqvae_figures(run: Path) -> dict[str, float]:
+    """Return the figures of the VQ-VAE in the run's model, with `val_`; none when it has no VQ-VAE yet."""
+    if not (run / "model" / "vqvae.safetensors").exists():
+        return {}
+    return {f"val_{key}": value for key, value in read_header(run / "model", "vqvae").figures.items()}
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return what a stage was started with, empty when its folder does not say. Raises DataError."""
+    path = folder / "config.json"
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise DataError(f"{path}: not the settings of a stage ({error})") from error
+
+
+def read_lines(log: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the lines of a metrics.jsonl, none when there is no such file, and how many hold no figures (torn)."""
+    found = [figures(line) for line in log.read_text(errors="replace").splitlines()] if log.exists() else []
+    lines = [line for line in found if line]
+    return lines, len(found) - len(lines)
+
+
+def figures(line: str) -> dict[str, Any]:
+    """Return the finite figures of a line, empty unless it has a step."""
+    try:
+        values = json.loads(line)
+        finite = {k: v for k, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
+    except (ValueError, AttributeError):  # cut short by a kill, or not a line of ours
+        return {}
+    return finite if "step" in finite else {}

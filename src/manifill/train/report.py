@@ -1,0 +1,290 @@
+"""The report of a run, finished or not: one HTML page that says what is wrong and shows curves and previews.
+
+Everything is in the page, so that it can be mailed; it asks no other host for anything and runs no script.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+import shlex
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from manifill.checkpoint import NETWORKS, model_hash, write_atomic
+from manifill.page import page, paragraph, picture, rows, section
+from manifill.sources import DataError
+from manifill.train import logs
+from manifill.train.chart import STYLE, Curve, chart
+from manifill.train.diagnosis import Diagnosis
+
+STAGES = ("vqvae", "structure", "texture")
+PLACES = {"training": "{}", "held-out": "val_{}", "seen": "val_seen_{}"}  # where a figure is measured
+GROUPS = {
+    "vqvae": {
+        "PSNR of held-out pictures, dB": {
+            "all codes": "val_psnr", "structure alone": "val_psnr_structure", "texture alone": "val_psnr_texture",
+            "mean colour": "val_psnr_mean_colour",
+        },
+        "Perplexity of the codes, held-out": {
+            "structure": "val_structure_perplexity", "texture": "val_texture_perplexity",
+        },
+        "Codes used, held-out": {"structure": "val_structure_codes_used", "texture": "val_texture_codes_used"},
+    },
+    "structure": {
+        title: {place: form.format(key) for place, form in PLACES.items()}
+        for title, key in (
+            ("Bits a code inside the hole", "bits_hole"), ("Bits a code where the picture is known", "bits_known"),
+            ("Bits a code over all", "bits"),
+        )
+    },
+    "texture": {
+        "PSNR with true structure codes, dB": {"held-out": "val_psnr"},
+        "Scores of the discriminator": {"photos": "d_real", "completions": "d_composed"},
+        "Hinge loss of the discriminator": {"training": "discriminator"},
+    },
+}  # fmt: skip
+# the charts of several figures, as title -> name -> figure; every other figure has one, with where it is measured
+NOTES = {
+    "vqvae": "",
+    "structure": "Training: dropout, holes of all kinds, single batches. Held-out and seen (those it is trained on): "
+                 "no dropout, the same centre holes; these two compare.",
+    "texture": "Training: holes of all kinds, single batches. Held-out: centre holes, averaged weights.",
+}  # fmt: skip
+COLUMNS = {
+    "vqvae": "photo, decoded from all codes, from the structure codes alone, from the texture codes alone",
+    "structure": "photo, its known part, its true structure, four structures drawn for it",
+    "texture": "known part, true structure, completed picture, photo",
+}
+LARGEST, QUALITY = 1400, 88  # pixels of a preview's longer side, and of its JPEG
+OWN_STYLE = """.wrong { border-left: .35rem solid #d03030; padding-left: .8rem; list-style: none }
+.right { border-left: .35rem solid #2a8a50; padding-left: .8rem }
+.previews { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); gap: 1rem }
+pre { overflow-x: auto; padding: .8rem; border: 1px solid #8888 }
+"""
+
+
+@dataclass(frozen=True)
+class StageLog:
+    """What a stage has left: its folder, settings, lines, how many lines are torn, and what is wrong."""
+
+    name: str
+    folder: Path
+    settings: dict[str, Any]
+    lines: list[dict[str, Any]]
+    torn: int
+    diagnosis: Diagnosis
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The stage's own settings."""
+        return self.settings.get("training", {})
+
+    @property
+    def taken(self) -> int:
+        """Steps taken."""
+        return max((line["step"] for line in self.lines), default=0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are taken."""
+        return 0 < self.training.get("steps", 0) <= self.taken
+
+    def points(self, key: str) -> np.ndarray:
+        """Return (step, value) of a figure (n, 2)."""
+        return np.array([(line["step"], line[key]) for line in self.lines if key in line], float).reshape(-1, 2)
+
+
+def write(run: Path) -> Path:
+    """Write `run`/report.html and return its path. Raises DataError where there is no run."""
+    stages = [read(run, name) for name in STAGES if begun(run / name)]
+    if not stages:
+        raise DataError(f"{run}: no run to report on; expected a folder vqvae, structure or texture with metrics.jsonl "
+                        "in it, as `manifill train --out` leaves them")  # fmt: skip
+    parts = [
+        section("What is wrong", verdict(stages)),
+        section("State", state(run, stages)),
+        *(section(f"Stage {stage.name}", curves(stage) + previews(stage)) for stage in stages),
+        section("Settings", settings(stages)),
+        section("The model", model(run)),
+    ]
+    whole = page(f"manifill train: {run.resolve().name}", "".join(parts), STYLE + OWN_STYLE)
+    path = run / "report.html"
+    write_atomic(path, lambda f: f.write(whole.encode()))
+    return path
+
+
+def begun(folder: Path) -> bool:
+    """Whether a stage has left anything to report."""
+    return (folder / "metrics.jsonl").exists() or (folder / "config.json").exists()
+
+
+def read(run: Path, name: str) -> StageLog:
+    """Return what a stage has left so far."""
+    lines, torn = logs.read_lines(run / name / "metrics.jsonl")
+    return StageLog(name, run / name, logs.read_settings(run / name), lines, torn, logs.of_run(run, name))
+
+
+def verdict(stages: list[StageLog]) -> str:
+    """Return what is wrong, or that nothing was found, and what was looked for."""
+    problems = [(stage.name, words) for stage in stages for words in stage.diagnosis.problems.values()]
+    if problems:
+        items = (f"<li><strong>{name}</strong>: {html.escape(words)}</li>" for name, words in problems)
+        said = f'<ul class="wrong">{"".join(items)}</ul>'
+    elif any(stage.diagnosis.absent for stage in stages):
+        said = (
+            f'<div class="right">{paragraph("Nothing wrong was found in the figures. Look at the previews too.")}</div>'
+        )
+    else:
+        said = paragraph("Nothing can be said yet.")
+    table = [[stage.name, "; ".join(stage.diagnosis.absent), "; ".join(stage.diagnosis.unchecked)] for stage in stages]
+    looked = rows(["stage", "looked for and not found", "cannot be told"], table)
+    return f"{said}<details><summary>What was looked for</summary>{looked}</details>"
+
+
+def state(run: Path, stages: list[StageLog]) -> str:
+    """Return how far every stage is, how fast and for how long."""
+    there = {stage.name: stage for stage in stages}
+    body = [status(there[name]) if name in there else [name, "not trained in this run", "", "", ""] for name in STAGES]
+    table = rows(["stage", "state", "step", "pictures a second", "time, without validation"], body)
+    torn = [
+        f"{s.name}/metrics.jsonl: {s.torn} unreadable lines left out, as a kill leaves one." for s in stages if s.torn
+    ]
+    unreadable = run / "unreadable.txt"
+    if unreadable.exists() and (count := len(unreadable.read_text().splitlines())):
+        torn.append(f"{count} pictures or shards could not be read; {unreadable.name} names them.")
+    return table + "".join(paragraph(words) for words in torn)
+
+
+def status(stage: StageLog) -> list[str]:
+    """Return a stage's row of the table of states."""
+    steps, speed = stage.training.get("steps"), stage.points("pictures_per_s")
+    words = "finished" if stage.finished else "in progress, or interrupted" if stage.lines else "no step logged yet"
+    latest = f"{median(speed[-max(1, len(speed) // 10) :, 1]):.3g}" if len(speed) else ""
+    return [stage.name, words, f"{stage.taken} of {steps or 'unknown'}", latest, duration(spent(stage))]
+
+
+def spent(stage: StageLog) -> float | None:
+    """Return the seconds of all training steps that are logged; validations are not counted. None: not known."""
+    size, speed = stage.training.get("batch_size"), stage.points("pictures_per_s")
+    if not size or not len(speed):
+        return None
+    pairs = pairwise([(0.0, 0.0), *speed.tolist()])
+    return sum((step - before) * size / rate for (before, _), (step, rate) in pairs if rate > 0)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time in words."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def curves(stage: StageLog) -> str:
+    """Return charts of all figures that the stage has logged."""
+    if not stage.lines:
+        return paragraph("Nothing is logged yet.")
+    drawn = []
+    for title, keys in grouped(stage).items():
+        found = [Curve(name, stage.points(key), not key.startswith("val_")) for name, key in keys.items()]
+        found = [curve for curve in found if len(curve.points)]
+        if found:
+            drawn.append(chart(title, found))
+    note = paragraph(NOTES[stage.name]) if NOTES[stage.name] else ""
+    return note + f'<div class="charts">{"".join(drawn)}</div>'
+
+
+def grouped(stage: StageLog) -> dict[str, dict[str, str]]:
+    """Return title -> name of the curve -> figure, of each chart; those of GROUPS first."""
+    groups = dict(GROUPS[stage.name])
+    done = {key for names in groups.values() for key in names.values()} | {"step", "pictures_per_s"}
+    for key in dict.fromkeys(key for line in stage.lines for key in line):
+        base = key.removeprefix("val_").removeprefix("seen_")
+        if key not in done:
+            groups[base.replace("_", " ")] = {place: form.format(base) for place, form in PLACES.items()}
+            done |= {form.format(base) for form in PLACES.values()}
+    return groups | {"Pictures a second": {"training": "pictures_per_s"}}
+
+
+def previews(stage: StageLog) -> str:
+    """Return the first, the middle and the latest preview, inlined."""
+    files = sorted(stage.folder.glob("preview_*.png"), key=step_of)
+    if not files:
+        return paragraph("No previews yet: they come with the first validation.")
+    chosen = list(dict.fromkeys([files[0], files[len(files) // 2], files[-1]]))
+    shown = "".join(f"<figure>{inlined(file, stage.name)}<figcaption>Step {step_of(file)}</figcaption></figure>"
+                    for file in chosen)  # fmt: skip
+    return (
+        paragraph(f"Held-out pictures, always the same: {COLUMNS[stage.name]}.")
+        + f'<div class="previews">{shown}</div>'
+    )
+
+
+def step_of(file: Path) -> int:
+    """Return the step in a preview's name, 0 when it has none."""
+    found = re.search(r"\d+$", file.stem)
+    return int(found.group()) if found else 0
+
+
+def inlined(file: Path, name: str) -> str:
+    """Return a picture as an element that carries it, as a JPEG of moderate size."""
+    buffer = io.BytesIO()
+    try:
+        with Image.open(file) as found:
+            small = found.convert("RGB")
+    except OSError:
+        return paragraph(f"{file.name} cannot be read.")
+    small.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    small.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return picture(f"data:image/jpeg;base64,{data}", f"preview of stage {name} at step {step_of(file)}")
+
+
+def settings(stages: list[StageLog]) -> str:
+    """Return what every stage was started with."""
+    flat = [dict(flattened(stage.settings)) for stage in stages]
+    if not any(flat):
+        return paragraph("No stage has left its settings (config.json).")
+    keys = list(dict.fromkeys(key for one in flat for key in one))
+    body = [[key, *(str(one.get(key, "")) for one in flat)] for key in sorted(keys, key=settings_order)]
+    return f"<details><summary>All settings</summary>{rows(['', *(s.name for s in stages)], body)}</details>"
+
+
+def settings_order(key: str) -> bool:
+    """Sort the sizes of the networks, many and the same for all, to the end."""
+    return key.startswith("model.")
+
+
+def flattened(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return nested settings as a list of dotted names and values."""
+    found = []
+    for key, value in values.items():
+        found += flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    return found
+
+
+def model(run: Path) -> str:
+    """Return the hash of the weights and how to use them, or what is missing."""
+    folder = run / "model"
+    there = [name for name in NETWORKS if (folder / f"{name}.safetensors").exists()]
+    missing = [name for name in STAGES if name not in there]
+    if not there:
+        return paragraph("There is no model yet.")
+    said = paragraph(f"Weights {model_hash(folder)}: {', '.join(there)}.")
+    if missing:
+        return said + paragraph(f"To be used it still needs {' and '.join(missing)}.")
+    code = (
+        f"manifill inpaint PHOTO MASK -n 8 -o OUT --model {shlex.quote(str(folder))}\n\n"
+        f"from manifill import Inpainter\ninpainter = Inpainter.from_pretrained({str(folder)!r})"
+    )
+    return f'{said}<pre tabindex="0">{html.escape(code)}</pre>'

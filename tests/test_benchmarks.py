@@ -1,0 +1,64 @@
+"""The benchmarks of training run, and what they count is what is computed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import training  # noqa: E402
+
+
+def convolve(x: torch.Tensor, weight: torch.Tensor) -> None:
+    F.conv2d(x, weight, padding=1).sum().backward()
+
+
+def test_every_convolution_is_recorded_forward_and_backward():
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    weight = torch.randn(4, 3, 3, 3, requires_grad=True)
+    with training.Recorder() as recorder:
+        convolve(x, weight)
+    assert [call[0] for call in recorder.calls] == list(training.CONVOLUTIONS)
+    once = 2 * (2 * 8 * 8) * 4 * 3 * 9
+    assert recorder.operations["convolutions"] == 3 * once  # the output, the input's gradient and the weight's
+
+
+def test_replayed_convolutions_are_the_recorded_ones():
+    x = torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
+    with training.Recorder() as first:
+        convolve(x, torch.randn(4, 3, 3, 3, requires_grad=True))
+    with training.Recorder() as second:
+        training.alone(first.calls)()
+    assert second.calls == first.calls
+    assert second.operations == first.operations
+    assert training.strided(first.calls) == 0
+
+
+def test_plain_layouts_are_counted():
+    with training.Recorder() as recorder:
+        convolve(torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3, requires_grad=True))
+    assert training.strided(recorder.calls) == 2
+
+
+@pytest.mark.parametrize("stage", training.STAGES)
+def test_a_stage_is_measured(stage: str):
+    command = [sys.executable, "benchmarks/training.py", "--preset", "tiny", "--stage", stage, "--times", "1",
+               "--threads", "1", "--around"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith(f"| {stage} ")]
+    assert len(rows) == 2
+
+
+def test_reading_is_measured():
+    command = [sys.executable, "benchmarks/data.py", "examples/astronaut.png", "--size", "64", "--batch", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "pictures/s of a core" in done.stdout
