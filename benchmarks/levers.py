@@ -1,7 +1,7 @@
 """What each training option changes at small scale: short trainings with it off and on, as tables in Markdown.
 
     python benchmarks/levers.py --data train-0.tar train-1.tar --val val.tar --vqvae MODEL --texture MODEL --out OUT \
-        --features squeezenet1_0-imagenet.ts [--parts codebooks texture structure guidance] [--steps 600 400 1000]
+        --features squeezenet1_0-imagenet.ts [--parts codebooks texture structure guidance] [--steps 500 400 1000]
 
 `--vqvae` is a model folder whose VQ-VAE has the preset's sizes, `--texture` one whose texture generator paints for it.
 The same command goes on where it stopped: trainings from their checkpoints, measurements from OUT/figures.json. One
@@ -229,7 +229,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--preset", default="faces-64")
     parser.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS)
-    parser.add_argument("--steps", type=int, nargs=3, default=(600, 400, 1000), help="of vqvae, texture, structure")
+    parser.add_argument("--steps", type=int, nargs=3, default=(500, 400, 1000), help="of vqvae, texture, structure")
     parser.add_argument("--few", type=int, default=500, help="pictures that the texture generator is trained on")
     parser.add_argument("--count", type=int, default=150, help="pictures that are completed and measured")
     parser.add_argument("--seed", type=int, default=0)

@@ -138,8 +138,8 @@ def test_the_log_of_a_trial_says_how_many_steps_fit(tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
     lines = [{"step": 4, "pictures_per_s": 1.0}, {"step": 8, "pictures_per_s": 4.0}, {"step": 8, "val_psnr": 20.0}]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    # 2 s a step once warm, so 16 of the 20 s that the trial took; the rest was the validation, of which there are 5
-    assert allowed(log, 8, 20.0, 100.0) == (100 - 5 * 4) / 2
+    # 2 s a step once warm, so 16 of the 20 s that the trial took; the rest was the validation, of which there are 4
+    assert allowed(log, 8, 20.0, 100.0) == (100 - 4 * 4) / 2
     assert allowed(tmp_path / "none.jsonl", 8, 20.0, 100.0) == 0
 
 

@@ -16,7 +16,7 @@ from manifill.train.loop import Stage, run
 from manifill.train.processes import Processes
 
 SHARES = {"vqvae": 0.25, "structure": 0.4, "texture": 0.35}  # of the time, where all are trained
-VALIDATIONS = 5  # in a stage; each also writes a preview
+VALIDATIONS = 4  # in a stage; each also writes a preview
 TRIED = 8  # steps that are timed, the first half of them to warm up
 
 

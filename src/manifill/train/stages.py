@@ -62,17 +62,18 @@ def train_on(
     for k, name in enumerate(stages):
         processes.check(getattr(settings, name).batch_size)
         seen = pictures.sample(SEEN) if name == "structure" and processes.first else None
+        own = options
         if budget:
             seconds = budget.seconds(name, stages[k + 1 :])
-            settings, options = timed(name, settings, pictures, held_out, seen, out, options, seconds, processes)
+            settings, own = timed(name, settings, pictures, held_out, seen, out, options, seconds, processes)
         stage = build(name, settings, held_out, out, options, processes, seen)
         # after the gates: a refused stage leaves nothing behind
         remember(out, name, settings, options, pictures, processes.first)
         pictures.keep(out, processes.first)
         with batches_of(name, settings, pictures, options, processes) as batches:
             run(
-                stage, batches, out, getattr(settings, name).steps, options.seed, options.log_every,
-                options.validate_every, options.checkpoint_every, options.quiet, processes, options.tensorboard,
+                stage, batches, out, getattr(settings, name).steps, own.seed, own.log_every,
+                own.validate_every, own.checkpoint_every, own.quiet, processes, own.tensorboard,
             )  # fmt: skip
         if processes.first:
             finetune.complete(out, options.init_from)

@@ -26,7 +26,7 @@ from manifill.train.parametrise import folded, normalised
 from manifill.train.processes import ALONE, Processes, Share
 from manifill.vqvae import VQVAE
 
-VALIDATED, SEEN = 200, 100  # pictures to validate on, and at most of those that it is trained on
+VALIDATED, SEEN = 200, 50  # pictures to validate on, and at most of those that it is trained on
 
 
 class Best(nn.Module):
