@@ -51,11 +51,11 @@ def test_commands_name_all_that_was_not_the_presets(run: Path) -> None:
     used = json.loads((run / "texture" / "config.json").read_text())
     assert command("texture", used, "tiny") == (["--steps", "2"], [])
     changes = {"init_from": "0123456789abcdef", "perceptual": "my net.ts", "seed": 3, "precision": "fp32"}
-    training = used["training"] | {"learning_rate": 0.5, "perturb": 0.3}
+    training = used["training"] | {"learning_rate": 0.5, "perturb": 0.3, "flip": True}
     options, rest = command("texture", used | changes | {"training": training}, "tiny")
-    said = "--steps 2 --learning-rate 0.5 --seed 3 --precision fp32 --init-from WEIGHTS-0123456789abcdef"
+    said = "--steps 2 --learning-rate 0.5 --perturb 0.3 --seed 3 --precision fp32 --init-from WEIGHTS-0123456789abcdef"
     assert " ".join(options) == said + " --perceptual 'my net.ts'"
-    assert rest == ["perturb 0.3 (the preset: 0.1)"]
+    assert rest == ["flip True (the preset: False)"]
     assert command("texture", used, "tiny+attention-none")[1] == ["model.texture.attention full (the preset: none)"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -286,6 +287,24 @@ def test_the_command_line(
     assert inpaint(free_model, "a") == 0
     assert inpaint(reference_model, "b") == 2
     assert "was not trained with condition dropout" in capsys.readouterr().err
+
+
+def test_going_on_from_a_completion_with_guidance(
+    free_model: Path, photo_and_mask: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Inpainter.from_pretrained(free_model, "cpu")
+    completion = next(iter(model(*photo_and_mask, num_samples=1, seed=0, guidance=2.0)))
+    (again,) = model.near(completion, 0.0, num_samples=1, seed=3)
+    assert np.array_equal(again.codes, completion.codes)
+
+    words = ["-n", "1", "--model", free_model, "--device", "cpu", "-o"]
+    for more in ([tmp_path / "a", "--seed", "0", "--guidance", "2"],
+                 [tmp_path / "b", "--near", tmp_path / "a" / "face_000.png", "--amount", "0"]):  # fmt: skip
+        monkeypatch.setattr("sys.argv", ["manifill", "inpaint", *map(str, [*photo_and_mask, *words, *more])])
+        assert main() == 0
+    lines = [json.loads((tmp_path / k / "manifest.jsonl").read_text()) for k in "ab"]
+    assert lines[0]["codes"] == lines[1]["codes"] == completion.codes.tolist()
+    assert lines[0]["guidance"] == lines[1]["guidance"] == 2.0
 
 
 # condition dropout

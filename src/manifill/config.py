@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
 T = TypeVar("T")
+CodebookStart = Literal["auto", "random", "data", "kmeans"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class VQVAETraining:
     decay: float = 0.99
     structure_only: float = 0.0
     revive: bool = False
-    start: Literal["auto", "random", "data", "kmeans"] = "auto"
+    start: CodebookStart = "auto"
     flip: bool = False
 
 

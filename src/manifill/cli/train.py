@@ -27,6 +27,10 @@ def stages(
     minutes: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    start: Literal["auto", "random", "data", "kmeans"] | None = None,
+    condition_dropout: float | None = None,
+    lecam_weight: float | None = None,
+    perturb: float | None = None,
     precision: Literal["bf16", "fp16", "fp32"] = "bf16",
     accumulate: int = 1,
     compile: bool = False,
@@ -61,6 +65,10 @@ def stages(
         minutes: Time for all stages together, in place of steps; how many fit is found out as each stage begins.
         batch_size: Pictures a step, in place of the preset's.
         learning_rate: In place of the preset's.
+        start: Where the codebooks begin, in place of the preset's; not in the paper, as the next three.
+        condition_dropout: Share of pictures drawn without their condition, which guidance needs.
+        lecam_weight: Weight of LeCam, which steadies the discriminator on few pictures; 0.3 is usual.
+        perturb: Share of the hole's codes that the texture generator gets replaced by near ones; 0.1 is usual.
         precision: bf16 or fp16 autocast, or fp32.
         accumulate: Take each batch in so many parts one after another, for less memory and the same result.
         compile: Pass the trained networks through torch.compile.
@@ -84,6 +92,7 @@ def stages(
     first = find_model(init_from) if init_from is not None else None
     options = RunOptions(
         seed=seed, steps=steps, minutes=minutes, batch_size=batch_size, learning_rate=learning_rate,
+        start=start, condition_dropout=condition_dropout, lecam_weight=lecam_weight, perturb=perturb,
         precision=precision, accumulate=accumulate, compile=compile, limit=limit, crop=crop, workers=workers,
         init_from=first, perceptual=perceptual, force=force, log_every=log_every, validate_every=validate_every,
         checkpoint_every=checkpoint_every, quiet=quiet, tensorboard=tensorboard,
@@ -158,6 +167,7 @@ def pack(
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
+    guidance: float | None = None,
 ) -> int:
     """Copy a model folder for release: half the size, and its own defaults for sampling.
 
@@ -168,10 +178,11 @@ def pack(
         temperature: The model's own temperature.
         top_k: The model's own top-k.
         top_p: The model's own top-p.
+        guidance: The model's own guidance; for models trained with condition dropout.
 
     """
     from manifill.checkpoint import pack as run
 
-    run(model, out, half, {"temperature": temperature, "top_k": top_k, "top_p": top_p})
+    run(model, out, half, {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance})
     print(out)
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from manifill.checkpoint import Header, ModelError, model_hash, write_atomic
-from manifill.config import Preset, completed, to_dict
+from manifill.config import CodebookStart, Preset, completed, to_dict
 from manifill.pictures import Crop, DataError
 from manifill.train import collection
 from manifill.train.stream import Stream
@@ -26,6 +26,10 @@ class RunOptions:
     minutes: float | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
+    start: CodebookStart | None = None
+    condition_dropout: float | None = None
+    lecam_weight: float | None = None
+    perturb: float | None = None
     precision: str = "bf16"
     accumulate: int = 1
     compile: bool = False
@@ -48,11 +52,17 @@ class RunOptions:
             raise ValueError(f"minutes is {self.minutes}; expected a number above 0")
 
 
+GIVEN = ("steps", "batch_size", "learning_rate", "start", "condition_dropout", "lecam_weight", "perturb")
+
+
 def with_options(preset: Preset, stages: Sequence[str], options: RunOptions) -> Preset:
-    """Return the preset with the run's own steps, batch size and learning rate where these are given."""
-    given = {k: getattr(options, k) for k in ("steps", "batch_size", "learning_rate")}
-    given = {k: v for k, v in given.items() if v is not None}
-    return dataclasses.replace(preset, **{s: dataclasses.replace(getattr(preset, s), **given) for s in stages})
+    """Return the preset with what the run says of these stages' training in place of the preset's."""
+    given = {key: value for key in GIVEN if (value := getattr(options, key)) is not None}
+    for stage in stages:
+        training = getattr(preset, stage)
+        own = {key: value for key, value in given.items() if hasattr(training, key)}
+        preset = dataclasses.replace(preset, **{stage: dataclasses.replace(training, **own)})
+    return preset
 
 
 def settings_file(out: Path, name: str) -> Path:
