@@ -126,9 +126,9 @@ def test_time_is_divided_among_the_stages_to_come(monkeypatch: pytest.MonkeyPatc
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     budget = Budget(10)
-    assert budget.seconds("vqvae", ["structure", "texture"]) == pytest.approx(150)
+    assert budget.seconds("vqvae", ["structure", "texture"]) == pytest.approx(120)
     now[0] += 300  # the first stage took twice its time
-    assert budget.seconds("structure", ["texture"]) == pytest.approx(300 * 0.4 / 0.75)
+    assert budget.seconds("structure", ["texture"]) == pytest.approx(300 * 0.35 / 0.8)
     assert budget.seconds("texture", []) == pytest.approx(300)
     now[0] += 1000
     assert budget.seconds("texture", []) == 0

@@ -280,7 +280,7 @@ def test_cancelling_and_leaving_stop_the_work(visit):
     events = answer.value.json()["events"]
     page.wait_for_selector(".round:first-child .tile[data-state=structure], .round:first-child .tile[data-state=done]")
     page.goto(page.url + "health")
-    page.wait_for_timeout(200)
+    page.wait_for_timeout(600)
     assert page.evaluate(ask, events) == 404
 
 

@@ -143,6 +143,8 @@ SMALL_128 = Preset(
             condition_width=12,
             dilations=(1, 2, 4, 8),
             condition_features=True,
+            temperature=0.8,
+            top_p=0.8,
         ),
         texture=TextureConfig(codebook_dim=32, width=24),
         discriminator=DiscriminatorConfig(width=24, layers=5),

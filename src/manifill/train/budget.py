@@ -15,7 +15,7 @@ from manifill.train.data import Batches
 from manifill.train.loop import Stage, run
 from manifill.train.processes import Processes
 
-SHARES = {"vqvae": 0.25, "structure": 0.4, "texture": 0.35}  # of the time, where all are trained
+SHARES = {"vqvae": 0.2, "structure": 0.35, "texture": 0.45}  # of the time, where all are trained
 VALIDATIONS = 4  # in a stage; each also writes a preview
 TRIED = 8  # steps that are timed, the first half of them to warm up
 

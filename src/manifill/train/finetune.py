@@ -8,15 +8,17 @@ compute old structure features from new ones.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from manifill.checkpoint import (
     NETWORKS,
+    Header,
     fingerprint,
     has_discriminator,
     load_discriminator,
@@ -36,6 +38,7 @@ from manifill.train.settings import RunOptions, remembered, same_sizes
 from manifill.train.vqvae_stage import figures
 from manifill.vqvae import VQVAE
 
+T = TypeVar("T")
 LOST = 1.5  # dB by which a VQ-VAE may reconstruct new pictures worse than its own and still be kept
 SEEN = 500  # pictures that two VQ-VAEs are compared on
 
@@ -138,22 +141,26 @@ def fitted(together: Tensor, old: VQVAE, new: VQVAE) -> Tensor:
 
 def structure(first: Path, vqvae: VQVAE, val: Pictures, wanted: StructureConfig) -> StructureGenerator:
     """Return the structure generator of the model `first`, in the codes of `vqvae`. Raises ModelError."""
-    old, header = load_vqvae(first)
-    found = same_sizes(*load_structure(first, header.codebook), wanted)
-    if header.codebook != fingerprint(vqvae):
-        print(f"structure: carried over from the codes of {first} to this run's")
-        carry_structure(found, translation(old, vqvae, val))
-    return found
+    return started(first, vqvae, val, wanted, load_structure, carry_structure)
 
 
 def texture(first: Path, vqvae: VQVAE, val: Pictures, wanted: TextureConfig) -> TextureGenerator:
     """Return the texture generator of the model `first`, in the features of `vqvae`. Raises ModelError."""
+    return started(first, vqvae, val, wanted, load_texture, carry_texture)
+
+
+def started(
+    first: Path, vqvae: VQVAE, val: Pictures, wanted: Any, load: Callable[[Path, str], tuple[T, Header]],
+    carry: Callable[[T, Translation], None],
+) -> T:  # fmt: skip
+    """Return a network of the model `first`, carried over, which is said, where that has other codes than `vqvae`."""
     old, header = load_vqvae(first)
-    found = same_sizes(*load_texture(first, header.codebook), wanted)
+    network, own = load(first, header.codebook)
+    same_sizes(network, own, wanted)
     if header.codebook != fingerprint(vqvae):
-        print(f"texture: carried over from the codes of {first} to this run's")
-        carry_texture(found, translation(old, vqvae, val))
-    return found
+        print(f"{own.path.stem}: carried over from the codes of {first} to this run's")
+        carry(network, translation(old, vqvae, val))
+    return network
 
 
 def discriminator(first: Path, wanted: DiscriminatorConfig) -> Discriminator | None:
