@@ -14,10 +14,13 @@ from manifill.train.diagnosis import Diagnosis, Log, diagnose
 
 def of_run(run: Path, stage: str) -> Diagnosis:
     """Return what is wrong with a stage of the run in folder `run`; without its settings nothing is checked."""
-    settings = read_settings(run / stage)
+    return diagnosed(run, stage, read_settings(run / stage), read_lines(run / stage / "metrics.jsonl")[0])
+
+
+def diagnosed(run: Path, stage: str, settings: dict[str, Any], lines: list[dict[str, Any]]) -> Diagnosis:
+    """Return what is wrong with a stage whose settings and lines are read already."""
     if not settings:
         return Diagnosis({}, [], ["everything: config.json, the stage's settings, is missing"])
-    lines, _ = read_lines(run / stage / "metrics.jsonl")
     return diagnose(stage, Log(lines, settings, vqvae_figures(run) if stage != "vqvae" else {}))
 
 

@@ -130,7 +130,8 @@ def begun(folder: Path) -> bool:
 def read(run: Path, name: str) -> StageLog:
     """Return what a stage has left so far."""
     lines, torn = logs.read_lines(run / name / "metrics.jsonl")
-    return StageLog(name, run / name, logs.read_settings(run / name), lines, torn, logs.of_run(run, name))
+    settings = logs.read_settings(run / name)
+    return StageLog(name, run / name, settings, lines, torn, logs.diagnosed(run, name, settings, lines))
 
 
 def verdict(stages: list[StageLog]) -> str:
