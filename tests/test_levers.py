@@ -357,7 +357,7 @@ ALL_ON = dataclasses.replace(
     TINY,
     vqvae=dataclasses.replace(TINY.vqvae, start="kmeans", steps=100),
     structure=dataclasses.replace(TINY.structure, condition_dropout=0.5, clip=2.5),
-    texture=dataclasses.replace(TINY.texture, lecam_weight=0.3),
+    texture=dataclasses.replace(TINY.texture, lecam_weight=0.3, adversarial_share=0.5),
 )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 T = TypeVar("T")
 CodebookStart = Literal["auto", "random", "data", "kmeans"]
+DiscriminatorNorm = Literal["spectral", "none"]
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,11 @@ class TextureTraining:
     `features` picks the feature losses of Table 3: of the VQ encoder or, "perceptual", the distance of another
     network's feature maps and of their correlations (style), in their place; "all" takes both kinds. `lecam_weight`
     weighs what keeps the discriminator from telling few pictures by heart (0 = off).
+
+    `discriminator_norm` "none" leaves the discriminator's convolutions as they are: spectral normalisation (the paper)
+    keeps its scores so small that with few steps it stays blind. `adversarial_share`, when not 0, replaces
+    `adversarial_weight`: at every painted picture the adversarial gradient is so many times as long as all others',
+    less while the discriminator's mean scores of photos and completions are less than 1 apart: a blind one's is noise.
     """
 
     steps: int = 1_000_000
@@ -150,6 +156,8 @@ class TextureTraining:
     features: Literal["both", "structural", "textural", "none", "perceptual", "all"] = "both"
     perturb: float = 0.0
     lecam_weight: float = 0.0
+    discriminator_norm: DiscriminatorNorm = "spectral"
+    adversarial_share: float = 0.0
     flip: bool = False
 
 

@@ -30,6 +30,8 @@ def stages(
     start: Literal["auto", "random", "data", "kmeans"] | None = None,
     condition_dropout: float | None = None,
     lecam_weight: float | None = None,
+    discriminator_norm: Literal["spectral", "none"] | None = None,
+    adversarial_share: float | None = None,
     perturb: float | None = None,
     precision: Literal["bf16", "fp16", "fp32"] = "bf16",
     accumulate: int = 1,
@@ -65,9 +67,12 @@ def stages(
         minutes: Time for all stages together, in place of steps; how many fit is found out as each stage begins.
         batch_size: Pictures a step, in place of the preset's.
         learning_rate: In place of the preset's.
-        start: Where the codebooks begin, in place of the preset's; not in the paper, as the next three.
+        start: Where the codebooks begin, in place of the preset's; not in the paper, as the next five.
         condition_dropout: Share of pictures drawn without their condition, which guidance needs.
         lecam_weight: Weight of LeCam, which steadies the discriminator on few pictures; 0.3 is usual.
+        discriminator_norm: Spectral normalisation of the discriminator (the paper) or none, with which it soon sees.
+        adversarial_share: Length of the adversarial gradient at each picture, as a multiple of all others', in place of
+            a fixed weight; 0.5 is usual without spectral normalisation.
         perturb: Share of the hole's codes that the texture generator gets replaced by near ones; 0.1 is usual.
         precision: bf16 or fp16 autocast, or fp32.
         accumulate: Take each batch in so many parts one after another, for less memory and the same result.
@@ -92,7 +97,8 @@ def stages(
     first = find_model(init_from) if init_from is not None else None
     options = RunOptions(
         seed=seed, steps=steps, minutes=minutes, batch_size=batch_size, learning_rate=learning_rate,
-        start=start, condition_dropout=condition_dropout, lecam_weight=lecam_weight, perturb=perturb,
+        start=start, condition_dropout=condition_dropout, lecam_weight=lecam_weight,
+        discriminator_norm=discriminator_norm, adversarial_share=adversarial_share, perturb=perturb,
         precision=precision, accumulate=accumulate, compile=compile, limit=limit, crop=crop, workers=workers,
         init_from=first, perceptual=perceptual, force=force, log_every=log_every, validate_every=validate_every,
         checkpoint_every=checkpoint_every, quiet=quiet, tensorboard=tensorboard,

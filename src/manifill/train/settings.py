@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from manifill.checkpoint import Header, ModelError, model_hash, write_atomic
-from manifill.config import CodebookStart, Preset, completed, to_dict
+from manifill.config import CodebookStart, DiscriminatorNorm, Preset, completed, to_dict
 from manifill.pictures import Crop, DataError
 from manifill.train import collection
 from manifill.train.stream import Stream
@@ -29,6 +29,8 @@ class RunOptions:
     start: CodebookStart | None = None
     condition_dropout: float | None = None
     lecam_weight: float | None = None
+    discriminator_norm: DiscriminatorNorm | None = None
+    adversarial_share: float | None = None
     perturb: float | None = None
     precision: str = "bf16"
     accumulate: int = 1
@@ -52,7 +54,10 @@ class RunOptions:
             raise ValueError(f"minutes is {self.minutes}; expected a number above 0")
 
 
-GIVEN = ("steps", "batch_size", "learning_rate", "start", "condition_dropout", "lecam_weight", "perturb")
+GIVEN = (
+    "steps", "batch_size", "learning_rate", "start", "condition_dropout", "lecam_weight", "discriminator_norm",
+    "adversarial_share", "perturb",
+)  # fmt: skip
 
 
 def with_options(preset: Preset, stages: Sequence[str], options: RunOptions) -> Preset:

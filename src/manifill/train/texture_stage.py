@@ -26,7 +26,7 @@ from manifill.vqvae import VQVAE, Encoding
 
 VALIDATED = 100  # pictures
 NEIGHBOURS = 8  # nearest prototypes that a perturbed code may become
-ANCHORED = 0.99  # decay of the mean scores that LeCam holds the discriminator to
+ANCHORED = 0.99  # decay of the mean scores: LeCam holds the discriminator to them, the adversarial share waits for them
 
 
 class Anchors(nn.Module):
@@ -37,6 +37,18 @@ class Anchors(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("means", torch.zeros(2))
+
+
+def balanced(painted: Tensor, others: Tensor, adversarial: Tensor, share: Tensor) -> Tensor:
+    """Return the gradient (N, 3, H, W) at `painted` of two losses, the second's made `share` times the first's length.
+
+    Picture by picture, so that it does not depend on how the batch is divided. Not in the paper; the balance that
+    VQGAN (Esser et al., CVPR 2021) takes at the last layer's weights, taken at the picture.
+    """
+    (given,) = torch.autograd.grad(others, painted, retain_graph=True)
+    (opposed,) = torch.autograd.grad(adversarial, painted)
+    lengths = [g.float().flatten(1).norm(dim=1)[:, None, None, None] for g in (given, opposed)]
+    return given + (share * lengths[0] / lengths[1].clamp_min(1e-12) * opposed).to(given.dtype)
 
 
 class TextureStage:
@@ -58,7 +70,9 @@ class TextureStage:
         model = generator or TextureGenerator(preset.model.texture)
         discriminator = discriminator or Discriminator(preset.model.discriminator)
         self.model = model.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.discriminator = spectral(discriminator.requires_grad_(True).train())
+        discriminator.requires_grad_(True).train()
+        spectrally = self.options.discriminator_norm == "spectral"
+        self.discriminator = spectral(discriminator) if spectrally else discriminator
         self.discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
         o = self.options
@@ -70,7 +84,8 @@ class TextureStage:
             "optimiser": self.optimiser, "opponent": self.opponent,
         }  # fmt: skip
         self.anchors = Anchors().to(device)
-        if o.lecam_weight:
+        self.anchored = o.lecam_weight > 0 or o.adversarial_share > 0
+        if self.anchored:
             self.state["anchors"] = self.anchors
         if self.scaler.is_enabled():
             self.state["scaler"] = self.scaler
@@ -93,7 +108,7 @@ class TextureStage:
             self.discriminator.train(not judged)  # one power iteration a step, in its first share
             judged.append(self._judge(share, composed))
         self.discriminator.train()
-        if self.options.lecam_weight:
+        if self.anchored:
             self._move_anchors(judged)
         self.scaler.step(self.opponent)
         self.scaler.update()
@@ -111,9 +126,19 @@ class TextureStage:
             composed = painted * mask + image * (1 - mask)
             losses = self.generator_losses(image, mask, painted, composed, truth)
         weights = self.weights()
-        loss = sum((weights[k] * v for k, v in losses.items()), torch.zeros((), device=self.device))
-        self.scaler.scale(loss / self.processes.accumulate).backward()
+        scaled = {k: self.scaler.scale(weights[k] * v / self.processes.accumulate) for k, v in losses.items()}
+        adversarial, others = scaled.pop("adversarial"), torch.stack(list(scaled.values())).sum()
+        if self.options.adversarial_share:
+            painted.backward(balanced(painted, others, adversarial, self.adversarial_share))
+        else:
+            (others + adversarial).backward()
         return {k: v.detach() for k, v in losses.items()}, composed.detach()
+
+    @property
+    def adversarial_share(self) -> Tensor:
+        """The share that is due now: all of it when mean scores of photos and completions are 1 apart, or more."""
+        real, composed = self.anchors.means
+        return self.options.adversarial_share * (real - composed).clamp(0, 1)
 
     def weights(self) -> dict[str, float]:
         """Return the weight of every loss of the generator (Eq. 12)."""
