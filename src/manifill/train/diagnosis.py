@@ -246,11 +246,11 @@ def washed_out(log: Log) -> str | None:
     found, grey = log.latest["val_psnr"] - QUARTER, log.latest["vqvae_val_psnr_mean_colour"]
     if found >= grey + MARGIN:
         return None
+    adversary = "adversarial_share" if log.training.get("adversarial_share") else "adversarial_weight"
     return (
         f"The holes are filled with grey: {found:.1f} dB inside, no better than one mean colour ({grey:.1f} dB), with "
         "the true structure codes given; several dB above it is healthy. Train longer, with a larger l1_weight (here "
-        f"{log.training.get('l1_weight')}) or a smaller adversarial_weight "
-        f"(here {log.training.get('adversarial_weight')})."
+        f"{log.training.get('l1_weight')}) or a smaller {adversary} (here {log.training.get(adversary)})."
     )
 
 
