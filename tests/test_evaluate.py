@@ -14,12 +14,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from manifill import Inpainter, cli
+from manifill.config import Fit
 from manifill.evaluate import metrics, run
 from manifill.evaluate.features import load_networks
 from manifill.evaluate.methods import Classical, Folder, ModelMethod, Picking, TrueCodes
 from manifill.evaluate.scores import Scores, ScoresError, distribution, figures, merge
 from manifill.image import to_tensor, to_uint8
 from manifill.pictures import DataError
+from manifill.structure import Sampled
 
 
 class Small(nn.Module):
@@ -148,12 +150,27 @@ def test_folders_of_results_are_checked(task: run.Task, tmp_path: Path) -> None:
 
 def test_true_codes_are_painted_as_the_model_paints(inpainter: Inpainter, task: run.Task) -> None:
     photo, hole = task.pictures.array[0], task.holes(0)
-    done = TrueCodes.of(inpainter).complete(photo, hole, 0, "").composites[0]
+    done = TrueCodes.of(inpainter, Fit(seamless=False)).complete(photo, hole, 0, "").composites[0]
     assert np.array_equal(done[~hole], photo[~hole])
     image, mask = to_tensor(photo), torch.from_numpy(hole)[None, None].float()
     codes = inpainter.vqvae.encode(image).structure_codes
     wanted = inpainter.paint(inpainter.image_features(image, mask), codes, mask)
     assert np.abs(done[hole].astype(int) - to_uint8(wanted)[0][hole]).max() <= 1
+
+
+@pytest.mark.parametrize("seamless", [True, False])
+def test_true_codes_are_pasted_as_completions_are(
+    inpainter: Inpainter, task: run.Task, monkeypatch: pytest.MonkeyPatch, seamless: bool
+) -> None:
+    photo, hole, fit = task.pictures.array[0], task.holes(0), Fit(seamless=seamless)
+    _, true_codes = run.methods(
+        [inpainter], Picking(1), 0, dict.fromkeys(("temperature", "top_k", "top_p")), fit, (), (), true_codes=True
+    )
+    found = true_codes.complete(photo, hole, 0, "").composites[0]
+    sampled = Sampled(inpainter.vqvae.encode(to_tensor(photo)).structure_codes, torch.zeros(1, 8, 8))
+    monkeypatch.setattr(Inpainter, "sample_batches", lambda *_: sampled)
+    (wanted,) = inpainter(photo, hole, num_samples=1, seed=0, fit=fit)
+    assert np.abs(found.astype(int) - wanted.rgb).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["telea", "navier-stokes", "biharmonic"])

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from manifill.choosing import Choice
 from manifill.config import Fit
+from manifill.detail import Membrane
 from manifill.image import to_tensor, to_uint8
 from manifill.inpainter import Inpainter, KnownCodes
 from manifill.pictures import SUFFIXES, DataError
@@ -108,31 +109,39 @@ class ModelMethod:
 class TrueCodes:
     """A texture generator on the true structure codes: what painting can reach at best.
 
-    `paint` takes pictures, masks and true structure features and returns painted pictures in [-1, 1].
+    `paint` takes pictures, masks and true structure features and returns painted pictures in [-1, 1]. They are pasted
+    as painted or, `seamless`, as completions are by default, so that the two compare.
     """
 
     def __init__(
-        self, vqvae: VQVAE, paint: Callable[[Tensor, Tensor, Tensor], Tensor], name: str, weights: str
-    ) -> None:
-        self.vqvae, self.paint, self.name = vqvae, paint, name
-        self.about = {"model": name, "weights": weights, "samples": 1, "codes": "true"}
+        self, vqvae: VQVAE, paint: Callable[[Tensor, Tensor, Tensor], Tensor], name: str, weights: str,
+        seamless: bool = False,
+    ) -> None:  # fmt: skip
+        self.vqvae, self.paint, self.name, self.seamless = vqvae, paint, name, seamless
+        self.about = {"model": name, "weights": weights, "samples": 1, "codes": "true", "seamless": seamless}
 
     @classmethod
-    def of(cls, model: Inpainter) -> TrueCodes:
-        """Return the method of a model's own texture generator."""
+    def of(cls, model: Inpainter, fit: Fit | None = None) -> TrueCodes:
+        """Return the method of a model's own texture generator, pasted as `fit` says."""
 
         def paint(image: Tensor, mask: Tensor, structure: Tensor) -> Tensor:
             return model.texture.paint(*model.image_features(image, mask), structure, mask).float()
 
-        return cls(model.vqvae, paint, f"{model.name}-true-codes", model.weights)
+        return cls(model.vqvae, paint, f"{model.name}-true-codes", model.weights, (fit or Fit()).seamless)
 
     @torch.no_grad()
     def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
         """Complete a picture of the model's size."""
         device = next(self.vqvae.parameters()).device
         image, mask = to_tensor(picture).to(device), torch.from_numpy(hole)[None, None].float().to(device)
-        full = to_uint8(self.paint(image, mask, self.vqvae.encode(image).structure))
-        return Completed(np.where(hole[None, ..., None], full, picture[None]), full)
+        painted = self.paint(image, mask, self.vqvae.encode(image).structure)
+        full = to_uint8(painted)
+        if self.seamless:
+            values = ((painted[0].permute(1, 2, 0) + 1) * 127.5).cpu().numpy()
+            pasted = (values + Membrane(hole)(picture - values)).round().clip(0, 255).astype(np.uint8)[None]
+        else:
+            pasted = full
+        return Completed(np.where(hole[None, ..., None], pasted, picture[None]), full)
 
 
 class Classical:

@@ -163,7 +163,7 @@ def methods(
     """Return the methods to compare: models first, then baselines and folders of results."""
     known_codes = options.pop("known_codes", "exact")
     listed: list[Method] = [ModelMethod(m, picking, m.options(**options), known_codes, seed, fit) for m in models]
-    listed += [TrueCodes.of(m) for m in models if true_codes]
+    listed += [TrueCodes.of(m, fit) for m in models if true_codes]
     listed += [Classical(name) for name in baselines]
     listed += [Folder(folder) for folder in folders]
     names = [m.name for m in listed]
