@@ -47,15 +47,20 @@ def test_the_adversarial_gradient_has_the_length_asked_for() -> None:
     painted = torch.randn(3, 3, 8, 8, requires_grad=True)
     a, b = torch.randn(3, 3, 8, 8), torch.randn(3, 3, 8, 8)
     scale = torch.tensor([1.0, 10.0, 0.1])[:, None, None, None]
-    found = balanced(painted, (a * painted).sum(), (1e-4 * scale * b * painted).sum(), torch.tensor(0.5))
-    for k in range(3):
-        wanted = a[k] + 0.5 * a[k].norm() * b[k] / b[k].norm()
+    losses = (a * painted).sum(), (1e-4 * scale * b * painted).sum()
+    drawn = torch.tensor([False, True, False])
+    found, lengths = balanced(painted, *losses, torch.tensor(0.5), drawn, torch.tensor(7.0))
+    assert torch.allclose(lengths, a.flatten(1).norm(dim=1))
+    for k, length in enumerate((lengths[0], 7.0, lengths[2])):
+        wanted = a[k] + 0.5 * length * b[k] / b[k].norm()
         assert torch.allclose(found[k], wanted, atol=1e-5)
 
 
 def test_no_adversarial_gradient_leaves_the_others() -> None:
     painted, a = torch.randn(2, 3, 8, 8, requires_grad=True), torch.randn(2, 3, 8, 8)
-    assert torch.equal(balanced(painted, (a * painted).sum(), 0 * painted.sum(), torch.tensor(0.5)), a)
+    nothing = torch.zeros(2, dtype=torch.bool), torch.zeros(())
+    found, _ = balanced(painted, (a * painted).sum(), 0 * painted.sum(), torch.tensor(0.5), *nothing)
+    assert torch.equal(found, a)
 
 
 def gradients(found: TextureStage, share: Share) -> list[Tensor]:

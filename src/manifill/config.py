@@ -132,7 +132,9 @@ class StructureTraining:
 class TextureTraining:
     """How the texture generator and its discriminator are trained (section 3.3, equations 8 to 12).
 
-    `averaging` 0 keeps the last weights (the paper). `perturb` is the share of hole codes replaced by near neighbours.
+    `averaging` 0 keeps the last weights (the paper). `perturb` is the share of hole codes replaced by near neighbours,
+    `drawn` the share of pictures whose hole is painted from codes that the structure generator has drawn, and judged by
+    the discriminator and the drawn codes alone (neither is in the paper; 0 there).
     `features` picks the feature losses of Table 3: of the VQ encoder or, "perceptual", the distance of another
     network's feature maps and of their correlations (style), in their place; "all" takes both kinds. `lecam_weight`
     weighs what keeps the discriminator from telling few pictures by heart (0 = off).
@@ -155,6 +157,7 @@ class TextureTraining:
     feature_weight: float = 0.1
     features: Literal["both", "structural", "textural", "none", "perceptual", "all"] = "both"
     perturb: float = 0.0
+    drawn: float = 0.0
     lecam_weight: float = 0.0
     discriminator_norm: DiscriminatorNorm = "spectral"
     adversarial_share: float = 0.0

@@ -33,6 +33,7 @@ def stages(
     discriminator_norm: Literal["spectral", "none"] | None = None,
     adversarial_share: float | None = None,
     perturb: float | None = None,
+    drawn: float | None = None,
     precision: Literal["bf16", "fp16", "fp32"] = "bf16",
     accumulate: int = 1,
     compile: bool = False,
@@ -67,13 +68,15 @@ def stages(
         minutes: Time for all stages together, in place of steps; how many fit is found out as each stage begins.
         batch_size: Pictures a step, in place of the preset's.
         learning_rate: In place of the preset's.
-        start: Where the codebooks begin, in place of the preset's; not in the paper, as the next five.
+        start: Where the codebooks begin, in place of the preset's; not in the paper, as the next six.
         condition_dropout: Share of pictures drawn without their condition, which guidance needs.
         lecam_weight: Weight of LeCam, which steadies the discriminator on few pictures; 0.3 is usual.
         discriminator_norm: Spectral normalisation of the discriminator (the paper) or none, with which it soon sees.
         adversarial_share: Length of the adversarial gradient at each picture, as a multiple of all others', in place of
             a fixed weight; 0.5 is usual without spectral normalisation.
         perturb: Share of the hole's codes that the texture generator gets replaced by near ones; 0.1 is usual.
+        drawn: Share of pictures for the texture generator with codes drawn by the structure generator of OUT/model or
+            INIT_FROM, so that it learns to paint what it will be given; 0.5, with a discriminator that sees.
         precision: bf16 or fp16 autocast, or fp32.
         accumulate: Take each batch in so many parts one after another, for less memory and the same result.
         compile: Pass the trained networks through torch.compile.
@@ -98,7 +101,7 @@ def stages(
     options = RunOptions(
         seed=seed, steps=steps, minutes=minutes, batch_size=batch_size, learning_rate=learning_rate,
         start=start, condition_dropout=condition_dropout, lecam_weight=lecam_weight,
-        discriminator_norm=discriminator_norm, adversarial_share=adversarial_share, perturb=perturb,
+        discriminator_norm=discriminator_norm, adversarial_share=adversarial_share, perturb=perturb, drawn=drawn,
         precision=precision, accumulate=accumulate, compile=compile, limit=limit, crop=crop, workers=workers,
         init_from=first, perceptual=perceptual, force=force, log_every=log_every, validate_every=validate_every,
         checkpoint_every=checkpoint_every, quiet=quiet, tensorboard=tensorboard,

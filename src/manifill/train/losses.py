@@ -11,13 +11,16 @@ from torch import Tensor
 from manifill.texture import similarity
 from manifill.vqvae import VQVAE, Encoding, Quantiser
 
+UNKNOWN = -1  # in place of a code: nothing is asked there
+
 
 def feature_loss(quantiser: Quantiser, features: Tensor, codes: Tensor) -> Tensor:
-    """Return the cross-entropy of `features` (N, D, h, w) with the true `codes` (N, h, w) (Eq. 11).
+    """Return the cross-entropy of `features` (N, D, h, w) with the true `codes` (N, h, w), 0 at UNKNOWN ones (Eq. 11).
 
     The logits are 10 times the similarity to every prototype.
     """
-    return F.cross_entropy(similarity(quantiser.distances(features), 10), codes.flatten())
+    logits = similarity(quantiser.distances(features), 10)
+    return F.cross_entropy(logits, codes.flatten(), ignore_index=UNKNOWN, reduction="sum") / codes.numel()
 
 
 def feature_losses(vqvae: VQVAE, image: Tensor, truth: Encoding) -> tuple[Tensor, Tensor]:

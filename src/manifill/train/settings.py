@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ class RunOptions:
     discriminator_norm: DiscriminatorNorm | None = None
     adversarial_share: float | None = None
     perturb: float | None = None
+    drawn: float | None = None
     precision: str = "bf16"
     accumulate: int = 1
     compile: bool = False
@@ -56,7 +58,7 @@ class RunOptions:
 
 GIVEN = (
     "steps", "batch_size", "learning_rate", "start", "condition_dropout", "lecam_weight", "discriminator_norm",
-    "adversarial_share", "perturb",
+    "adversarial_share", "perturb", "drawn",
 )  # fmt: skip
 
 
@@ -68,6 +70,15 @@ def with_options(preset: Preset, stages: Sequence[str], options: RunOptions) -> 
         own = {key: value for key, value in given.items() if hasattr(training, key)}
         preset = dataclasses.replace(preset, **{stage: dataclasses.replace(training, **own)})
     return preset
+
+
+def drawn_from(out: Path, options: RunOptions) -> Path:
+    """Return the folder of the structure generator that draws for the texture stage. Raises ModelError."""
+    for folder in (out / "model", options.init_from):
+        if folder is not None and (folder / "structure.safetensors").exists():
+            return folder
+    raise ModelError(f"{out / 'model' / 'structure.safetensors'}: missing; drawn codes need a structure generator, "
+                     "trained into the same folder or of --init-from")  # fmt: skip
 
 
 def settings_file(out: Path, name: str) -> Path:
@@ -85,7 +96,7 @@ def remembered(out: Path, name: str) -> dict[str, Any]:
     found["training"] = defaults[name] | found["training"]
     found["model"] = {key: value | found["model"][key] if isinstance(value, dict) else found["model"][key]
                       for key, value in defaults["model"].items()}  # fmt: skip
-    return {"crop": "centre"} | found
+    return {"crop": "centre", "drawn_from": None} | found
 
 
 def remember(
@@ -98,7 +109,11 @@ def remember(
         "precision": options.precision, "crop": options.crop, **pictures.identity,
         "init_from": model_hash(options.init_from) if options.init_from else None,
         "perceptual": options.perceptual.name if options.perceptual else None,
+        "drawn_from": None,
     }))  # fmt: skip
+    if name == "texture" and settings.texture.drawn:
+        prior = drawn_from(out, options) / "structure.safetensors"
+        now["drawn_from"] = hashlib.sha256(prior.read_bytes()).hexdigest()[:16]
     path, before = settings_file(out, name), remembered(out, name)
     if before:
         changed = differences(*collection.comparable(before, now))

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from manifill.checkpoint import ModelError, load_vqvae
+from manifill.checkpoint import ModelError, load_structure, load_vqvae
 from manifill.config import Preset
 from manifill.memory import keep_freed_memory
 from manifill.pictures import Pictures
@@ -21,10 +21,11 @@ from manifill.train.board import writer_class
 from manifill.train.budget import VALIDATIONS, Budget, fitting
 from manifill.train.card import write_card
 from manifill.train.data import Batches
+from manifill.train.drawing import Drawing
 from manifill.train.gate import check_vqvae
 from manifill.train.loop import Stage, run
 from manifill.train.processes import ALONE, Processes, launched
-from manifill.train.settings import RunOptions, remember, remembered, same_sizes, with_options
+from manifill.train.settings import RunOptions, drawn_from, remember, remembered, same_sizes, with_options
 from manifill.train.stream import Stream
 from manifill.train.structure_stage import SEEN, StructureStage
 from manifill.train.texture_stage import TextureStage
@@ -133,7 +134,10 @@ def build(
     generator = finetune.texture(first, vqvae, val, settings.model.texture) if first else None
     discriminator = finetune.discriminator(first, settings.model.discriminator) if first else None
     pyramid = feature_maps(options.perceptual, device) if options.perceptual else None
-    return TextureStage(settings, vqvae, val, device, precision, generator, discriminator, pyramid, processes)
+    drawing = None
+    if settings.texture.drawn:
+        drawing = Drawing(load_structure(drawn_from(out, options), header.codebook)[0], vqvae, device)
+    return TextureStage(settings, vqvae, val, device, precision, generator, discriminator, pyramid, processes, drawing)
 
 
 def feature_maps(path: Path, device: torch.device) -> Callable[[Tensor], list[Tensor]]:

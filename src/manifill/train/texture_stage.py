@@ -17,8 +17,16 @@ from manifill.image import grid, to_uint8
 from manifill.pictures import Pictures
 from manifill.texture import TextureGenerator, hole_cells
 from manifill.train import masks
+from manifill.train.drawing import SEEDS, Drawing
 from manifill.train.loop import Metrics, autocast, average, scaler, schedule
-from manifill.train.losses import adversarial_loss, discriminator_loss, feature_losses, lecam, perceptual_loss
+from manifill.train.losses import (
+    UNKNOWN,
+    adversarial_loss,
+    discriminator_loss,
+    feature_losses,
+    lecam,
+    perceptual_loss,
+)
 from manifill.train.parametrise import folded, spectral
 from manifill.train.processes import ALONE, Processes, Share
 from manifill.train.vqvae_stage import psnr
@@ -30,25 +38,45 @@ ANCHORED = 0.99  # decay of the mean scores: LeCam holds the discriminator to th
 
 
 class Anchors(nn.Module):
-    """Moving averages of the mean scores of real and composed pictures (2,); a module so that checkpoints carry it."""
+    """Moving averages, in a module so that checkpoints carry them.
+
+    `means` (2,): the mean scores of real and composed pictures. `length`: that of the gradient, at a picture with true
+    codes, of all losses but the adversarial one, times the batch's size; 0 before the first step.
+    """
 
     means: Tensor
+    length: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("means", torch.zeros(2))
+        self.register_buffer("length", torch.zeros(()))
 
 
-def balanced(painted: Tensor, others: Tensor, adversarial: Tensor, share: Tensor) -> Tensor:
-    """Return the gradient (N, 3, H, W) at `painted` of two losses, the second's made `share` times the first's length.
+def balanced(
+    painted: Tensor, others: Tensor, adversarial: Tensor, share: Tensor, drawn: Tensor, usual: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient (N, 3, H, W) at `painted` of two losses, and the length of the first's at each picture (N,).
 
-    Picture by picture, so that it does not depend on how the batch is divided. Not in the paper; the balance that
-    VQGAN (Esser et al., CVPR 2021) takes at the last layer's weights, taken at the picture.
+    The second's is made `share` times as long as the first's or, where codes were `drawn` (N,), which leaves the first
+    short, as the `usual` length. Picture by picture, so that it does not depend on how the batch is divided. Not in the
+    paper; the balance that VQGAN (Esser et al., CVPR 2021) takes at the last layer's weights, taken at the picture.
     """
     (given,) = torch.autograd.grad(others, painted, retain_graph=True)
     (opposed,) = torch.autograd.grad(adversarial, painted)
-    lengths = [g.float().flatten(1).norm(dim=1)[:, None, None, None] for g in (given, opposed)]
-    return given + (share * lengths[0] / lengths[1].clamp_min(1e-12) * opposed).to(given.dtype)
+    length, against = (g.float().flatten(1).norm(dim=1) for g in (given, opposed))
+    factor = share * torch.where(drawn, usual, length) / against.clamp_min(1e-12)
+    return given + (factor[:, None, None, None] * opposed).to(given.dtype), length
+
+
+def apart(truth: Encoding, codes: Tensor, mask: Tensor, drawn: Tensor) -> Encoding:
+    """Return the codes to aim at: `truth`, where `drawn` (N,) the drawn `codes`, and texture codes of no hole there."""
+    rows = drawn[:, None, None]
+    hole = hole_cells(mask, *truth.texture_codes.shape[1:]).view_as(truth.texture_codes)
+    return truth._replace(
+        structure_codes=torch.where(rows, codes, truth.structure_codes),
+        texture_codes=torch.where(rows & hole, UNKNOWN, truth.texture_codes),
+    )
 
 
 class TextureStage:
@@ -60,9 +88,13 @@ class TextureStage:
         self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
         generator: TextureGenerator | None = None, discriminator: Discriminator | None = None,
         pyramid: Callable[[Tensor], list[Tensor]] | None = None, processes: Processes = ALONE,
+        drawing: Drawing | None = None,
     ) -> None:  # fmt: skip
         if preset.texture.features in ("perceptual", "all") and pyramid is None:
             raise ValueError("the perceptual loss needs a feature network: name it with --perceptual")
+        if preset.texture.drawn and drawing is None:
+            raise ValueError("drawn codes need a structure generator")
+        self.drawing = drawing
         self.pyramid = pyramid  # feature maps of pictures (N, 3, H, W) in 0..255
         self.options, self.val, self.device, self.precision = preset.texture, val, device, precision
         self.processes, self.scaler = processes, scaler(device, precision)
@@ -104,35 +136,48 @@ class TextureStage:
         self.averaged.update_parameters(self.model)
         self.opponent.zero_grad(set_to_none=True)
         judged = []
-        for share, (_, composed) in zip(self.processes.shares(own, self.judge), painted, strict=True):
+        for share, (_, composed, _) in zip(self.processes.shares(own, self.judge), painted, strict=True):
             self.discriminator.train(not judged)  # one power iteration a step, in its first share
             judged.append(self._judge(share, composed))
         self.discriminator.train()
         if self.anchored:
-            self._move_anchors(judged)
+            self._move_anchors(judged, [lengths for *_, lengths in painted])
         self.scaler.step(self.opponent)
         self.scaler.update()
-        return [losses | scores for (losses, _), scores in zip(painted, judged, strict=True)]
+        return [losses | scores for (losses, *_), scores in zip(painted, judged, strict=True)]
 
-    def _paint(self, share: Share) -> tuple[Metrics, Tensor]:
-        """Add the generator's gradients of a share; return its losses and the composed pictures."""
+    def _paint(self, share: Share) -> tuple[Metrics, Tensor, Tensor]:
+        """Add the generator's gradients of a share; return its losses, the composed pictures, and lengths of gradients.
+
+        The lengths (m,) are those of all losses but the adversarial one, at the pictures whose codes were not drawn.
+        """
         image, mask = share.image, share.mask
         with autocast(self.device, self.precision):
             with torch.no_grad():
                 truth = self.vqvae.encode(image)
             codes = self.perturbed(truth.structure_codes, mask, share.start, share.whole)
-            structure = self.vqvae.lookup(codes)
-            painted = self.painter(image, mask, structure)
+            codes, drawn = self.redrawn(codes, truth, share)
+            painted = self.painter(image, mask, self.vqvae.lookup(codes))
             composed = painted * mask + image * (1 - mask)
-            losses = self.generator_losses(image, mask, painted, composed, truth)
+            wanted = image
+            if self.options.drawn:  # nothing says what belongs into a hole whose structure is another
+                truth = apart(truth, codes, mask, drawn)
+                unknown = (mask > 0) & drawn[:, None, None, None]
+                wanted = torch.where(unknown, painted.detach().to(image.dtype), image)
+            losses = self.generator_losses(wanted, mask, painted, composed, truth)
         weights = self.weights()
         scaled = {k: self.scaler.scale(weights[k] * v / self.processes.accumulate) for k, v in losses.items()}
         adversarial, others = scaled.pop("adversarial"), torch.stack(list(scaled.values())).sum()
-        if self.options.adversarial_share:
-            painted.backward(balanced(painted, others, adversarial, self.adversarial_share))
-        else:
+        found, lengths = {k: v.detach() for k, v in losses.items()}, torch.zeros(0, device=self.device)
+        if not self.options.adversarial_share:
             (others + adversarial).backward()
-        return {k: v.detach() for k, v in losses.items()}, composed.detach()
+            return found, composed.detach(), lengths
+        unit = self.scaler.get_scale() / (len(image) * self.processes.accumulate)  # of a gradient at one picture
+        gradient, lengths = balanced(
+            painted, others, adversarial, self.adversarial_share, drawn, self.anchors.length * unit
+        )
+        painted.backward(gradient)
+        return found, composed.detach(), lengths[~drawn] / unit
 
     @property
     def adversarial_share(self) -> Tensor:
@@ -180,10 +225,15 @@ class TextureStage:
         self.scaler.scale(loss / self.processes.accumulate).backward()
         return {"discriminator": hinge.detach(), **scores}
 
-    def _move_anchors(self, judged: Sequence[Metrics]) -> None:
-        """Move the averages towards the mean scores of the whole batch, of which each share has the same part."""
+    def _move_anchors(self, judged: Sequence[Metrics], lengths: Sequence[Tensor]) -> None:
+        """Move the averages towards the figures of the whole batch, of which each share has the same part."""
         now = torch.stack([torch.stack([scores["d_real"], scores["d_composed"]]).float() for scores in judged]).mean(0)
         self.anchors.means.lerp_(self.processes.total(now) / self.processes.count, 1 - ANCHORED)
+        joined = torch.cat(list(lengths))
+        total, count = self.processes.total(torch.stack([joined.sum(), torch.tensor(float(len(joined)))]))
+        if count > 0:
+            before = self.anchors.length
+            before.copy_(torch.where(before > 0, before.lerp(total / count, 1 - ANCHORED), total / count))
 
     def perturbed(self, codes: Tensor, mask: Tensor, start: int = 0, whole: int | None = None) -> Tensor:
         """Replace a share of the hole's codes by near neighbours, so that sampled codes are no surprise.
@@ -197,6 +247,20 @@ class TextureStage:
         chosen &= hole_cells(mask, *codes.shape[1:]).view_as(codes)
         pick = torch.randint(NEIGHBOURS, shape, device=codes.device)[rows]
         return torch.where(chosen, self.neighbours[codes, pick], codes)
+
+    def redrawn(self, codes: Tensor, truth: Encoding, share: Share) -> tuple[Tensor, Tensor]:
+        """Draw the hole's codes of some pictures from the structure generator: codes (n, h, w), which rows (n,) bool.
+
+        As `perturbed`, it chooses for the whole batch and takes the share's rows.
+        """
+        if self.drawing is None or not self.options.drawn:
+            return codes, torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
+        rows = slice(share.start, share.start + len(codes))
+        drawn = (torch.rand(share.whole, device=codes.device) < self.options.drawn)[rows]
+        seeds = torch.randint(SEEDS, (share.whole,), device=codes.device)[rows]
+        given = (share.image, share.mask, truth.structure_codes, seeds)
+        codes = codes.index_copy(0, drawn.nonzero()[:, 0], self.drawing.codes(*(x[drawn] for x in given)))
+        return codes, drawn
 
     @property
     def shown(self) -> nn.Module:

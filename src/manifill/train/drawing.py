@@ -1,0 +1,42 @@
+"""Structure codes drawn for the holes of training pictures, so that the texture generator meets what it will paint."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from manifill.native import NativeSampler, kinds
+from manifill.sampling import sample_in_pytorch
+from manifill.structure import SamplingOptions, StructureGenerator, gumbel_noise
+from manifill.vqvae import VQVAE, untouched
+
+SEEDS = 2**40  # seeds are drawn below it
+
+
+class Drawing:
+    """A trained structure generator that draws as completions are drawn by default, with its own settings."""
+
+    def __init__(self, structure: StructureGenerator, vqvae: VQVAE, device: torch.device) -> None:
+        self.structure, self.vqvae = structure.eval().requires_grad_(False).to(device), vqvae
+        c, codebook = structure.config, vqvae.encoder.structure_quantiser.codebook
+        self.options = SamplingOptions(c.temperature, c.top_k, c.top_p)
+        native = device.type == "cpu" and kinds()
+        self.sample = NativeSampler(structure, codebook) if native else partial(sample_in_pytorch, structure, codebook)
+
+    @torch.no_grad()
+    def codes(self, image: Tensor, mask: Tensor, truth: Tensor, seeds: Tensor) -> Tensor:
+        """Return codes (N, h, w) of pictures (N, 3, H, W): drawn where the hole has changed them, else the `truth`.
+
+        `seeds` (N,) int64 say which: the same picture, mask and seed always give the same codes.
+        """
+        if not len(image):
+            return truth
+        features = None
+        if self.structure.config.condition_features:
+            features = self.vqvae.encoder.structure_features(image * (1 - mask))
+        cond = self.structure.cond(image, mask, features).float()
+        noise = gumbel_noise(seeds.tolist(), cond.shape[2] * cond.shape[3], self.structure.config.codebook_size)
+        known = torch.where(untouched(mask), truth, -1)
+        return self.sample(cond, noise.to(cond.device), self.options, None, known).codes
