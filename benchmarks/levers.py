@@ -106,15 +106,17 @@ class Levers:
         table(["start", "revival", "PSNR", "structure only", "structure: codes / perplexity", "texture: same"], rows)
 
     def texture(self) -> None:
-        """The texture generator on few pictures: averaging, perturbed codes, LeCam; with true codes."""
+        """The texture generator on few pictures: the discriminator, averaging, perturbed codes, LeCam; true codes."""
         on, task, rows = self.settings.texture, self.task(), []
+        paper = replace(on, discriminator_norm="spectral", adversarial_share=0.0, adversarial_weight=0.2)
         variants = {
-            "averaged (EMA)": on,
-            f"EMA, LeCam {LECAM}": replace(on, lecam_weight=LECAM),
-            f"EMA, perturbed codes {PERTURB}": replace(on, perturb=PERTURB),
+            "base": ("averaged (EMA)", on),
+            "lecam": (f"EMA, LeCam {LECAM}", replace(on, lecam_weight=LECAM)),
+            "perturb": (f"EMA, perturbed codes {PERTURB}", replace(on, perturb=PERTURB)),
+            "spectral": ("EMA, spectral normalisation, weight 0.2", paper),
         }
-        for label, texture in variants.items():
-            name = "texture-" + ("perturb" if texture.perturb else "lecam" if texture.lecam_weight else "base")
+        for short, (label, texture) in variants.items():
+            name = f"texture-{short}"
             train = partial(self.train, "texture", replace(self.settings, texture=texture), self.few, name)
             f = self.once(name, lambda train=train: painted_by(train() / "model", task))
             rows.append([label, *painted(f), *judged(self.out / name / "texture")])

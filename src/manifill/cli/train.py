@@ -73,7 +73,7 @@ def stages(
         lecam_weight: Weight of LeCam, which steadies the discriminator on few pictures; 0.3 is usual.
         discriminator_norm: Spectral normalisation of the discriminator (the paper) or none, with which it soon sees.
         adversarial_share: Length of the adversarial gradient at each picture, as a multiple of all others', in place of
-            a fixed weight; 0.5 is usual without spectral normalisation.
+            a fixed weight; 0.5 to 1.5 without spectral normalisation.
         perturb: Share of the hole's codes that the texture generator gets replaced by near ones; 0.1 is usual.
         drawn: Share of pictures for the texture generator with codes drawn by the structure generator of OUT/model or
             INIT_FROM, so that it learns to paint what it will be given; 0.5, with a discriminator that sees.

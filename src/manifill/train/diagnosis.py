@@ -236,7 +236,7 @@ def discriminator_blind(log: Log) -> str | None:
         f"The discriminator is blind: its hinge loss has stayed at {loss:.3f}, its scores at {real:.2f} for photos and "
         f"{composed:.2f} for completions; 0.3 to 0.9 is healthy, and a blind guess costs 1. The adversarial loss adds "
         f"next to nothing, and textures stay smooth. Set discriminator_norm to none (here "
-        f"{log.training.get('discriminator_norm', 'spectral')}) with an adversarial_share of 0.5 (here "
+        f"{log.training.get('discriminator_norm', 'spectral')}) with an adversarial_share of 1 (here "
         f"{log.training.get('adversarial_share', 0.0)}), or train longer."
     )
 
