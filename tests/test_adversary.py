@@ -12,9 +12,10 @@ from torch import Tensor
 from manifill.checkpoint import load_discriminator, load_vqvae, save_network
 from manifill.pictures import Pictures
 from manifill.presets import PRESETS
+from manifill.train.adversary import Anchors, balanced
 from manifill.train.losses import discriminator_loss
 from manifill.train.processes import ALONE, Processes, Share
-from manifill.train.texture_stage import TextureStage, balanced
+from manifill.train.texture_stage import TextureStage
 from manifill.vqvae import VQVAE
 
 TINY, CPU = PRESETS["tiny"], torch.device("cpu")
@@ -78,12 +79,29 @@ def test_a_share_of_nothing_is_training_without_an_adversary(data: Pictures) -> 
 
 def test_the_share_waits_for_a_discriminator_that_sees(data: Pictures) -> None:
     found = stage(data)
-    for real, composed, due in ((0.0, 0.0, 0.0), (-0.2, 0.3, 0.0), (0.1, -0.3, 0.2), (0.9, -0.8, 0.5)):
+    for real, composed, due in ((0.0, 0.0, 0.0), (-0.2, 0.3, 0.0), (0.1, -0.3, 0.4), (0.9, -0.8, 1.0)):
         found.anchors.means = torch.tensor([real, composed])
-        assert float(found.adversarial_share) == pytest.approx(due)
+        assert float(found.anchors.sight) == pytest.approx(due)
     found.step(batch(data))
     assert found.state["anchors"] is found.anchors
     assert found.anchors.means[0] != 0.9  # and follows the scores
+
+
+def test_blind_it_has_no_say(data: Pictures) -> None:
+    blind, without = stage(data), stage(data, share=0.0)
+    without.options = dataclasses.replace(without.options, adversarial_weight=0.0)
+    blind._paint(batch(data))
+    without._paint(batch(data))
+    pairs = zip(blind.model.parameters(), without.model.parameters(), strict=True)
+    assert all(torch.allclose(a.grad, b.grad, atol=1e-6) for a, b in pairs if a.grad is not None)
+
+
+def test_the_usual_length_follows_what_is_finite() -> None:
+    anchors, scores = Anchors(), [{"d_real": torch.tensor(1.0), "d_composed": torch.tensor(0.0)}]
+    for lengths, wanted in ((torch.zeros(0), 0.0), (torch.tensor([2.0, 4.0]), 3.0), (torch.tensor([torch.inf]), 3.0),
+                            (torch.tensor([13.0]), 3.1), (torch.zeros(0), 3.1)):  # fmt: skip
+        anchors.move(scores, [lengths], ALONE)
+        assert float(anchors.length) == pytest.approx(wanted)
 
 
 def test_two_shares_make_the_weights_of_one(data: Pictures) -> None:

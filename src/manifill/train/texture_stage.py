@@ -17,6 +17,7 @@ from manifill.image import grid, to_uint8
 from manifill.pictures import Pictures
 from manifill.texture import TextureGenerator, hole_cells
 from manifill.train import masks
+from manifill.train.adversary import Anchors, balanced
 from manifill.train.drawing import SEEDS, Drawing
 from manifill.train.loop import Metrics, autocast, average, scaler, schedule
 from manifill.train.losses import (
@@ -34,39 +35,6 @@ from manifill.vqvae import VQVAE, Encoding
 
 VALIDATED = 100  # pictures
 NEIGHBOURS = 8  # nearest prototypes that a perturbed code may become
-ANCHORED = 0.99  # decay of the mean scores: LeCam holds the discriminator to them, the adversarial share waits for them
-
-
-class Anchors(nn.Module):
-    """Moving averages, in a module so that checkpoints carry them.
-
-    `means` (2,): the mean scores of real and composed pictures. `length`: that of the gradient, at a picture with true
-    codes, of all losses but the adversarial one, times the batch's size; 0 before the first step.
-    """
-
-    means: Tensor
-    length: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("means", torch.zeros(2))
-        self.register_buffer("length", torch.zeros(()))
-
-
-def balanced(
-    painted: Tensor, others: Tensor, adversarial: Tensor, share: Tensor, drawn: Tensor, usual: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the gradient (N, 3, H, W) at `painted` of two losses, and the length of the first's at each picture (N,).
-
-    The second's is made `share` times as long as the first's or, where codes were `drawn` (N,), which leaves the first
-    short, as the `usual` length. Picture by picture, so that it does not depend on how the batch is divided. Not in the
-    paper; the balance that VQGAN (Esser et al., CVPR 2021) takes at the last layer's weights, taken at the picture.
-    """
-    (given,) = torch.autograd.grad(others, painted, retain_graph=True)
-    (opposed,) = torch.autograd.grad(adversarial, painted)
-    length, against = (g.float().flatten(1).norm(dim=1) for g in (given, opposed))
-    factor = share * torch.where(drawn, usual, length) / against.clamp_min(1e-12)
-    return given + (factor[:, None, None, None] * opposed).to(given.dtype), length
 
 
 def apart(truth: Encoding, codes: Tensor, mask: Tensor, drawn: Tensor) -> Encoding:
@@ -141,7 +109,7 @@ class TextureStage:
             judged.append(self._judge(share, composed))
         self.discriminator.train()
         if self.anchored:
-            self._move_anchors(judged, [lengths for *_, lengths in painted])
+            self.anchors.move(judged, [lengths for *_, lengths in painted], self.processes)
         self.scaler.step(self.opponent)
         self.scaler.update()
         return [losses | scores for (losses, *_), scores in zip(painted, judged, strict=True)]
@@ -169,21 +137,14 @@ class TextureStage:
         scaled = {k: self.scaler.scale(weights[k] * v / self.processes.accumulate) for k, v in losses.items()}
         adversarial, others = scaled.pop("adversarial"), torch.stack(list(scaled.values())).sum()
         found, lengths = {k: v.detach() for k, v in losses.items()}, torch.zeros(0, device=self.device)
-        if not self.options.adversarial_share:
+        if not (share_of_all := self.options.adversarial_share):
             (others + adversarial).backward()
             return found, composed.detach(), lengths
         unit = self.scaler.get_scale() / (len(image) * self.processes.accumulate)  # of a gradient at one picture
-        gradient, lengths = balanced(
-            painted, others, adversarial, self.adversarial_share, drawn, self.anchors.length * unit
-        )
+        due, usual = share_of_all * self.anchors.sight, self.anchors.length * unit
+        gradient, lengths = balanced(painted, others, adversarial, due, drawn, usual)
         painted.backward(gradient)
         return found, composed.detach(), lengths[~drawn] / unit
-
-    @property
-    def adversarial_share(self) -> Tensor:
-        """The share that is due now: all of it when mean scores of photos and completions are 1 apart, or more."""
-        real, composed = self.anchors.means
-        return self.options.adversarial_share * (real - composed).clamp(0, 1)
 
     def weights(self) -> dict[str, float]:
         """Return the weight of every loss of the generator (Eq. 12)."""
@@ -224,16 +185,6 @@ class TextureStage:
             loss, scores["lecam"] = hinge + self.options.lecam_weight * held, held.detach()
         self.scaler.scale(loss / self.processes.accumulate).backward()
         return {"discriminator": hinge.detach(), **scores}
-
-    def _move_anchors(self, judged: Sequence[Metrics], lengths: Sequence[Tensor]) -> None:
-        """Move the averages towards the figures of the whole batch, of which each share has the same part."""
-        now = torch.stack([torch.stack([scores["d_real"], scores["d_composed"]]).float() for scores in judged]).mean(0)
-        self.anchors.means.lerp_(self.processes.total(now) / self.processes.count, 1 - ANCHORED)
-        joined = torch.cat(list(lengths))
-        total, count = self.processes.total(torch.stack([joined.sum(), torch.tensor(float(len(joined)))]))
-        if count > 0:
-            before = self.anchors.length
-            before.copy_(torch.where(before > 0, before.lerp(total / count, 1 - ANCHORED), total / count))
 
     def perturbed(self, codes: Tensor, mask: Tensor, start: int = 0, whole: int | None = None) -> Tensor:
         """Replace a share of the hole's codes by near neighbours, so that sampled codes are no surprise.
