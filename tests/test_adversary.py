@@ -131,7 +131,7 @@ def test_without_spectral_normalisation_it_sees_sooner(data: Pictures) -> None:
             hinge[norm] = float(
                 discriminator_loss(*(found.discriminator(x, share.mask) for x in (share.image, composed)))
             )
-    assert hinge["none"] < 0.7 < 0.9 < hinge["spectral"]
+    assert hinge["none"] < 0.8 * hinge["spectral"], hinge
 
 
 def test_plain_weights_are_exported_as_they_are(data: Pictures, tmp_path: Path) -> None:
