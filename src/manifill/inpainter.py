@@ -30,7 +30,7 @@ from manifill.config import Fit, check_guidance
 from manifill.crops import Crop, dilated
 from manifill.discriminator import Discriminator
 from manifill.filling import CROP, Filling
-from manifill.native import NativeSampler, kinds
+from manifill.native import NativeSampler, fastest, kinds
 from manifill.photo import ImageError, Picture, load_mask, load_photo
 from manifill.sampling import sample_in_pytorch
 from manifill.structure import Sampled, SamplingOptions, StructureGenerator, guided, gumbel_noise
@@ -196,10 +196,7 @@ class Inpainter:
     @cached_property
     def sampler(self) -> Callable[..., Sampled]:
         """The fastest sampler for this device: all return the same codes, near ties and bfloat16 apart."""
-        codebook = self.vqvae.encoder.structure_quantiser.codebook
-        if self.device.type == "cpu" and kinds():
-            return NativeSampler(self.structure, codebook, self.dtype)
-        return partial(sample_in_pytorch, self.structure, codebook)
+        return fastest(self.structure, self.vqvae.encoder.structure_quantiser.codebook, self.device, self.dtype)
 
     def sampler_for(self, options: SamplingOptions) -> Callable[..., Sampled]:
         """Return `sampler` or, with guidance, which the native one does not know, the one in PyTorch."""

@@ -12,13 +12,14 @@ import ctypes
 import math
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from manifill.sampling import sample_in_pytorch
 from manifill.structure import GatedBlock, Sampled, SamplingOptions, StructureGenerator, concat_elu
 
 PANEL = 32  # widths are padded with zeros to multiples of it
@@ -262,3 +263,12 @@ def matrix(conv: nn.Module) -> Tensor:
 def bias(conv: nn.Module) -> Tensor:
     """Return a convolution's bias, detached."""
     return conv.bias.detach()  # type: ignore[union-attr]
+
+
+def fastest(
+    model: StructureGenerator, codebook: Tensor, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Callable[..., Sampled]:
+    """Return the fastest sampler for a device: all return the same codes, near ties and bfloat16 apart."""
+    if device.type == "cpu" and kinds():
+        return NativeSampler(model, codebook, dtype)
+    return partial(sample_in_pytorch, model, codebook)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
-from manifill.native import NativeSampler, kinds
-from manifill.sampling import sample_in_pytorch
+from manifill.native import fastest
 from manifill.structure import SamplingOptions, StructureGenerator, gumbel_noise
 from manifill.vqvae import VQVAE, untouched
 
@@ -22,8 +19,7 @@ class Drawing:
         self.structure, self.vqvae = structure.eval().requires_grad_(False).to(device), vqvae
         c, codebook = structure.config, vqvae.encoder.structure_quantiser.codebook
         self.options = SamplingOptions(c.temperature, c.top_k, c.top_p)
-        native = device.type == "cpu" and kinds()
-        self.sample = NativeSampler(structure, codebook) if native else partial(sample_in_pytorch, structure, codebook)
+        self.sample = fastest(structure, codebook, device)
 
     @torch.no_grad()
     def codes(self, image: Tensor, mask: Tensor, truth: Tensor, seeds: Tensor) -> Tensor:
