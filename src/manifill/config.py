@@ -14,6 +14,15 @@ T = TypeVar("T")
 CodebookStart = Literal["auto", "random", "data", "kmeans"]
 DiscriminatorNorm = Literal["spectral", "none"]
 
+# the numbers of a training, by what they may be
+COUNTS = {"steps", "batch_size", "limit", "accumulate", "log_every", "validate_every", "checkpoint_every"}
+RATES = {"learning_rate", "discriminator_rate", "minutes"}
+SHARES = {"averaging", "decay", "structure_only", "condition_dropout", "perturb", "drawn"}
+NOT_NEGATIVE = {
+    "commitment_weight", "known_weight", "clip", "weight_decay", "l1_weight", "adversarial_weight", "feature_weight",
+    "lecam_weight", "adversarial_share", "workers",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class VQVAEConfig:
@@ -106,6 +115,9 @@ class VQVAETraining:
     start: CodebookStart = "auto"
     flip: bool = False
 
+    def __post_init__(self) -> None:
+        check_numbers(self)
+
 
 @dataclass(frozen=True)
 class StructureTraining:
@@ -126,6 +138,9 @@ class StructureTraining:
     weight_decay: float = 0.0
     condition_dropout: float = 0.0
     flip: bool = False
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 @dataclass(frozen=True)
@@ -162,6 +177,9 @@ class TextureTraining:
     discriminator_norm: DiscriminatorNorm = "spectral"
     adversarial_share: float = 0.0
     flip: bool = False
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 @dataclass(frozen=True)
@@ -213,6 +231,21 @@ class Fit:
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a dataclass as plain dicts and lists, ready for JSON."""
     return dataclasses.asdict(config)
+
+
+def check_numbers(training: Any) -> None:
+    """Raise ValueError for a number of a training's settings that is out of its range; None stands for no number."""
+    for name, value in vars(training).items():
+        if value is None:
+            continue
+        if name in COUNTS and value < 1:
+            raise ValueError(f"{name} is {value}; expected 1 or more")
+        if name in RATES and not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}; expected a number above 0")
+        if name in SHARES and not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}; expected a share from 0 to 1")
+        if name in NOT_NEGATIVE and not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value}; expected 0 or more")
 
 
 def check_guidance(guidance: float, unconditional: bool = True) -> None:

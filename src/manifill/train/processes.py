@@ -159,8 +159,6 @@ def launched(accumulate: int = 1, compiled: bool = False) -> Iterator[Processes]
 
     Raises ValueError when several were started without accelerate, or for another way to share the work than copies.
     """
-    if accumulate < 1:
-        raise ValueError(f"accumulate is {accumulate}; expected 1 or more")
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield Processes(None, accumulate, compiled)
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from manifill.checkpoint import Header, ModelError, model_hash, write_atomic
-from manifill.config import CodebookStart, DiscriminatorNorm, Preset, completed, to_dict
+from manifill.config import CodebookStart, DiscriminatorNorm, Preset, check_numbers, completed, to_dict
 from manifill.pictures import Crop, DataError
 from manifill.train import collection
 from manifill.train.stream import Stream
@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """Settings of a run that are not the preset's. Raises ValueError for both steps and minutes."""
+    """Settings of a run that are not the preset's.
+
+    Raises ValueError for a number out of its range, and for both steps and minutes.
+    """
 
     seed: int = 0
     steps: int | None = None
@@ -52,8 +55,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.minutes is not None and self.steps is not None:
             raise ValueError("steps and minutes both say how long to train; give one of them")
-        if self.minutes is not None and not self.minutes > 0:
-            raise ValueError(f"minutes is {self.minutes}; expected a number above 0")
+        check_numbers(self)
 
 
 GIVEN = (

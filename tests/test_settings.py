@@ -1,0 +1,58 @@
+"""Numbers of a training out of their range: one sentence and exit code 2 before anything is read or made."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from manifill import cli
+from manifill.config import (
+    COUNTS,
+    NOT_NEGATIVE,
+    RATES,
+    SHARES,
+    StructureTraining,
+    TextureTraining,
+    VQVAETraining,
+)
+from manifill.train.settings import RunOptions
+
+KINDS = (RunOptions, VQVAETraining, StructureTraining, TextureTraining)
+BAD = {
+    **{name: (0, -1) for name in COUNTS},
+    **{name: (0, -1e-3, math.nan, math.inf) for name in RATES},
+    **{name: (-0.1, 1.1, math.nan) for name in SHARES},
+    **{name: (-1, math.nan) for name in NOT_NEGATIVE},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_number_has_a_range(kind: type) -> None:
+    numbers = {f.name for f in dataclasses.fields(kind) if str(f.type).split(" ")[0] in ("int", "float")} - {"seed"}
+    assert numbers
+    assert numbers - BAD.keys() == set()
+    for name in numbers:
+        for value in BAD[name]:
+            with pytest.raises(ValueError, match=f"^{name} is {value}; expected "):
+                kind(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "words", ["--steps 0", "--batch-size 0", "--learning-rate -1", "--minutes nan", "--drawn 1.5", "--accumulate 0",
+              "--adversarial-share -1", "--log-every 0", "--workers -1"],
+)  # fmt: skip
+def test_a_number_out_of_its_range(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, words: str
+) -> None:
+    option, value = words.split()
+    command = ["manifill", "train", "all", "--data", str(tmp_path), "--out", str(tmp_path / "run"), option, value]
+    monkeypatch.setattr(sys, "argv", command)
+    assert cli.main() == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"manifill: {option[2:].replace('-', '_')} is {value}") or f" is {float(value)}" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
