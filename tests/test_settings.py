@@ -23,10 +23,10 @@ from manifill.train.settings import RunOptions
 
 KINDS = (RunOptions, VQVAETraining, StructureTraining, TextureTraining)
 BAD = {
-    **{name: (0, -1) for name in COUNTS},
-    **{name: (0, -1e-3, math.nan, math.inf) for name in RATES},
-    **{name: (-0.1, 1.1, math.nan) for name in SHARES},
-    **{name: (-1, math.nan) for name in NOT_NEGATIVE},
+    **dict.fromkeys(COUNTS, (0, -1)),
+    **dict.fromkeys(RATES, (0, -0.001, math.nan, math.inf)),
+    **dict.fromkeys(SHARES, (-0.1, 1.1, math.nan)),
+    **dict.fromkeys(NOT_NEGATIVE, (-1, math.nan)),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,18 @@ from manifill.vqvae import VQVAE, Encoding
 
 VALIDATED = 100  # pictures
 NEIGHBOURS = 8  # nearest prototypes that a perturbed code may become
+
+
+class Painted(NamedTuple):
+    """What the generator made of a share: its losses, the composed pictures (n, 3, H, W), and gradients' `lengths`.
+
+    The lengths (m,) are those of all losses but the adversarial one, at the pictures whose codes were not drawn; none
+    where the adversarial loss has a fixed weight.
+    """
+
+    losses: Metrics
+    composed: Tensor
+    lengths: Tensor
 
 
 def apart(truth: Encoding, codes: Tensor, mask: Tensor, drawn: Tensor) -> Encoding:
@@ -104,21 +117,18 @@ class TextureStage:
         self.averaged.update_parameters(self.model)
         self.opponent.zero_grad(set_to_none=True)
         judged = []
-        for share, (_, composed, _) in zip(self.processes.shares(own, self.judge), painted, strict=True):
+        for share, done in zip(self.processes.shares(own, self.judge), painted, strict=True):
             self.discriminator.train(not judged)  # one power iteration a step, in its first share
-            judged.append(self._judge(share, composed))
+            judged.append(self._judge(share, done.composed))
         self.discriminator.train()
         if self.anchored:
-            self.anchors.move(judged, [lengths for *_, lengths in painted], self.processes)
+            self.anchors.move(judged, [done.lengths for done in painted], self.processes)
         self.scaler.step(self.opponent)
         self.scaler.update()
-        return [losses | scores for (losses, *_), scores in zip(painted, judged, strict=True)]
+        return [done.losses | scores for done, scores in zip(painted, judged, strict=True)]
 
-    def _paint(self, share: Share) -> tuple[Metrics, Tensor, Tensor]:
-        """Add the generator's gradients of a share; return its losses, the composed pictures, and lengths of gradients.
-
-        The lengths (m,) are those of all losses but the adversarial one, at the pictures whose codes were not drawn.
-        """
+    def _paint(self, share: Share) -> Painted:
+        """Add the generator's gradients of a share."""
         image, mask = share.image, share.mask
         with autocast(self.device, self.precision):
             with torch.no_grad():
@@ -133,18 +143,22 @@ class TextureStage:
                 unknown = (mask > 0) & drawn[:, None, None, None]
                 wanted = torch.where(unknown, painted.detach().to(image.dtype), image)
             losses = self.generator_losses(wanted, mask, painted, composed, truth)
+        lengths = self._pull(painted, losses, drawn)
+        return Painted({k: v.detach() for k, v in losses.items()}, composed.detach(), lengths)
+
+    def _pull(self, painted: Tensor, losses: Metrics, drawn: Tensor) -> Tensor:
+        """Add the gradients of the losses of `painted` pictures; return their lengths, as in `Painted`."""
         weights = self.weights()
         scaled = {k: self.scaler.scale(weights[k] * v / self.processes.accumulate) for k, v in losses.items()}
         adversarial, others = scaled.pop("adversarial"), torch.stack(list(scaled.values())).sum()
-        found, lengths = {k: v.detach() for k, v in losses.items()}, torch.zeros(0, device=self.device)
-        if not (share_of_all := self.options.adversarial_share):
+        if not self.options.adversarial_share:
             (others + adversarial).backward()
-            return found, composed.detach(), lengths
-        unit = self.scaler.get_scale() / (len(image) * self.processes.accumulate)  # of a gradient at one picture
-        due, usual = share_of_all * self.anchors.sight, self.anchors.length * unit
+            return torch.zeros(0, device=self.device)
+        unit = self.scaler.get_scale() / (len(painted) * self.processes.accumulate)  # of a gradient at one picture
+        due, usual = self.options.adversarial_share * self.anchors.sight, self.anchors.length * unit
         gradient, lengths = balanced(painted, others, adversarial, due, drawn, usual)
         painted.backward(gradient)
-        return found, composed.detach(), lengths[~drawn] / unit
+        return lengths[~drawn] / unit
 
     def weights(self) -> dict[str, float]:
         """Return the weight of every loss of the generator (Eq. 12)."""
