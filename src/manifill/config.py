@@ -101,6 +101,7 @@ class VQVAETraining:
     `structure_only` is the share of each batch decoded without texture codes, so that the structure codes learn
     something (not in the paper; 0 there). `revive` re-seeds dead codes. `start` is where the first codebooks are from:
     random numbers (the paper), features of the first batch or the means of their clusters; auto is data with `revive`.
+    Raises ValueError for a number out of its range.
     """
 
     steps: int = 1_000_000
@@ -125,6 +126,7 @@ class StructureTraining:
 
     `known_weight` weighs the codes outside the hole in the loss; `clip` bounds the gradient norm (0 = off).
     `condition_dropout` is the share of pictures learnt without their condition, so that guidance can be drawn with.
+    Raises ValueError for a number out of its range.
     """
 
     steps: int = 1_000_000
@@ -158,6 +160,7 @@ class TextureTraining:
     keeps its scores so small that with few steps it stays blind. `adversarial_share`, when not 0, replaces
     `adversarial_weight`: at every painted picture the adversarial gradient is so many times as long as all others',
     less while the discriminator's mean scores of photos and completions are less than 1 apart: a blind one's is noise.
+    Raises ValueError for a number out of its range.
     """
 
     steps: int = 1_000_000
