@@ -46,6 +46,17 @@ def test_codes_are_those_of_completions_by_default(bundled: Inpainter, face: np.
     assert drawing.codes(image[:0], mask[:0], truth[:0], torch.zeros(0, dtype=torch.int64)).shape == (0, 16, 16)
 
 
+def test_the_precision_of_a_training_does_not_change_what_is_drawn(bundled: Inpainter, face: np.ndarray) -> None:
+    image, mask = to_tensor(face).expand(3, -1, -1, -1), masks.centre_mask(128).expand(3, -1, -1, -1)
+    truth, seeds = bundled.vqvae.encode(image).structure_codes, torch.tensor([5, 6, 7])
+    drawing = Drawing(bundled.structure, bundled.vqvae, CPU)
+    alone = drawing.codes(image, mask, truth, seeds)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(drawing.codes(image, mask, truth, seeds), alone)
+        within = Drawing(bundled.structure, bundled.vqvae, CPU)
+        assert torch.equal(within.codes(image, mask, truth, seeds), alone)
+
+
 def test_nothing_is_asked_where_the_code_is_unknown(bundled: Inpainter, face: np.ndarray) -> None:
     encoder = bundled.vqvae.encoder
     found = bundled.vqvae.encode(to_tensor(face))

@@ -146,6 +146,18 @@ def test_threads_do_not_matter_to_the_native_sampler(threads: int, n: int) -> No
     assert_same_codes(model, codebook, cond, noise, SamplingOptions(), wanted, found)
 
 
+@pytest.mark.skipif(not native.kinds(), reason="the native sampler was not built")
+def test_autocast_does_not_reach_the_native_sampler() -> None:
+    """It reads its inputs through pointers, as float32: in autocast they must not become anything else."""
+    torch.manual_seed(3)
+    model, codebook, cond, noise = given(TINY, 8, 2, pictures=2)
+    wanted = NativeSampler(model, codebook)(cond, noise, SamplingOptions())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = NativeSampler(model, codebook)(cond, noise, SamplingOptions())
+    assert torch.equal(found.codes, wanted.codes)
+    assert torch.equal(found.log_likelihood, wanted.log_likelihood)
+
+
 @pytest.mark.skipif("avx512bf16" not in native.kinds(), reason="no bfloat16 products on this processor")
 def test_bfloat16_differs_at_near_ties_alone() -> None:
     model, codebook, cond, noise = given(SMALL, 8, 8)

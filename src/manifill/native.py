@@ -106,7 +106,8 @@ class NativeSampler:
         self.width, self.padded = c.width, up(c.width)
         attention = sum(1 << k for k, b in enumerate(self.net.ul_blocks) if b.attention is not None)  # type: ignore[union-attr]
         shape = Shape(self.padded, self.padded_codes, c.layers, c.heads, c.width // 8, c.output_blocks, attention)
-        flat = self.flatten(codebook)
+        with torch.autocast("cpu", enabled=False):
+            flat = self.flatten(codebook)
         self.lib, self.plan = library(), None
         self.plan = self.lib.manifill_open(self.kind.encode(), shape, flat.data_ptr(), flat.numel())
         if not self.plan:
@@ -136,7 +137,8 @@ class NativeSampler:
         codes, log_likelihood = known.clamp_min(0), torch.zeros(n, h, w)
         if len(drawn) == 0:
             return Sampled(codes, log_likelihood)
-        projected, noise = self.project(cond), noise.float().contiguous()
+        projected, noise = self.project(cond).contiguous(), noise.float().contiguous()
+        assert projected.dtype == log_likelihood.dtype == torch.float32 and codes.dtype == known.dtype == torch.int64
         stride = projected[0].numel() if len(cond) > 1 else 0
         job = Job(
             n, h, w, torch.get_num_threads(), projected.data_ptr(), stride, noise.data_ptr(), known.data_ptr(),
@@ -166,7 +168,8 @@ class NativeSampler:
     def project(self, cond: Tensor) -> Tensor:
         """Return all projections of `cond`: (N, 8n, h, w) -> (N, h*w, layers * 2 * 2 * padded width), float32."""
         rows = concat_elu(cond.float()).flatten(2).transpose(1, 2)  # picture by picture: a batch rounds otherwise
-        return torch.stack([F.linear(row, self.cond_weight, self.cond_bias) for row in rows])
+        with torch.autocast("cpu", enabled=False):  # training's would hand bfloat16 to what reads float32
+            return torch.stack([F.linear(row, self.cond_weight, self.cond_bias) for row in rows])
 
     def projections(self) -> tuple[Tensor, Tensor]:
         """Return the weight and bias of `project`: for every layer `u`, then `ul`, with their conv 2's bias."""

@@ -29,10 +29,15 @@ class Drawing:
         """
         if not len(image):
             return truth
+        with torch.autocast(image.device.type, enabled=False):  # completions draw in float32, whatever training runs in
+            return self.drawn(image.float(), mask.float(), truth, seeds)
+
+    def drawn(self, image: Tensor, mask: Tensor, truth: Tensor, seeds: Tensor) -> Tensor:
+        """Return what `codes` does, in the precision of the pictures."""
         features = None
         if self.structure.config.condition_features:
             features = self.vqvae.encoder.structure_features(image * (1 - mask))
-        cond = self.structure.cond(image, mask, features).float()
+        cond = self.structure.cond(image, mask, features)
         noise = gumbel_noise(seeds.tolist(), cond.shape[2] * cond.shape[3], self.structure.config.codebook_size)
         known = torch.where(untouched(mask), truth, -1)
         return self.sample(cond, noise.to(cond.device), self.options, None, known).codes
