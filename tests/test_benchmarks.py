@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -62,3 +63,28 @@ def test_reading_is_measured():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "pictures/s of a core" in done.stdout
+
+
+def test_redraws_of_a_perfect_generator_look_like_its_faults(tmp_path: Path):
+    """Completions that are as the truth in all but what is drawn: no nearer to each other than to the true codes."""
+    rng = np.random.default_rng(0)
+    pictures, blur = rng.normal(size=(60, 1, 8)), rng.normal(size=8) / 8
+    drawn = pictures + rng.normal(size=(60, 4, 8)) / 2
+    photos, completions = drawn[:, 0], drawn[:, 1:] + blur
+    np.savez(tmp_path / "drawn.npz", value_features_F=completions, value_real_F=photos)
+    np.savez(tmp_path / "true.npz", value_features_F=photos[:, None] + blur, value_real_F=photos)
+    command = [
+        sys.executable,
+        "benchmarks/redraws.py",
+        tmp_path / "drawn.npz",
+        tmp_path / "true.npz",
+        "--features",
+        "F",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "60 pictures, 3 completions each" in done.stdout
+    true, wrong, away, between = (float(line.split(": ")[1]) for line in done.stdout.splitlines()[1:])
+    assert true == pytest.approx((blur**2).sum(), rel=1e-3)
+    assert wrong > 1.5 * true
+    assert away == pytest.approx(between, rel=0.3)

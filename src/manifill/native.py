@@ -138,7 +138,8 @@ class NativeSampler:
         if len(drawn) == 0:
             return Sampled(codes, log_likelihood)
         projected, noise = self.project(cond).contiguous(), noise.float().contiguous()
-        assert projected.dtype == log_likelihood.dtype == torch.float32 and codes.dtype == known.dtype == torch.int64
+        assert projected.dtype == log_likelihood.dtype == torch.float32
+        assert codes.dtype == known.dtype == torch.int64
         stride = projected[0].numel() if len(cond) > 1 else 0
         job = Job(
             n, h, w, torch.get_num_threads(), projected.data_ptr(), stride, noise.data_ptr(), known.data_ptr(),

@@ -83,6 +83,7 @@ def stages(
         limit: Use the first pictures alone.
         init_from: Start from the weights of this model: a name, a folder or USER/REPO. With all, its VQ-VAE is kept
             where it serves the new pictures, and what is trained on top of another VQ-VAE is carried into its codes.
+            A texture generator narrower than the preset's is widened: it paints the same, then learns with more room.
         perceptual: TorchScript feature network of the ablation losses-perceptual.
         force: Go on with a VQ-VAE that carries nothing or has collapsed.
         log_every: Steps between lines of metrics.jsonl; each checkpoint adds one.
