@@ -154,6 +154,18 @@ def test_two_shares_draw_as_one(inpainter: Inpainter, data: Pictures) -> None:
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*found, strict=True))
 
 
+def test_the_preview_shows_what_is_drawn(inpainter: Inpainter, data: Pictures) -> None:
+    found = stage(inpainter, data)
+    with_drawn = found.preview()
+    found.drawing = None
+    assert with_drawn.width == 6 * 66 + 2
+    assert found.preview().width == 4 * 66 + 2
+    shown = np.asarray(with_drawn)[:, 4 * 66 + 2 : 5 * 66]  # the last column but the photo's: painted as code 3
+    true = np.asarray(with_drawn)[:, 2 * 66 + 2 : 3 * 66]
+    assert not np.array_equal(shown[18:50, 16:48], true[18:50, 16:48])
+    assert np.array_equal(shown[2:18, :16], true[2:18, :16])
+
+
 def test_a_stage_needs_someone_who_draws(inpainter: Inpainter, data: Pictures) -> None:
     preset = dataclasses.replace(TINY, texture=dataclasses.replace(TINY.texture, drawn=0.5))
     with pytest.raises(ValueError, match="need a structure generator"):

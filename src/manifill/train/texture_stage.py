@@ -256,15 +256,22 @@ class TextureStage:
 
     @torch.no_grad()
     def preview(self) -> Image.Image:
-        """Show masked, structure, result and photo."""
+        """Show masked, structure, result and photo; where training draws codes, drawn structure and result too."""
         image = self.val.tensor(range(min(8, len(self.val)))).to(self.device)
-        mask = masks.centre_mask(self.size).to(self.device)
-        structure = self.vqvae.encode(image).structure
-        painted = self.shown(image, mask.expand(len(image), -1, -1, -1), structure)
-        composed = painted * mask + image * (1 - mask)
-        return grid(
-            [to_uint8(x) for x in (image * (1 - mask), self.vqvae.decode_structure(structure), composed, image)]
-        )
+        mask = masks.centre_mask(self.size).to(self.device).expand(len(image), -1, -1, -1)
+        truth = self.vqvae.encode(image).structure_codes
+        columns = [image * (1 - mask), *self.pasted(image, mask, truth)]
+        if self.drawing is not None:
+            with autocast(self.device, self.precision):  # as in training
+                drawn = self.drawing.codes(image, mask, truth, torch.arange(len(image)))
+            columns += self.pasted(image, mask, drawn)
+        return grid([to_uint8(x) for x in (*columns, image)])
+
+    def pasted(self, image: Tensor, mask: Tensor, codes: Tensor) -> list[Tensor]:
+        """Return what codes say: their structure alone, and the picture completed with it."""
+        structure = self.vqvae.lookup(codes)
+        painted = self.shown(image, mask, structure)
+        return [self.vqvae.decode_structure(structure), painted * mask + image * (1 - mask)]
 
     def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
         codebook = fingerprint(self.vqvae)
