@@ -158,6 +158,21 @@ def test_autocast_does_not_reach_the_native_sampler() -> None:
     assert torch.equal(found.log_likelihood, wanted.log_likelihood)
 
 
+@pytest.mark.skipif(not native.kinds(), reason="the native sampler was not built")
+def test_the_native_sampler_refuses_what_it_would_read_beyond() -> None:
+    model, codebook, cond, noise = given(TINY, 8, 3, pictures=2)
+    sampler, known = NativeSampler(model, codebook), torch.full((3, 8, 8), -1)
+    for n, positions, place, message in (
+        (3, 64, known, r"cond is \(2, "),
+        (2, 63, known[:2], r"noise \(2, 63, 32\)"),
+        (2, 64, known, r"known is \(3, 8, 8\)"),
+        (2, 64, known[:2, 1:], r"known is \(2, 7, 8\)"),
+        (2, 64, known[:2] + 33, "codes up to 32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sampler(cond, noise[:n, :positions], SamplingOptions(), None, place)
+
+
 @pytest.mark.skipif("avx512bf16" not in native.kinds(), reason="no bfloat16 products on this processor")
 def test_bfloat16_differs_at_near_ties_alone() -> None:
     model, codebook, cond, noise = given(SMALL, 8, 8)

@@ -125,16 +125,18 @@ class NativeSampler:
     ) -> Sampled:  # fmt: skip
         """Draw structure codes; arguments and result as in `structure.sample_naive`. `callback` is called every row.
 
-        Raises ValueError for guidance, which it does not know: `sampling` does.
+        Raises ValueError for guidance, which it does not know (`sampling` does), and for shapes and codes that do not
+        fit: the library would read beyond them.
         """
         if options.guidance:
             raise ValueError(f"guidance is {options.guidance}; the native sampler draws without, sampling.py with it")
         n, (h, w) = len(noise), cond.shape[-2:]
         known = torch.full((1, h, w), -1) if known is None else known
+        self.check(cond, noise, known)
         drawn = (known < 0).any(0).flatten().nonzero()
         alike = len(cond) == 1 and len(known) == 1
         known = known.expand(n, -1, -1).contiguous()
-        codes, log_likelihood = known.clamp_min(0), torch.zeros(n, h, w)
+        codes, log_likelihood = known.clamp_min(0), torch.zeros(n, h, w, dtype=torch.float32)
         if len(drawn) == 0:
             return Sampled(codes, log_likelihood)
         projected, noise = self.project(cond).contiguous(), noise.float().contiguous()
@@ -158,6 +160,16 @@ class NativeSampler:
         finally:
             self.lib.manifill_finish(run)
         return Sampled(codes, log_likelihood)
+
+    def check(self, cond: Tensor, noise: Tensor, known: Tensor) -> None:
+        """Raise ValueError unless the arguments of a call fit each other and the codebook."""
+        n, (h, w) = len(noise), cond.shape[-2:]
+        if len(cond) not in (1, n) or noise.shape[1:] != (h * w, self.codes):
+            raise ValueError(f"cond is {tuple(cond.shape)} and noise {tuple(noise.shape)}; "
+                             f"expected (1 or N, 8n, h, w) and (N, h * w, {self.codes})")  # fmt: skip
+        if known.shape not in ((1, h, w), (n, h, w)) or known.max() >= self.codes:
+            raise ValueError(f"known is {tuple(known.shape)} with codes up to {int(known.max())}; "
+                             f"expected (1 or {n}, {h}, {w}) with codes below {self.codes}")  # fmt: skip
 
     def products(self, samples: int, positions: int, w: int = 0) -> None:
         """Run the matrix products that sampling cannot avoid, and nothing else, for benchmarks.

@@ -34,7 +34,7 @@ FACES_128 = Preset(
             dilations=(1, 2, 4, 8),
             condition_features=True,
         ),
-        texture=TextureConfig(width=32),
+        texture=TextureConfig(width=48),
         discriminator=DiscriminatorConfig(width=32, layers=5),
     ),
     vqvae=VQVAETraining(
@@ -122,7 +122,12 @@ TINY = Preset(
 
 FACES_64 = replace(
     FACES_128,
-    model=replace(FACES_128.model, image_size=64, discriminator=DiscriminatorConfig(width=32, layers=4)),
+    model=replace(
+        FACES_128.model,
+        image_size=64,
+        texture=TextureConfig(width=32),
+        discriminator=DiscriminatorConfig(width=32, layers=4),
+    ),
     vqvae=replace(FACES_128.vqvae, steps=1500),
     texture=replace(FACES_128.texture, steps=600),
 )
