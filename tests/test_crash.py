@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from manifill.checkpoint import NETWORKS, WriteError, read_header, write_atomic
 from manifill.pictures import DataError
 from manifill.train import loop
+from manifill.train.lock import held
 from manifill.train.settings import RunOptions
 from manifill.train.stages import train
 
@@ -47,6 +48,31 @@ def started(words: list[str]) -> subprocess.Popen:
     assert process.stdout is not None
     assert "pictures to train on" in process.stdout.readline()
     return process
+
+
+def test_two_runs_do_not_share_a_folder(pictures: Path, tmp_path: Path) -> None:
+    words = command(pictures, tmp_path, ("--steps", "100000"))
+    first = started(words)
+    try:
+        until = time.monotonic() + 60
+        while not (tmp_path / "vqvae" / "checkpoint.pt").exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        before = (tmp_path / "vqvae" / "config.json").read_bytes()
+        second = subprocess.run(command(pictures, tmp_path), capture_output=True, text=True, timeout=120)
+        assert second.returncode == 2
+        assert "another process is training here" in second.stderr
+        assert str(tmp_path / "vqvae") in second.stderr
+        assert (tmp_path / "vqvae" / "config.json").read_bytes() == before
+    finally:
+        first.kill()
+        first.communicate()
+    reached = json.loads((tmp_path / "vqvae" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    steps = ("--steps", str(reached + 3))
+    with held(tmp_path / "vqvae"):  # whoever was killed has let go
+        pass
+    words = [*command(pictures, tmp_path, steps)]
+    words[words.index("all")] = "vqvae"
+    assert subprocess.run(words, capture_output=True, timeout=120).returncode == 0
 
 
 def logs(out: Path) -> dict[str, list[dict]]:

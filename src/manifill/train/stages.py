@@ -23,6 +23,7 @@ from manifill.train.card import write_card
 from manifill.train.data import Batches
 from manifill.train.drawing import Drawing
 from manifill.train.gate import check_vqvae
+from manifill.train.lock import held
 from manifill.train.loop import Stage, run
 from manifill.train.processes import ALONE, Processes, launched
 from manifill.train.settings import RunOptions, drawn_from, remember, remembered, same_sizes, with_options
@@ -68,14 +69,14 @@ def train_on(
             seconds = budget.seconds(name, stages[k + 1 :])
             settings, own = timed(name, settings, pictures, held_out, seen, out, options, seconds, processes)
         stage = build(name, settings, held_out, out, options, processes, seen)
-        # after the gates: a refused stage leaves nothing behind
-        remember(out, name, settings, options, pictures, processes.first)
-        pictures.keep(out, processes.first)
-        with batches_of(name, settings, pictures, options, processes) as batches:
-            run(
-                stage, batches, out, getattr(settings, name).steps, own.seed, own.log_every,
-                own.validate_every, own.checkpoint_every, own.quiet, processes, own.tensorboard,
-            )  # fmt: skip
+        with held(out / name, processes.first):  # after the gates: a refused stage leaves nothing behind
+            remember(out, name, settings, options, pictures, processes.first)
+            pictures.keep(out, processes.first)
+            with batches_of(name, settings, pictures, options, processes) as batches:
+                run(
+                    stage, batches, out, getattr(settings, name).steps, own.seed, own.log_every,
+                    own.validate_every, own.checkpoint_every, own.quiet, processes, own.tensorboard,
+                )  # fmt: skip
         if processes.first:
             finetune.complete(out, options.init_from)
             write_card(out, preset, names, val_names)
