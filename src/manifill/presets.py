@@ -132,6 +132,20 @@ FACES_64 = replace(
     texture=replace(FACES_128.texture, steps=600),
 )
 
+# half the paper's widths, at its size: for a GPU
+FACES_256 = replace(
+    FACES_128,
+    model=ModelConfig(
+        vqvae=FACES_128.model.vqvae,
+        structure=StructureConfig(width=64, condition_width=16, condition_features=True),
+        texture=TextureConfig(width=32),
+        discriminator=DiscriminatorConfig(width=32),
+    ),
+    vqvae=replace(FACES_128.vqvae, steps=20_000, averaging=0.999),
+    structure=replace(FACES_128.structure, steps=60_000, averaging=0.9997),
+    texture=replace(FACES_128.texture, steps=40_000),
+)
+
 # for some hundred pictures and half an hour: fewer codes, each seen more often, smaller networks, more dropout
 SMALL_128 = Preset(
     model=ModelConfig(
@@ -163,6 +177,7 @@ SMALL_128 = Preset(
 PRESETS: dict[str, Preset] = {
     "paper-256": Preset(),
     "faces-128": FACES_128,
+    "faces-256": FACES_256,
     "small-128": SMALL_128,
     "faces-64": FACES_64,
     "tiny": TINY,
