@@ -20,7 +20,7 @@ RATES = {"learning_rate", "discriminator_rate", "minutes"}
 SHARES = {"averaging", "decay", "structure_only", "condition_dropout", "perturb", "drawn"}
 NOT_NEGATIVE = {
     "commitment_weight", "known_weight", "clip", "weight_decay", "l1_weight", "adversarial_weight", "feature_weight",
-    "lecam_weight", "adversarial_share", "workers",
+    "lecam_weight", "adversarial_share", "autoguidance", "workers",
 }  # fmt: skip
 
 
@@ -126,7 +126,9 @@ class StructureTraining:
 
     `known_weight` weighs the codes outside the hole in the loss; `clip` bounds the gradient norm (0 = off).
     `condition_dropout` is the share of pictures learnt without their condition, so that guidance can be drawn with.
-    Raises ValueError for a number out of its range.
+    `autoguidance`, when not 0, is the weight of a weaker structure generator that guides a finished one, which learns
+    to draw as both do together (`train/autoguidance.py`). Neither is in the paper. Raises ValueError for a number out
+    of its range, and for both of these.
     """
 
     steps: int = 1_000_000
@@ -139,10 +141,13 @@ class StructureTraining:
     clip: float = 0.0
     weight_decay: float = 0.0
     condition_dropout: float = 0.0
+    autoguidance: float = 0.0
     flip: bool = False
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        if self.autoguidance and self.condition_dropout:
+            raise ValueError("autoguidance needs the condition that condition_dropout leaves out; give one of them")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ def stages(
     learning_rate: float | None = None,
     start: Literal["auto", "random", "data", "kmeans"] | None = None,
     condition_dropout: float | None = None,
+    autoguidance: float | None = None,
     lecam_weight: float | None = None,
     discriminator_norm: Literal["spectral", "none"] | None = None,
     adversarial_share: float | None = None,
@@ -39,6 +40,7 @@ def stages(
     compile: bool = False,
     limit: int | None = None,
     init_from: str | None = None,
+    weaker: str | None = None,
     perceptual: Path | None = None,
     force: bool = False,
     log_every: int = 50,
@@ -57,8 +59,8 @@ def stages(
         data: Folders of pictures, lists (.txt, .jsonl), .tar shards, patterns (train-{000..127}.tar), addresses of
             shards (https://..., extra [train]) or single files.
         out: Folder of the run: checkpoints, metrics.jsonl and previews of each stage, and OUT/model.
-        preset: Sizes and settings: paper-256, faces-128, small-128 (some hundred pictures, half an hour), faces-64 or
-            tiny, or one of these + an ablation, as in faces-64+attention-none.
+        preset: Sizes and settings: paper-256, faces-256, faces-128, small-128 (some hundred pictures, half an hour),
+            faces-64 or tiny, or one of these + an ablation, as in faces-64+attention-none.
         val: Pictures to validate on; without it every 20th training picture is held out.
         crop: The largest centred square, scaled; a random window, not scaled (the paper's Places2 and ImageNet); a
             random window of 256 after scaling to 266 (jitter: the paper's CelebA-HQ); or everything squeezed.
@@ -68,8 +70,10 @@ def stages(
         minutes: Time for all stages together, in place of steps; how many fit is found out as each stage begins.
         batch_size: Pictures a step, in place of the preset's.
         learning_rate: In place of the preset's.
-        start: Where the codebooks begin, in place of the preset's; not in the paper, as the next six.
+        start: Where the codebooks begin, in place of the preset's; not in the paper, as the next seven.
         condition_dropout: Share of pictures drawn without their condition, which guidance needs.
+        autoguidance: Train the structure generator of INIT_FROM to draw as it does when that of WEAKER guides it with
+            this weight, which makes structures more coherent; 1 is usual.
         lecam_weight: Weight of LeCam, which steadies the discriminator on few pictures; 0.3 is usual.
         discriminator_norm: Spectral normalisation of the discriminator (the paper) or none, with which it soon sees.
         adversarial_share: Length of the adversarial gradient at each picture, as a multiple of all others', in place of
@@ -84,6 +88,8 @@ def stages(
         init_from: Start from the weights of this model: a name, a folder or USER/REPO. With all, its VQ-VAE is kept
             where it serves the new pictures, and what is trained on top of another VQ-VAE is carried into its codes.
             A texture generator narrower than the preset's is widened: it paints the same, then learns with more room.
+        weaker: A model on the same VQ-VAE whose structure generator is worse, such as an earlier one of the same
+            training, for autoguidance: a name, a folder or USER/REPO.
         perceptual: TorchScript feature network of the ablation losses-perceptual.
         force: Go on with a VQ-VAE that carries nothing or has collapsed.
         log_every: Steps between lines of metrics.jsonl; each checkpoint adds one.
@@ -98,14 +104,14 @@ def stages(
     from manifill.train.stages import STAGES
     from manifill.train.stages import train as run_stages
 
-    first = find_model(init_from) if init_from is not None else None
+    first, second = (None if name is None else find_model(name) for name in (init_from, weaker))
     options = RunOptions(
         seed=seed, steps=steps, minutes=minutes, batch_size=batch_size, learning_rate=learning_rate,
-        start=start, condition_dropout=condition_dropout, lecam_weight=lecam_weight,
+        start=start, condition_dropout=condition_dropout, autoguidance=autoguidance, lecam_weight=lecam_weight,
         discriminator_norm=discriminator_norm, adversarial_share=adversarial_share, perturb=perturb, drawn=drawn,
         precision=precision, accumulate=accumulate, compile=compile, limit=limit, crop=crop, workers=workers,
-        init_from=first, perceptual=perceptual, force=force, log_every=log_every, validate_every=validate_every,
-        checkpoint_every=checkpoint_every, quiet=quiet, tensorboard=tensorboard,
+        init_from=first, weaker=second, perceptual=perceptual, force=force, log_every=log_every,
+        validate_every=validate_every, checkpoint_every=checkpoint_every, quiet=quiet, tensorboard=tensorboard,
     )  # fmt: skip
     run_stages(STAGES if stage == "all" else (stage,), data, out, preset, options, val)
     return 0

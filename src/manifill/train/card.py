@@ -136,7 +136,8 @@ def command(name: str, used: dict[str, Any], preset: str) -> tuple[list[str], li
     for key in (k for k in changed if k in known):
         options += [flag(key), str(changed[key])]
     rest = [f"{key} {changed[key]} (the preset: {before.get(key)})" for key in changed if key not in known]
-    options += [flag("init_from"), f"WEIGHTS-{used['init_from']}"] if used.get("init_from") else []
+    for name in ("init_from", "weaker"):
+        options += [flag(name), f"WEIGHTS-{used[name]}"] if used.get(name) else []
     options += [flag("perceptual"), shlex.quote(used["perceptual"])] if used.get("perceptual") else []
     return options, rest
 

@@ -1,4 +1,4 @@
-"""Structure codes drawn for the holes of training pictures, so that the texture generator meets what it will paint."""
+"""Structure codes drawn for the holes of training pictures: what completions will be made of."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ SEEDS = 2**40  # seeds are drawn below it
 
 
 class Drawing:
-    """A trained structure generator that draws as completions are drawn by default, with its own settings."""
+    """A trained structure generator that draws as completions are drawn, with its own settings or `options`."""
 
-    def __init__(self, structure: StructureGenerator, vqvae: VQVAE, device: torch.device) -> None:
+    def __init__(
+        self, structure: StructureGenerator, vqvae: VQVAE, device: torch.device, options: SamplingOptions | None = None
+    ) -> None:
         self.structure, self.vqvae = structure.eval().requires_grad_(False).to(device), vqvae
         c, codebook = structure.config, vqvae.encoder.structure_quantiser.codebook
-        self.options = SamplingOptions(c.temperature, c.top_k, c.top_p)
+        self.options = options or SamplingOptions(c.temperature, c.top_k, c.top_p)
         self.sample = fastest(structure, codebook, device)
 
     @torch.no_grad()

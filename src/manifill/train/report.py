@@ -44,6 +44,7 @@ GROUPS = {
         for title, key in (
             ("Bits a code inside the hole", "bits_hole"), ("Bits a code where the picture is known", "bits_known"),
             ("Bits a code over all", "bits"),
+            ("Bits a code lost to the teacher, inside the hole of drawn structures", "taught"),
         )
     },
     "texture": {

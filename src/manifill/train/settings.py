@@ -32,6 +32,7 @@ class RunOptions:
     learning_rate: float | None = None
     start: CodebookStart | None = None
     condition_dropout: float | None = None
+    autoguidance: float | None = None
     lecam_weight: float | None = None
     discriminator_norm: DiscriminatorNorm | None = None
     adversarial_share: float | None = None
@@ -49,6 +50,7 @@ class RunOptions:
     quiet: bool = False
     tensorboard: bool = False
     init_from: Path | None = None
+    weaker: Path | None = None
     perceptual: Path | None = None
     force: bool = False
 
@@ -59,8 +61,8 @@ class RunOptions:
 
 
 GIVEN = (
-    "steps", "batch_size", "learning_rate", "start", "condition_dropout", "lecam_weight", "discriminator_norm",
-    "adversarial_share", "perturb", "drawn",
+    "steps", "batch_size", "learning_rate", "start", "condition_dropout", "autoguidance", "lecam_weight",
+    "discriminator_norm", "adversarial_share", "perturb", "drawn",
 )  # fmt: skip
 
 
@@ -98,7 +100,7 @@ def remembered(out: Path, name: str) -> dict[str, Any]:
     found["training"] = defaults[name] | found["training"]
     found["model"] = {key: value | found["model"][key] if isinstance(value, dict) else found["model"][key]
                       for key, value in defaults["model"].items()}  # fmt: skip
-    return {"crop": "centre", "drawn_from": None} | found
+    return {"crop": "centre", "drawn_from": None, "weaker": None} | found
 
 
 def remember(
@@ -111,8 +113,10 @@ def remember(
         "precision": options.precision, "crop": options.crop, **pictures.identity,
         "init_from": model_hash(options.init_from) if options.init_from else None,
         "perceptual": options.perceptual.name if options.perceptual else None,
-        "drawn_from": None,
+        "drawn_from": None, "weaker": None,
     }))  # fmt: skip
+    if name == "structure" and options.weaker:
+        now["weaker"] = model_hash(options.weaker)
     if name == "texture" and settings.texture.drawn:
         prior = drawn_from(out, options) / "structure.safetensors"
         now["drawn_from"] = hashlib.sha256(prior.read_bytes()).hexdigest()[:16]

@@ -131,7 +131,8 @@ def build(
     check_vqvae(figures(vqvae, val, device, limit=100), header.path, options.force)
     if name == "structure":
         start = finetune.structure(first, vqvae, val, settings.model.structure) if first else None
-        return StructureStage(settings, vqvae, val, device, precision, start, processes, seen)
+        weaker = load_structure(options.weaker, header.codebook)[0] if options.weaker else None
+        return StructureStage(settings, vqvae, val, device, precision, start, processes, seen, weaker)
     generator = finetune.texture(first, vqvae, val, settings.model.texture) if first else None
     discriminator = finetune.discriminator(first, settings.model.discriminator) if first else None
     pyramid = feature_maps(options.perceptual, device) if options.perceptual else None
