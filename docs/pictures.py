@@ -1,0 +1,48 @@
+"""How the README's pictures of completions are made: run it after a change of the bundled model, from any folder.
+
+    python docs/pictures.py
+
+Needs scikit-image, whose portrait of Eileen Collins is NASA's and in the public domain. Seeds begin at 0, nothing is
+chosen. The page's picture, page.png, is a screenshot.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+from PIL import Image, ImageDraw
+
+from manifill.cli.inpaint import inpaint
+from manifill.inpainter import Inpainter
+
+HERE = Path(__file__).parent
+PORTRAIT = (80, 0, 400, 400)  # of the 512x512 picture
+CIRCLE = (105, 101, 179, 175)  # the hole in it
+PANEL, GAP = (288, 360), 4
+
+
+def main() -> None:
+    """Write docs/astronaut.png, the grid of `make demo`, and docs/photo.png."""
+    examples = HERE.parent / "examples"
+    with tempfile.TemporaryDirectory() as folder:
+        inpaint(examples / "astronaut.png", examples / "centre.png", out=Path(folder), num_samples=8, seed=0)
+        shutil.copyfile(Path(folder) / "astronaut_grid.png", HERE / "astronaut.png")
+    photo = Image.fromarray(skimage.data.astronaut()).crop(PORTRAIT)
+    hole = Image.new("L", photo.size)
+    ImageDraw.Draw(hole).ellipse(CIRCLE, fill=255)
+    completions = [c.image for c in Inpainter.from_pretrained()(photo, hole, num_samples=3, seed=0)]
+    masked = Image.composite(Image.new("RGB", photo.size, "white"), photo, hole)
+    panels = [p.resize(PANEL, Image.Resampling.LANCZOS) for p in (photo, masked, *completions)]
+    row = np.full((PANEL[1], len(panels) * (PANEL[0] + GAP) - GAP, 3), 255, np.uint8)
+    for k, panel in enumerate(panels):
+        start = k * (PANEL[0] + GAP)
+        row[:, start : start + PANEL[0]] = panel
+    Image.fromarray(row).save(HERE / "photo.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()
