@@ -156,9 +156,7 @@ class StructureStage:
         """Return the teacher, if there is to be one. Raises ValueError where one of its two networks is missing."""
         weight = self.options.autoguidance
         if bool(weight) != bool(weaker):
-            raise ValueError(
-                "autoguidance needs a weaker model, and this one autoguidance: give both --autoguidance and --weaker"
-            )
+            raise ValueError("give both --autoguidance and --weaker: how strongly it is guided, and by which model")
         if not weaker:
             return None
         if not start:
