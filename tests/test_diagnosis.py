@@ -167,6 +167,15 @@ def test_what_is_not_logged_is_said_to_be_unknown(pictures: object) -> None:
     assert texture.unchecked == ["holes grey: the VQ-VAE's psnr_mean_colour is not known"]
 
 
+def test_a_taught_prior_may_leave_the_true_codes() -> None:
+    """Guidance moves it away from their likelihood on purpose."""
+    figures = next(figures for _, name, figures, _ in FAULTS if name == "prior getting worse on held-out pictures")
+    lines = changed(healthy("structure"), **figures)
+    taught = SETTINGS | {"training": SETTINGS["training"] | {"autoguidance": 1.0}}
+    assert named("structure", lines) != {}
+    assert named("structure", lines, taught) == {}
+
+
 def test_a_discriminator_without_weight_may_be_blind() -> None:
     lines = changed(healthy("texture"), discriminator=1.0, d_real=0.0, d_composed=0.0)
     off = SETTINGS | {"training": SETTINGS["training"] | {"adversarial_weight": 0.0}}
