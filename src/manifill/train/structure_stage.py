@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -200,10 +200,7 @@ class StructureStage:
     @torch.no_grad()
     def _lost(self, teacher: Teacher) -> Metrics:
         network, total, count = Predictor(self.averaged.module.eval()), 0.0, min(TAUGHT, len(self.val))
-        for start in range(0, count, 20):
-            numbers = range(start, min(start + 20, count))
-            image = self.val.tensor(numbers).to(self.device)
-            mask = masks.centre_mask(self.size).to(self.device).expand(len(image), -1, -1, -1)
+        for numbers, image, mask in self._batches(self.val, count):
             codes, features = self.given(image, mask)
             codes = teacher.drawing.codes(image, mask, codes, torch.tensor(numbers, device=self.device))
             nats = self.lost(teacher, network, codes, image, mask, features)
@@ -214,14 +211,19 @@ class StructureStage:
     def _bits_of(self, pictures: Pictures, limit: int) -> Metrics:
         network = Predictor(self.averaged.module.eval())
         sums, count = {"bits": 0.0, "bits_hole": 0.0, "bits_known": 0.0}, min(limit, len(pictures))
-        mask = masks.centre_mask(self.size).to(self.device)
-        for start in range(0, count, 20):
-            image = pictures.tensor(range(start, min(start + 20, count))).to(self.device)
-            batch = mask.expand(len(image), -1, -1, -1)
-            nats = self.cross_entropy(network, image, batch)
-            for key, (total, codes) in bits(nats, hole_cells(batch, *nats.shape[1:]).view_as(nats)).items():
+        for _, image, mask in self._batches(pictures, count):
+            nats = self.cross_entropy(network, image, mask)
+            for key, (total, codes) in bits(nats, hole_cells(mask, *nats.shape[1:]).view_as(nats)).items():
                 sums[key] += float(total / codes.clamp_min(1)) * len(image)
         return {key: value / count for key, value in sums.items()}
+
+    def _batches(self, pictures: Pictures, count: int) -> Iterator[tuple[range, Tensor, Tensor]]:
+        """Yield the first `count` pictures, twenty at a time, with their numbers and centre holes."""
+        mask = masks.centre_mask(self.size).to(self.device)
+        for start in range(0, count, 20):
+            numbers = range(start, min(start + 20, count))
+            image = pictures.tensor(numbers).to(self.device)
+            yield numbers, image, mask.expand(len(image), -1, -1, -1)
 
     @torch.no_grad()
     def preview(self) -> Image.Image:
