@@ -17,12 +17,13 @@ import skimage.data
 from PIL import Image, ImageDraw
 
 from manifill.cli.inpaint import inpaint
+from manifill.image import grid
 from manifill.inpainter import Inpainter
 
 HERE = Path(__file__).parent
-PORTRAIT = (80, 0, 400, 400)  # of the 512x512 picture
-CIRCLE = (105, 101, 179, 175)  # the hole in it
-PANEL, GAP = (288, 360), 4
+PORTRAIT = (104, 7, 373, 343)  # of the 512x512 picture
+CIRCLE = (88, 84, 152, 148)  # the hole in it
+PANEL = (288, 360)
 
 
 def main() -> None:
@@ -36,12 +37,8 @@ def main() -> None:
     ImageDraw.Draw(hole).ellipse(CIRCLE, fill=255)
     completions = [c.image for c in Inpainter.from_pretrained()(photo, hole, num_samples=3, seed=0)]
     masked = Image.composite(Image.new("RGB", photo.size, "white"), photo, hole)
-    panels = [p.resize(PANEL, Image.Resampling.LANCZOS) for p in (photo, masked, *completions)]
-    row = np.full((PANEL[1], len(panels) * (PANEL[0] + GAP) - GAP, 3), 255, np.uint8)
-    for k, panel in enumerate(panels):
-        start = k * (PANEL[0] + GAP)
-        row[:, start : start + PANEL[0]] = panel
-    Image.fromarray(row).save(HERE / "photo.png", optimize=True)
+    panels = [np.asarray(p.resize(PANEL, Image.Resampling.LANCZOS)) for p in (photo, masked, *completions)]
+    grid([panel[None] for panel in panels], gap=4).save(HERE / "photo.png", optimize=True)
 
 
 if __name__ == "__main__":
