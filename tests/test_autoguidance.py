@@ -19,10 +19,13 @@ from manifill.presets import PRESETS
 from manifill.structure import SamplingOptions, StructureGenerator
 from manifill.train.autoguidance import PLAUSIBLE, Teacher, divergence
 from manifill.train.processes import ALONE, Processes, Share
-from manifill.train.structure_stage import Predictor, StructureStage
+from manifill.train.settings import RunOptions
+from manifill.train.structure_stage import Predictor
+from manifill.train.taught_stage import TaughtStage
 from manifill.vqvae import VQVAE
 
 TINY, CPU = PRESETS["tiny"], torch.device("cpu")
+TAUGHT = dataclasses.replace(TINY, structure=dataclasses.replace(TINY.structure, autoguidance=1.0))
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +46,11 @@ def generators(**settings: float) -> tuple[VQVAE, StructureGenerator, StructureG
     return vqvae, StructureGenerator(config), StructureGenerator(dataclasses.replace(config, layers=2))
 
 
-def stage(data: Pictures, processes: Processes = ALONE, **settings: float) -> StructureStage:
+def stage(data: Pictures, processes: Processes = ALONE, **settings: float) -> TaughtStage:
     vqvae, strong, weak = generators(**settings)
-    preset = dataclasses.replace(TINY, structure=dataclasses.replace(TINY.structure, autoguidance=1.0))
-    found = StructureStage(preset, vqvae, data, CPU, torch.float32, strong, processes, weaker=weak)
+    found = TaughtStage(TAUGHT, vqvae, data, CPU, torch.float32, strong, weak, processes)
     found.optimiser.param_groups[0]["lr"] = 3e-3
     return found
-
-
-def teacher(found: StructureStage) -> Teacher:
-    assert found.teacher is not None
-    return found.teacher
 
 
 def test_divergence_is_that_of_distributions() -> None:
@@ -84,12 +81,12 @@ def test_the_teacher_goes_on_from_the_weaker_one(data: Pictures) -> None:
 def test_lessons_are_true_codes_and_drawn_ones(data: Pictures) -> None:
     """Half of the pictures have drawn codes, and only where the hole reaches; settings of the model play no part."""
     plain, cold, share = stage(data), stage(data, temperature=0.01, top_p=0.5), batch(data)
-    assert teacher(cold).drawing.options == SamplingOptions()
+    assert cold.teacher.drawing.options == SamplingOptions()
     truth, _ = plain.given(share.image, share.mask)
     lessons = []
     for found in (plain, cold):
         torch.manual_seed(5)
-        lessons.append(teacher(found).lesson(truth, share))
+        lessons.append(found.teacher.lesson(truth, share))
     assert torch.equal(*lessons)
     changed = (lessons[0] != truth).flatten(1).any(1)
     assert 0 < changed.sum() < 8
@@ -97,16 +94,17 @@ def test_lessons_are_true_codes_and_drawn_ones(data: Pictures) -> None:
 
 def test_it_learns_and_its_teachers_stay(data: Pictures) -> None:
     found, share = stage(data), batch(data)
-    before = copy.deepcopy([m.state_dict() for m in (teacher(found).strong, teacher(found).weak)])
+    before = copy.deepcopy([m.state_dict() for m in (found.teacher.strong, found.teacher.weak)])
     figures: list[dict[str, Tensor]] = []
     for step in range(60):
         torch.manual_seed(step)
         figures += found.step(share)
     first, last = (float(sum(f["taught"][0] / f["taught"][1] for f in part)) for part in (figures[:5], figures[-5:]))
     assert last < first / 2
-    after = [m.state_dict() for m in (teacher(found).strong, teacher(found).weak)]
+    after = [m.state_dict() for m in (found.teacher.strong, found.teacher.weak)]
     assert all(torch.equal(v, new[k]) for old, new in zip(before, after, strict=True) for k, v in old.items())
-    assert not found.model.training  # no dropout: what it is taught has no noise
+    assert found.dropouts
+    assert all(dropout.p == 0 for dropout in found.dropouts)  # what it is taught has no noise
 
 
 def test_two_shares_are_taught_as_one(data: Pictures) -> None:
@@ -128,9 +126,8 @@ def test_held_out_pictures_choose_what_is_kept(data: Pictures, tmp_path: Path) -
     assert figures == found.validate()  # the same codes are drawn each time
     share = batch(data)
     lost = found.lost(
-        teacher(found), Predictor(found.model.eval()), found.given(share.image, share.mask)[0], share.image, share.mask,
-        None,
-    )  # fmt: skip
+        Predictor(found.model.eval()), found.given(share.image, share.mask)[0], share.image, share.mask, None
+    )
     assert lost.shape == (8, 8, 8)
     assert figures["taught"] > 0
     path = tmp_path / "structure.safetensors"
@@ -143,21 +140,17 @@ def test_held_out_pictures_choose_what_is_kept(data: Pictures, tmp_path: Path) -
 
 
 def test_what_it_cannot_do_is_refused(data: Pictures) -> None:
-    vqvae, strong, weak = generators()
-    taught = dataclasses.replace(TINY, structure=dataclasses.replace(TINY.structure, autoguidance=1.0))
-
-    def build(preset: object, start: StructureGenerator | None, weaker: StructureGenerator | None) -> None:
-        StructureStage(preset, vqvae, data, CPU, torch.float32, start, weaker=weaker)  # type: ignore[arg-type]
-
+    model = Path("model")
     with pytest.raises(ValueError, match="--init-from"):
-        build(taught, None, weak)
+        RunOptions(autoguidance=1, weaker=model)
     with pytest.raises(ValueError, match="--weaker"):
-        build(taught, strong, None)
+        RunOptions(autoguidance=1, init_from=model)
     with pytest.raises(ValueError, match="--autoguidance"):
-        build(TINY, strong, weak)
+        RunOptions(weaker=model, init_from=model)
+    vqvae, strong, _ = generators()
     fed = StructureGenerator(dataclasses.replace(TINY.model.structure, condition_features=True))
     with pytest.raises(ValueError, match="condition_features"):
-        build(taught, strong, fed)
+        TaughtStage(TAUGHT, vqvae, data, CPU, torch.float32, strong, fed)
     with pytest.raises(ValueError, match="condition_dropout"):
         StructureTraining(autoguidance=1, condition_dropout=0.1)
     with pytest.raises(ValueError, match="autoguidance is -1"):

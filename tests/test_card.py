@@ -42,18 +42,19 @@ def test_the_card_of_a_run_is_for_the_hub_and_tells_how_it_was_made(run: Path) -
     assert f"Weights {model_hash(run / 'model')}." in text
     assert f"23 pictures (listing {settings['listing_digest']}" in text
     for stage in ("vqvae", "structure", "texture"):
-        assert f"    manifill train {stage} --data pictures0 --out RUN --preset tiny --steps 2\n" in text
+        said = f"--steps 2 --precision {settings['precision']}"
+        assert f"    manifill train {stage} --data pictures0 --out RUN --preset tiny {said}\n" in text
     assert "psnr_structure" in text
     assert str(run) not in text
 
 
 def test_commands_name_all_that_was_not_the_presets(run: Path) -> None:
     used = json.loads((run / "texture" / "config.json").read_text())
-    assert command("texture", used, "tiny") == (["--steps", "2"], [])
-    changes = {"init_from": "0123456789abcdef", "perceptual": "my net.ts", "seed": 3, "precision": "fp32"}
+    assert command("texture", used, "tiny") == (["--steps", "2", "--precision", used["precision"]], [])
+    changes = {"init_from": "0123456789abcdef", "perceptual": "my net.ts", "seed": 3, "precision": "fp16"}
     training = used["training"] | {"learning_rate": 0.5, "perturb": 0.3, "flip": True}
     options, rest = command("texture", used | changes | {"training": training}, "tiny")
-    said = "--steps 2 --learning-rate 0.5 --perturb 0.3 --seed 3 --precision fp32 --init-from WEIGHTS-0123456789abcdef"
+    said = "--steps 2 --learning-rate 0.5 --perturb 0.3 --seed 3 --precision fp16 --init-from WEIGHTS-0123456789abcdef"
     assert " ".join(options) == said + " --perceptual 'my net.ts'"
     assert rest == ["flip True (the preset: False)"]
     assert command("texture", used, "tiny+attention-none")[1] == ["model.texture.attention full (the preset: none)"]

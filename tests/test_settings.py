@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from manifill import cli
 from manifill.config import (
@@ -15,11 +17,14 @@ from manifill.config import (
     NOT_NEGATIVE,
     RATES,
     SHARES,
+    Preset,
     StructureTraining,
     TextureTraining,
     VQVAETraining,
+    to_dict,
 )
-from manifill.train.settings import RunOptions
+from manifill.train import settings
+from manifill.train.settings import RunOptions, precision
 
 KINDS = (RunOptions, VQVAETraining, StructureTraining, TextureTraining)
 BAD = {
@@ -56,3 +61,21 @@ def test_a_number_out_of_its_range(
     assert error.startswith(f"manifill: {option[2:].replace('-', '_')} is {value}") or f" is {float(value)}" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_the_precision_is_the_faster_one_unless_told_or_started_otherwise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    def found(out: Path, given: str = "auto") -> str:
+        return precision(out, "structure", RunOptions(precision=given), torch.device("cpu"))
+
+    for fast, wanted in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(settings, "fast_bfloat16", lambda device, fast=fast: fast)
+        assert found(tmp_path) == wanted
+        assert found(tmp_path, "fp16") == "fp16"
+    started = tmp_path / "structure" / "config.json"
+    started.parent.mkdir()
+    started.write_text(json.dumps({"precision": "bf16", "training": {}, "model": to_dict(Preset().model)}))
+    assert capsys.readouterr().out == ""
+    assert found(tmp_path) == "bf16"
+    assert capsys.readouterr().out == "structure: goes on in bf16, as it was started; this machine is faster in fp32\n"

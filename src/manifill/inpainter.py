@@ -30,7 +30,7 @@ from manifill.config import Fit, check_guidance
 from manifill.crops import Crop, dilated
 from manifill.discriminator import Discriminator
 from manifill.filling import CROP, Filling
-from manifill.native import NativeSampler, fastest, kinds
+from manifill.native import NativeSampler, fast_bfloat16, fastest
 from manifill.photo import ImageError, Picture, load_mask, load_photo
 from manifill.sampling import sample_in_pytorch
 from manifill.structure import Sampled, SamplingOptions, StructureGenerator, guided, gumbel_noise
@@ -305,13 +305,6 @@ def find_model(name_or_folder: str | Path) -> Path:
 def from_hub(name_or_folder: str | Path) -> bool:
     """Say whether a model's name is one on the hub."""
     return isinstance(name_or_folder, str) and hub.is_repository(name_or_folder)
-
-
-def fast_bfloat16(device: torch.device) -> bool:
-    """Say whether bfloat16 products are faster than float32 ones there."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and any(kind.endswith("bf16") for kind in kinds())
 
 
 def free_memory(device: torch.device) -> int:

@@ -35,7 +35,7 @@ def stages(
     adversarial_share: float | None = None,
     perturb: float | None = None,
     drawn: float | None = None,
-    precision: Literal["bf16", "fp16", "fp32"] = "bf16",
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto",
     accumulate: int = 1,
     compile: bool = False,
     limit: int | None = None,
@@ -81,7 +81,8 @@ def stages(
         perturb: Share of the hole's codes that the texture generator gets replaced by near ones; 0.1 is usual.
         drawn: Share of pictures for the texture generator with codes drawn by the structure generator of OUT/model or
             INIT_FROM, so that it learns to paint what it will be given; 0.5, with a discriminator that sees.
-        precision: bf16 or fp16 autocast, or fp32.
+        precision: bf16 or fp16 autocast, or fp32; auto goes on as the stage was started, or begins in bf16 where the
+            processor multiplies that faster and in fp32 where it does not.
         accumulate: Take each batch in so many parts one after another, for less memory and the same result.
         compile: Pass the trained networks through torch.compile.
         limit: Use the first pictures alone.

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from manifill.checkpoint import Header, ModelError, model_hash, write_atomic
 from manifill.config import CodebookStart, DiscriminatorNorm, Preset, check_numbers, completed, to_dict
+from manifill.native import fast_bfloat16
 from manifill.pictures import Crop, DataError
 from manifill.train import collection
 from manifill.train.stream import Stream
@@ -22,7 +25,8 @@ T = TypeVar("T")
 class RunOptions:
     """Settings of a run that are not the preset's.
 
-    Raises ValueError for a number out of its range, and for both steps and minutes.
+    Raises ValueError for a number out of its range, for both steps and minutes, and for a part of what autoguidance
+    needs.
     """
 
     seed: int = 0
@@ -38,7 +42,7 @@ class RunOptions:
     adversarial_share: float | None = None
     perturb: float | None = None
     drawn: float | None = None
-    precision: str = "bf16"
+    precision: str = "auto"
     accumulate: int = 1
     compile: bool = False
     limit: int | None = None
@@ -58,6 +62,10 @@ class RunOptions:
         if self.minutes is not None and self.steps is not None:
             raise ValueError("steps and minutes both say how long to train; give one of them")
         check_numbers(self)
+        if bool(self.autoguidance) != bool(self.weaker):
+            raise ValueError("give both --autoguidance and --weaker: how strongly it is guided, and by which model")
+        if self.weaker and not self.init_from:
+            raise ValueError("autoguidance trains a finished structure generator on: name its model with --init-from")
 
 
 GIVEN = (
@@ -74,6 +82,17 @@ def with_options(preset: Preset, stages: Sequence[str], options: RunOptions) -> 
         own = {key: value for key, value in given.items() if hasattr(training, key)}
         preset = dataclasses.replace(preset, **{stage: dataclasses.replace(training, **own)})
     return preset
+
+
+def precision(out: Path, name: str, options: RunOptions, device: torch.device) -> str:
+    """Return bf16, fp16 or fp32: what the options say or, for auto, what the stage was started with or is faster."""
+    if options.precision != "auto":
+        return options.precision
+    faster = "bf16" if fast_bfloat16(device) else "fp32"
+    before = remembered(out, name).get("precision", faster)
+    if before not in (faster, "fp16"):
+        print(f"{name}: goes on in {before}, as it was started; this machine is faster in {faster}")
+    return before
 
 
 def drawn_from(out: Path, options: RunOptions) -> Path:

@@ -26,9 +26,10 @@ from manifill.train.gate import check_vqvae
 from manifill.train.lock import held
 from manifill.train.loop import Stage, run
 from manifill.train.processes import ALONE, Processes, launched
-from manifill.train.settings import RunOptions, drawn_from, remember, remembered, same_sizes, with_options
+from manifill.train.settings import RunOptions, drawn_from, precision, remember, remembered, same_sizes, with_options
 from manifill.train.stream import Stream
 from manifill.train.structure_stage import SEEN, StructureStage
+from manifill.train.taught_stage import TaughtStage
 from manifill.train.texture_stage import TextureStage
 from manifill.train.vqvae_stage import VQVAEStage, figures
 
@@ -64,13 +65,13 @@ def train_on(
     for k, name in enumerate(stages):
         processes.check(getattr(settings, name).batch_size)
         seen = pictures.sample(SEEN) if name == "structure" and processes.first else None
-        own = options
+        own = settled = dataclasses.replace(options, precision=precision(out, name, options, processes.device))
         if budget:
             seconds = budget.seconds(name, stages[k + 1 :])
-            settings, own = timed(name, settings, pictures, held_out, seen, out, options, seconds, processes)
-        stage = build(name, settings, held_out, out, options, processes, seen)
+            settings, own = timed(name, settings, pictures, held_out, seen, out, settled, seconds, processes)
+        stage = build(name, settings, held_out, out, settled, processes, seen)
         with held(out / name, processes.first):  # after the gates: a refused stage leaves nothing behind
-            remember(out, name, settings, options, pictures, processes.first)
+            remember(out, name, settings, settled, pictures, processes.first)
             pictures.keep(out, processes.first)
             with batches_of(name, settings, pictures, options, processes) as batches:
                 run(
@@ -118,11 +119,11 @@ def build(
     """Return the stage `name`, its networks initialised from the seed or with the weights of `options.init_from`."""
     torch.manual_seed(options.seed)
     device = processes.device
-    precision = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[options.precision]
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[options.precision]
     first = options.init_from
     if name == "vqvae":
         start = same_sizes(*load_vqvae(first), settings.model.vqvae) if first else None
-        return VQVAEStage(settings, val, device, precision, start, processes)
+        return VQVAEStage(settings, val, device, dtype, start, processes)
     path = out / "model" / "vqvae.safetensors"
     if not path.exists():
         raise ModelError(f"{path}: missing; train the vqvae stage into {out} first")
@@ -131,15 +132,19 @@ def build(
     check_vqvae(figures(vqvae, val, device, limit=100), header.path, options.force)
     if name == "structure":
         start = finetune.structure(first, vqvae, val, settings.model.structure) if first else None
-        weaker = load_structure(options.weaker, header.codebook)[0] if options.weaker else None
-        return StructureStage(settings, vqvae, val, device, precision, start, processes, seen, weaker)
+        if not settings.structure.autoguidance:
+            return StructureStage(settings, vqvae, val, device, dtype, start, processes, seen)
+        assert start is not None  # RunOptions asks for both
+        assert options.weaker is not None
+        weaker, _ = load_structure(options.weaker, header.codebook)
+        return TaughtStage(settings, vqvae, val, device, dtype, start, weaker, processes, seen)
     generator = finetune.texture(first, vqvae, val, settings.model.texture) if first else None
     discriminator = finetune.discriminator(first, settings.model.discriminator) if first else None
     pyramid = feature_maps(options.perceptual, device) if options.perceptual else None
     drawing = None
     if settings.texture.drawn:
         drawing = Drawing(load_structure(drawn_from(out, options), header.codebook)[0], vqvae, device)
-    return TextureStage(settings, vqvae, val, device, precision, generator, discriminator, pyramid, processes, drawing)
+    return TextureStage(settings, vqvae, val, device, dtype, generator, discriminator, pyramid, processes, drawing)
 
 
 def feature_maps(path: Path, device: torch.device) -> Callable[[Tensor], list[Tensor]]:

@@ -21,18 +21,16 @@ from manifill.sampling import sample_cached
 from manifill.structure import GatedBlock, SamplingOptions, StructureGenerator, gumbel_noise
 from manifill.texture import hole_cells
 from manifill.train import masks
-from manifill.train.autoguidance import Teacher, divergence
 from manifill.train.loop import Metrics, autocast, average, scaler, schedule
 from manifill.train.parametrise import folded, normalised
 from manifill.train.processes import ALONE, Processes, Share
 from manifill.vqvae import VQVAE
 
 VALIDATED, SEEN = 200, 50  # pictures to validate on, and at most of those that it is trained on
-TAUGHT = 100  # pictures to compare with the teacher on
 
 
 class Best(nn.Module):
-    """The lowest bits per code inside the hole, or lost to a teacher, so far; a module so that checkpoints carry it."""
+    """The lowest bits per code inside the hole so far; a module so that checkpoints carry it."""
 
     bits: Tensor
 
@@ -80,24 +78,19 @@ class Predictor(nn.Module):
 
 
 class StructureStage:
-    """Cross-entropy of the true structure codes, teacher-forced (Eq. 4); keeps the best averages by val bits.
-
-    With `autoguidance` the distribution of `start` guided by `weaker` is learnt instead (see autoguidance.py), without
-    dropout, and the averages nearest to it are kept.
-    """
+    """Cross-entropy of the true structure codes, teacher-forced (Eq. 4); keeps the best averages by val bits."""
 
     name = "structure"
+    kept_by = "bits_hole"  # the figure whose lowest value says which averages are the best
 
     def __init__(
         self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
         start: StructureGenerator | None = None, processes: Processes = ALONE, seen: Pictures | None = None,
-        weaker: StructureGenerator | None = None,
     ) -> None:  # fmt: skip
         self.options, self.val, self.device, self.precision = preset.structure, val, device, precision
         self.seen = seen
         self.processes, self.scaler = processes, scaler(device, precision)
         self.vqvae, self.size, self.masks = vqvae.to(device), preset.model.image_size, self.options.masks
-        self.teacher = self.taught_by(start, weaker)
         model = start or started(preset)
         free = self.options.condition_dropout > 0
         model.config = replace(model.config, unconditional=free, guidance=model.config.guidance if free else 0.0)
@@ -116,7 +109,7 @@ class StructureStage:
         self.rates = [(self.optimiser, schedule(o.schedule, o.learning_rate, o.steps, width))]
 
     def step(self, own: Share) -> Sequence[Metrics]:
-        self.model.train(self.teacher is None)
+        self.model.train()
         self.optimiser.zero_grad(set_to_none=True)
         found = [self._learn(share) for share in self.processes.shares(own.to(self.device), self.network)]
         if self.options.clip:
@@ -129,22 +122,20 @@ class StructureStage:
         return found
 
     def _learn(self, share: Share) -> Metrics:
-        """Add the gradients of a share; return its bits, or those lost to the teacher."""
+        """Add the gradients of a share; return its bits."""
         for dropout in self.dropouts:
             dropout.start, dropout.whole = share.start, share.whole
         kept = self._kept(share)
         with autocast(self.device, self.precision):
-            if self.teacher:
-                codes, features = self.given(share.image, share.mask)
-                lesson = self.teacher.lesson(codes, share)
-                nats = self.lost(self.teacher, self.network, lesson, share.image, share.mask, features)
-            else:
-                nats = self.cross_entropy(self.network, share.image, share.mask, kept)
+            nats = self.nats(share, kept)
         hole = hole_cells(share.mask, *nats.shape[1:]).view_as(nats)
         loss = (nats * torch.where(hole, 1.0, self.options.known_weight)).sum()  # summed: Adam hides the scale
         self.scaler.scale(loss * self.processes.count).backward()  # the processes' mean of this is the sum
-        found = bits(nats.detach(), hole, kept)
-        return {"taught": found["bits_hole"], "taught_known": found["bits_known"]} if self.teacher else found
+        return bits(nats.detach(), hole, kept)
+
+    def nats(self, share: Share, kept: Tensor | None) -> Tensor:
+        """Return what is to be made small at every position of a share (n, h, w)."""
+        return self.cross_entropy(self.network, share.image, share.mask, kept)
 
     def _kept(self, share: Share) -> Tensor | None:
         """Return 0 for the pictures that are learnt without condition, else 1 (n,); None where all have theirs."""
@@ -152,31 +143,11 @@ class StructureStage:
             return None
         return share.rows((torch.rand(share.whole, device=self.device) >= self.options.condition_dropout).float())
 
-    def taught_by(self, start: StructureGenerator | None, weaker: StructureGenerator | None) -> Teacher | None:
-        """Return the teacher, if there is to be one. Raises ValueError where one of its two networks is missing."""
-        weight = self.options.autoguidance
-        if bool(weight) != bool(weaker):
-            raise ValueError("give both --autoguidance and --weaker: how strongly it is guided, and by which model")
-        if not weaker:
-            return None
-        if not start:
-            raise ValueError("autoguidance trains a finished structure generator on: name its model with --init-from")
-        if weaker.config.condition_features and not start.config.condition_features:
-            raise ValueError("the weaker model has condition_features, and the one that it is to guide has not")
-        return Teacher(start, weaker, self.vqvae, self.device, weight)
-
     def cross_entropy(self, network: nn.Module, image: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return the negative log-likelihood of every true code in nats (N, h, w); `network` is a Predictor."""
         codes, features = self.given(image, mask)
         logits = network(self.vqvae.lookup(codes), image, mask, features, kept)
         return F.cross_entropy(logits.float(), codes, reduction="none")
-
-    def lost(
-        self, teacher: Teacher, network: nn.Module, codes: Tensor, image: Tensor, mask: Tensor, features: Tensor | None
-    ) -> Tensor:
-        """Return the divergence from the teacher at every position of codes (N, h, w), in nats (N, h, w)."""
-        structure = self.vqvae.lookup(codes)
-        return divergence(teacher.logits(structure, image, mask, features), network(structure, image, mask, features))
 
     @torch.no_grad()
     def given(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -189,35 +160,24 @@ class StructureStage:
     def validate(self) -> Metrics:
         """Return bits per code with centre holes, over all codes, inside the hole and outside; held-out and seen.
 
-        The latter, `seen_...`, are those of pictures it is trained on, at the same holes, where there are any. With
-        a teacher, `taught` is how many bits a hole's code are lost to it, in structures that it draws.
+        The latter, `seen_...`, are those of pictures it is trained on, at the same holes, where there are any.
         """
         found = self._bits_of(self.val, VALIDATED)
         if self.seen:
             found |= {f"seen_{key}": value for key, value in self._bits_of(self.seen, SEEN).items()}
-        return found | self._lost(self.teacher) if self.teacher else found
-
-    @torch.no_grad()
-    def _lost(self, teacher: Teacher) -> Metrics:
-        network, total, count = Predictor(self.averaged.module.eval()), 0.0, min(TAUGHT, len(self.val))
-        for numbers, image, mask in self._batches(self.val, count):
-            codes, features = self.given(image, mask)
-            codes = teacher.drawing.codes(image, mask, codes, torch.tensor(numbers, device=self.device))
-            nats = self.lost(teacher, network, codes, image, mask, features)
-            total += float(nats[hole_cells(mask, *nats.shape[1:]).view_as(nats)].mean()) * len(image)
-        return {"taught": total / count / math.log(2)}
+        return found
 
     @torch.no_grad()
     def _bits_of(self, pictures: Pictures, limit: int) -> Metrics:
         network = Predictor(self.averaged.module.eval())
         sums, count = {"bits": 0.0, "bits_hole": 0.0, "bits_known": 0.0}, min(limit, len(pictures))
-        for _, image, mask in self._batches(pictures, count):
+        for _, image, mask in self.batches(pictures, count):
             nats = self.cross_entropy(network, image, mask)
             for key, (total, codes) in bits(nats, hole_cells(mask, *nats.shape[1:]).view_as(nats)).items():
                 sums[key] += float(total / codes.clamp_min(1)) * len(image)
         return {key: value / count for key, value in sums.items()}
 
-    def _batches(self, pictures: Pictures, count: int) -> Iterator[tuple[range, Tensor, Tensor]]:
+    def batches(self, pictures: Pictures, count: int) -> Iterator[tuple[range, Tensor, Tensor]]:
         """Yield the first `count` pictures, twenty at a time, with their numbers and centre holes."""
         mask = masks.centre_mask(self.size).to(self.device)
         for start in range(0, count, 20):
@@ -243,7 +203,7 @@ class StructureStage:
         return grid([to_uint8(x) for x in columns])
 
     def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
-        figure = figures["taught" if self.teacher else "bits_hole"]
+        figure = figures[self.kept_by]
         if figure < float(self.best.bits):
             self.best.bits.fill_(figure)
             network = folded(self.averaged.module)

@@ -1,0 +1,69 @@
+"""Stage two in another way, not in the paper: a structure generator that is taught by autoguidance."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from manifill.config import Preset
+from manifill.pictures import Pictures
+from manifill.structure import StructureGenerator
+from manifill.texture import hole_cells
+from manifill.train.autoguidance import Teacher, divergence
+from manifill.train.loop import Metrics
+from manifill.train.processes import ALONE, Processes, Share
+from manifill.train.structure_stage import Predictor, StructureStage
+from manifill.vqvae import VQVAE
+
+COMPARED = 100  # pictures to compare with the teacher on
+
+
+class TaughtStage(StructureStage):
+    """Learns the distribution of `start` guided by `weaker`, without dropout; keeps the averages nearest to it.
+
+    Raises ValueError where `weaker` is conditioned by more than `start` is.
+    """
+
+    kept_by = "taught"
+
+    def __init__(
+        self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
+        start: StructureGenerator, weaker: StructureGenerator, processes: Processes = ALONE,
+        seen: Pictures | None = None,
+    ) -> None:  # fmt: skip
+        if weaker.config.condition_features and not start.config.condition_features:
+            raise ValueError("the weaker model has condition_features, and the one that it is to guide has not")
+        self.teacher = Teacher(start, weaker, vqvae, device, preset.structure.autoguidance)
+        super().__init__(preset, vqvae, val, device, precision, start, processes, seen)
+        for dropout in self.dropouts:
+            dropout.p = 0.0  # what it is taught has no noise
+
+    def _learn(self, share: Share) -> Metrics:
+        """Add the gradients of a share; return the bits that are lost to the teacher."""
+        found = super()._learn(share)
+        return {"taught": found["bits_hole"], "taught_known": found["bits_known"]}
+
+    def nats(self, share: Share, kept: Tensor | None) -> Tensor:
+        """Return the divergence from the teacher at every position of a share (n, h, w)."""
+        codes, features = self.given(share.image, share.mask)
+        return self.lost(self.network, self.teacher.lesson(codes, share), share.image, share.mask, features)
+
+    def lost(self, network: nn.Module, codes: Tensor, image: Tensor, mask: Tensor, features: Tensor | None) -> Tensor:
+        """Return the divergence from the teacher at every position of codes (N, h, w), in nats (N, h, w)."""
+        structure = self.vqvae.lookup(codes)
+        wanted = self.teacher.logits(structure, image, mask, features)
+        return divergence(wanted, network(structure, image, mask, features))
+
+    @torch.no_grad()
+    def validate(self) -> Metrics:
+        """Return what StructureStage does and `taught`: bits lost a hole's code, in structures that it draws."""
+        found, total, count = super().validate(), 0.0, min(COMPARED, len(self.val))
+        network = Predictor(self.averaged.module.eval())
+        for numbers, image, mask in self.batches(self.val, count):
+            codes, features = self.given(image, mask)
+            codes = self.teacher.drawing.codes(image, mask, codes, torch.tensor(numbers, device=self.device))
+            nats = self.lost(network, codes, image, mask, features)
+            total += float(nats[hole_cells(mask, *nats.shape[1:]).view_as(nats)].mean()) * len(image)
+        return found | {"taught": total / count / math.log(2)}
