@@ -37,6 +37,7 @@ from torch.utils.flop_counter import flop_registry
 from manifill.config import Preset
 from manifill.image import to_tensor
 from manifill.memory import keep_freed_memory
+from manifill.native import fast_bfloat16
 from manifill.pictures import Pictures
 from manifill.presets import preset as preset_named
 from manifill.train import masks
@@ -305,7 +306,8 @@ def main() -> None:
     parser.add_argument("--preset", default="faces-128")
     parser.add_argument("--stage", choices=STAGES, nargs="+", default=STAGES)
     parser.add_argument("--batch", type=int, nargs="+", default=[None], help="in place of the preset's; may be several")
-    parser.add_argument("--precision", choices=list(DTYPES), default="bf16")
+    faster = "bf16" if fast_bfloat16(torch.device("cpu")) else "fp32"
+    parser.add_argument("--precision", choices=list(DTYPES), default=faster)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--times", type=int, default=5, help="how often step and convolutions take turns")

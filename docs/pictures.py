@@ -3,7 +3,7 @@
     python docs/pictures.py
 
 Needs scikit-image, whose portrait of Eileen Collins is NASA's and in the public domain. Seeds begin at 0, nothing is
-chosen. The page's picture, page.png, is a screenshot.
+chosen. The page's picture, page.png, is screenshot.py's.
 """
 
 from __future__ import annotations

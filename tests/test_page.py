@@ -15,6 +15,14 @@ pytest.importorskip("fastapi", reason="needs fastapi: pip install 'manifill[serv
 api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'manifill[dev]'")
 expect, pytest_plugins = api.expect, ["page_fixtures"]
 
+SENT = """() => {
+    const real = window.fetch;
+    window.fetch = (url, options) => {
+        if (options?.body instanceof FormData) window.sent = Object.fromEntries(options.body);
+        return real(url, options);
+    };
+}"""  # keeps the newest form that was sent in window.sent
+
 
 def test_one_click_gives_many_completions_structures_first(visit, face):
     page, posts = visit(), []
@@ -231,6 +239,23 @@ def test_zip_and_grid(visit):
     assert picture(saved(page, ".grid")).shape[0] > 128
 
 
+def test_an_untouched_page_leaves_how_to_draw_to_the_model(visit):
+    """Also where its temperature lies between two of the slider's steps, which would draw other codes."""
+    page = visit()
+    page.route("**/api/v1/model", lambda route: route.fulfill(json=route.fetch().json() | {"temperature": 1.0849}))
+    page.reload()
+    open_photo(page)
+    page.click("#centre")
+    page.fill("#seed", "7")
+    page.evaluate(SENT)
+    draw(page, 1)
+    sent = page.evaluate("window.sent")
+    assert {name: sent[name] for name in sent if name not in ("photo", "mask")} == {"num_samples": "1", "seed": "7"}
+    page.locator("#temperature").fill("1.2")
+    draw(page, 1)
+    assert page.evaluate("window.sent.temperature") == "1.2"
+
+
 def test_choosing_and_settings_reach_the_server(visit):
     page = open_photo(visit())
     page.click("#centre")
@@ -240,13 +265,7 @@ def test_choosing_and_settings_reach_the_server(visit):
     page.locator("#temperature").fill("0.5")
     page.click("#advanced summary")
     page.fill("#feather", "3")
-    page.evaluate("""() => {
-        const real = window.fetch;
-        window.fetch = (url, options) => {
-            if (options?.body instanceof FormData) window.sent = Object.fromEntries(options.body);
-            return real(url, options);
-        };
-    }""")
+    page.evaluate(SENT)
     draw(page, 2)
     sent = {name: value for name, value in page.evaluate("window.sent").items() if name not in ("photo", "mask")}
     asked = {"num_samples": 2, "of": 5, "choose": "likely", "seed": 40, "temperature": 0.5, "feather": 3}

@@ -10,7 +10,7 @@ export class Settings {
   constructor(form, changed) {
     this.field = (id) => form.querySelector(`#${id}`);
     this.most = 16; // completions the server draws at once
-    this.temperatureOfModel = 1;
+    this.temperatureOfModel = 1; // as the slider can show it; untouched, it is not sent
     form.addEventListener("input", () => {
       this.describe();
       changed();
@@ -28,10 +28,10 @@ export class Settings {
     this.field("count").max = Math.min(32, limits.samples);
     this.field("of").max = limits.samples;
     if (temperature) {
-      this.temperatureOfModel = temperature;
       const slider = this.field("temperature");
       slider.max = Math.max(slider.max, temperature);
       slider.value = temperature;
+      this.temperatureOfModel = Number(slider.value);
     }
     this.describe();
   }
