@@ -182,6 +182,14 @@ def test_a_discriminator_without_weight_may_be_blind() -> None:
     assert named("texture", lines, off) == {}
 
 
+def test_what_is_set_already_is_not_advised() -> None:
+    lines = changed(healthy("texture"), discriminator=0.985, d_real=0.33, d_composed=0.3)
+    sees = {"discriminator_norm": "none", "adversarial_share": 1.5}
+    told = named("texture", lines, SETTINGS | {"training": SETTINGS["training"] | sees})["discriminator blind"]
+    assert "Train longer" in told
+    assert "discriminator_norm" not in told
+
+
 @pytest.mark.parametrize("figure", [
     {"psnr_structure": 14.0}, {"psnr_structure": 14.2}, {"structure_perplexity": 3.9}, {"texture_perplexity": 4.1},
 ])  # fmt: skip

@@ -237,12 +237,15 @@ def discriminator_blind(log: Log) -> str | None:
     sees = not (loss > BLIND and abs(real - composed) < ALIKE)
     if sees or log.training.get("adversarial_weight", 1) == 0:
         return None
+    norm = log.training.get("discriminator_norm", "spectral")
+    share = log.training.get("adversarial_share", 0.0)
+    remedy = "Train longer, on more pictures."
+    if norm != "none" or share < 1:
+        remedy = f"Set discriminator_norm to none (here {norm}) with an adversarial_share of 1 (here {share})."
     return (
         f"The discriminator is blind: its hinge loss has stayed at {loss:.3f}, its scores at {real:.2f} for photos and "
         f"{composed:.2f} for completions; 0.3 to 0.9 is healthy, and a blind guess costs 1. The adversarial loss adds "
-        f"next to nothing, and textures stay smooth. Set discriminator_norm to none (here "
-        f"{log.training.get('discriminator_norm', 'spectral')}) with an adversarial_share of 1 (here "
-        f"{log.training.get('adversarial_share', 0.0)}), or train longer."
+        f"next to nothing, and textures stay smooth. {remedy}"
     )
 
 
