@@ -5,7 +5,8 @@ BIN := .venv/bin
 .PHONY: demo test slow lint format clean
 
 demo: .venv/installed
-	$(BIN)/manifill inpaint examples/astronaut.png examples/centre.png -n 8 -o out/demo --seed 0 --overwrite
+	$(BIN)/manifill inpaint examples/astronaut.png examples/centre.png -n 8 -o out/demo --seed 0 \
+		--temperature 0.9 --top-p 0.9 --overwrite
 
 test: .venv/installed-dev lint
 	$(BIN)/python -m pytest

@@ -30,7 +30,10 @@ def main() -> None:
     """Write docs/astronaut.png, the grid of `make demo`, and docs/photo.png."""
     examples = HERE.parent / "examples"
     with tempfile.TemporaryDirectory() as folder:
-        inpaint(examples / "astronaut.png", examples / "centre.png", out=Path(folder), num_samples=8, seed=0)
+        inpaint(
+            examples / "astronaut.png", examples / "centre.png", out=Path(folder), num_samples=8, seed=0,
+            temperature=0.9, top_p=0.9,
+        )  # fmt: skip
         shutil.copyfile(Path(folder) / "astronaut_grid.png", HERE / "astronaut.png")
     photo = Image.fromarray(skimage.data.astronaut()).crop(PORTRAIT)
     hole = Image.new("L", photo.size)
