@@ -37,19 +37,18 @@ from torch.utils.flop_counter import flop_registry
 from manifill.config import Preset
 from manifill.image import to_tensor
 from manifill.memory import keep_freed_memory
-from manifill.native import fast_bfloat16
 from manifill.pictures import Pictures
 from manifill.presets import preset as preset_named
 from manifill.train import masks
 from manifill.train.loop import Stage
 from manifill.train.processes import Processes, Share
+from manifill.train.settings import PRECISIONS, faster_precision
 from manifill.train.structure_stage import StructureStage
 from manifill.train.texture_stage import TextureStage
 from manifill.train.vqvae_stage import VQVAEStage
 from manifill.vqvae import VQVAE
 
 STAGES = ("vqvae", "structure", "texture")
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 EXAMPLE = Path(__file__).parent.parent / "examples" / "astronaut.png"
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
@@ -182,7 +181,7 @@ def measured(asked: Asked) -> Found:
     if asked.threads:
         torch.set_num_threads(asked.threads)
     keep_freed_memory(large=True)  # as `manifill train` does
-    settings, device, precision = preset_named(asked.preset), torch.device(asked.device), DTYPES[asked.precision]
+    settings, device, precision = preset_named(asked.preset), torch.device(asked.device), PRECISIONS[asked.precision]
     batch = asked.batch or getattr(settings, asked.stage).batch_size
     found = Found(batch, before=psutil.Process().memory_info().rss)
     stage = built(asked.stage, settings, device, precision, asked.compiled)
@@ -205,7 +204,7 @@ def measured(asked: Asked) -> Found:
 
 def uncompiled(asked: Asked, settings: Preset, own: Share) -> Callable[[], object]:
     """Return a step of the same stage without torch.compile, whose calls can be recorded."""
-    stage = built(asked.stage, settings, torch.device(asked.device), DTYPES[asked.precision], False)
+    stage = built(asked.stage, settings, torch.device(asked.device), PRECISIONS[asked.precision], False)
     stage.step(own)
     return lambda: stage.step(own)
 
@@ -306,8 +305,7 @@ def main() -> None:
     parser.add_argument("--preset", default="faces-128")
     parser.add_argument("--stage", choices=STAGES, nargs="+", default=STAGES)
     parser.add_argument("--batch", type=int, nargs="+", default=[None], help="in place of the preset's; may be several")
-    faster = "bf16" if fast_bfloat16(torch.device("cpu")) else "fp32"
-    parser.add_argument("--precision", choices=list(DTYPES), default=faster)
+    parser.add_argument("--precision", choices=list(PRECISIONS), help="what is faster there, unless given")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--times", type=int, default=5, help="how often step and convolutions take turns")
@@ -315,8 +313,9 @@ def main() -> None:
     parser.add_argument("--around", action="store_true", help="also time checkpoints and validation")
     a = parser.parse_args()
     threads = a.threads or torch.get_num_threads()
-    print(f"{a.preset}, random weights, {a.precision}, {a.device}, {threads} threads, PyTorch {torch.__version__}\n")
-    asked = Asked(a.preset, "", None, a.precision, threads, a.device, a.times, a.compile, a.around)
+    precision = a.precision or faster_precision(torch.device(a.device))
+    print(f"{a.preset}, random weights, {precision}, {a.device}, {threads} threads, PyTorch {torch.__version__}\n")
+    asked = Asked(a.preset, "", None, precision, threads, a.device, a.times, a.compile, a.around)
     report([replace(asked, stage=stage, batch=batch) for stage in a.stage for batch in a.batch])
 
 

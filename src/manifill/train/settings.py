@@ -20,6 +20,8 @@ from manifill.train.stream import Stream
 
 T = TypeVar("T")
 
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
@@ -84,11 +86,16 @@ def with_options(preset: Preset, stages: Sequence[str], options: RunOptions) -> 
     return preset
 
 
+def faster_precision(device: torch.device) -> str:
+    """Return bf16 or fp32, whichever trains faster there."""
+    return "bf16" if fast_bfloat16(device) else "fp32"
+
+
 def precision(out: Path, name: str, options: RunOptions, device: torch.device) -> str:
     """Return bf16, fp16 or fp32: what the options say or, for auto, what the stage was started with or is faster."""
     if options.precision != "auto":
         return options.precision
-    faster = "bf16" if fast_bfloat16(device) else "fp32"
+    faster = faster_precision(device)
     before = remembered(out, name).get("precision", faster)
     if before not in (faster, "fp16"):
         print(f"{name}: goes on in {before}, as it was started; this machine is faster in {faster}")

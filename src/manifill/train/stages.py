@@ -26,7 +26,16 @@ from manifill.train.gate import check_vqvae
 from manifill.train.lock import held
 from manifill.train.loop import Stage, run
 from manifill.train.processes import ALONE, Processes, launched
-from manifill.train.settings import RunOptions, drawn_from, precision, remember, remembered, same_sizes, with_options
+from manifill.train.settings import (
+    PRECISIONS,
+    RunOptions,
+    drawn_from,
+    precision,
+    remember,
+    remembered,
+    same_sizes,
+    with_options,
+)
 from manifill.train.stream import Stream
 from manifill.train.structure_stage import SEEN, StructureStage
 from manifill.train.taught_stage import TaughtStage
@@ -119,7 +128,7 @@ def build(
     """Return the stage `name`, its networks initialised from the seed or with the weights of `options.init_from`."""
     torch.manual_seed(options.seed)
     device = processes.device
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[options.precision]
+    dtype = PRECISIONS[options.precision]
     first = options.init_from
     if name == "vqvae":
         start = same_sizes(*load_vqvae(first), settings.model.vqvae) if first else None
