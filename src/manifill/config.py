@@ -95,6 +95,25 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class Framing:
+    """How faces lie in the pictures of a model that knows faces: mean places (x, y) in parts of the picture's side.
+
+    Right is the person's own. Raises ValueError for places that are no face.
+    """
+
+    right_eye: tuple[float, float]
+    left_eye: tuple[float, float]
+    mouth: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        places = (self.right_eye, self.left_eye, self.mouth)
+        if not all(len(place) == 2 and all(0 < v < 1 for v in place) for place in places):
+            raise ValueError(f"framing has the places {places}; expected pairs of numbers between 0 and 1")
+        if not (self.right_eye[0] < self.left_eye[0] and max(self.right_eye[1], self.left_eye[1]) < self.mouth[1]):
+            raise ValueError(f"framing has the places {places}; expected two eyes side by side over a mouth")
+
+
+@dataclass(frozen=True)
 class VQVAETraining:
     """How the VQ-VAE is trained (section 3.1).
 

@@ -17,7 +17,8 @@ WHOLE = 4  # a square photo up to this many times the model's size is taken whol
 class Crop:
     """A square of the photo, beyond whose borders it may reach, and which of the hole's pixels it fills.
 
-    `own` bool (h, w) lies at `rows`, `columns` of the photo, its part of the square.
+    `own` bool (h, w) lies at `rows`, `columns` of the photo: its part of the square, or of the rectangle around it if
+    the square is turned. `angle` in degrees turns it around its middle, clockwise as seen.
     """
 
     top: int
@@ -26,17 +27,52 @@ class Crop:
     rows: slice
     columns: slice
     own: np.ndarray
+    angle: float = 0.0
 
     def cut(self, array: np.ndarray) -> np.ndarray:
         """Return this square of (H, W, ...), mirrored where it reaches beyond the border: (side, side, ...)."""
         return self.square(array[self.rows, self.columns])
 
     def square(self, part: np.ndarray) -> np.ndarray:
-        """Return the same of the square's part of the photo (h, w, ...)."""
+        """Return the same of the square's part of the photo (h, w, ...): bool, or uint8 if it is turned.
+
+        In a turned square, a pixel that a marked one has any part in is marked.
+        """
+        if self.angle:
+            return self._turned(part)
         if part.shape[:2] == (self.side, self.side):
             return part
         rows = mirrored(self.top - self.rows.start, self.side, part.shape[0])
         return part[rows][:, mirrored(self.left - self.columns.start, self.side, part.shape[1])]
+
+    def _turned(self, part: np.ndarray) -> np.ndarray:
+        """Return the square of its part of the photo when it is turned."""
+        import cv2
+
+        marks = part.dtype == np.bool_
+        # cubic interpolation reads two pixels on all sides: marked ones must not reach into others' colours
+        values = cv2.dilate(part.astype(np.uint8) * 255, np.ones((3, 3), np.uint8)) if marks else part
+        flags = (cv2.INTER_LINEAR if marks else cv2.INTER_CUBIC) | cv2.WARP_INVERSE_MAP
+        size = (self.side, self.side)
+        square = cv2.warpAffine(values, self._to_part(), size, flags=flags, borderMode=cv2.BORDER_REFLECT)
+        return square > 0 if marks else square
+
+    def _to_part(self) -> np.ndarray:
+        """Return the affine map (2, 3) of a pixel (x, y) of the square to its place in its part of the photo."""
+        turn = np.deg2rad(self.angle)
+        linear = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        middle = (self.side - 1) / 2
+        place = np.array([self.left - self.columns.start, self.top - self.rows.start]) + middle
+        return np.hstack([linear, (place - linear @ [middle, middle])[:, None]])
+
+    def back(self, square: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+        """Return some rows and columns of the photo of a turned square, float32 (side, side, C): its inverse."""
+        import cv2
+
+        to_photo = self._to_part()
+        to_photo[:, 2] += self.columns.start - columns.start, self.rows.start - rows.start
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        return cv2.warpAffine(square, to_photo, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
 
     def box(self) -> Region:
         """Return the smallest rectangle of the photo that holds all this crop fills."""
@@ -88,6 +124,23 @@ def square_at(top: int, left: int, side: int, hole: np.ndarray) -> Crop:
     rows = slice(max(top, 0), min(top + side, h))
     columns = slice(max(left, 0), min(left + side, w))
     return Crop(top, left, side, rows, columns, hole[rows, columns])
+
+
+def turned_square(x: float, y: float, side: int, angle: float, hole: np.ndarray) -> Crop:
+    """Return the crop of a square around the point (x, y) that is turned by `angle` degrees; it fills all in it."""
+    top, left = round(y - side / 2), round(x - side / 2)
+    if not angle:
+        return square_at(top, left, side, hole)
+    h, w = hole.shape
+    turn, middle = np.deg2rad(angle), np.array([left, top]) + side / 2
+    reach = side / 2 * (abs(np.cos(turn)) + abs(np.sin(turn))) + 3  # 3: what interpolation reads
+    (x0, y0), (x1, y1) = np.floor(middle - reach).astype(int), np.ceil(middle + reach).astype(int)
+    rows, columns = slice(max(y0, 0), min(y1, h)), slice(max(x0, 0), min(x1, w))
+    ys, xs = (np.arange(s.start, s.stop) + 0.5 - m for s, m in ((rows, middle[1]), (columns, middle[0])))
+    along = xs[None] * np.cos(turn) + ys[:, None] * np.sin(turn)
+    across = ys[:, None] * np.cos(turn) - xs[None] * np.sin(turn)
+    inside = np.maximum(abs(along), abs(across)) <= side / 2
+    return Crop(top, left, side, rows, columns, hole[rows, columns] & inside, angle)
 
 
 def plan(hole: np.ndarray, size: int, fit: Fit) -> list[Crop]:

@@ -93,8 +93,19 @@ class View:
         come from; `fuse` as in the texture generator.
         """
         crop = self.crop
+        if crop.angle:
+            return crop.back(
+                self.finished(painted, structure, fuse, fit, slice(0, crop.side), slice(0, crop.side)), *crop.box()
+            )
         rows, columns = (slice(s.start - first, s.stop - first)
                          for s, first in zip(crop.box(), (crop.top, crop.left), strict=True))  # fmt: skip
+        return self.finished(painted, structure, fuse, fit, rows, columns)
+
+    def finished(
+        self, painted: np.ndarray, structure: Tensor, fuse: bool, fit: Fit, rows: slice, columns: slice
+    ) -> np.ndarray:
+        """Return the same in some rows and columns of the square, at its size in the photo."""
+        crop = self.crop
         correction = self.correction(painted, fit)
         full = self.full(painted, rows, columns)
         if correction is not None:

@@ -1,0 +1,1 @@
+"""Photos, and the squares of them that the networks see."""
