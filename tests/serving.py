@@ -118,12 +118,12 @@ def parse(text: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 @contextmanager
-def here(inpainter: Inpainter, limits: Limits, access: Access | None = None) -> Iterator[Web]:
+def here(inpainter: Inpainter, limits: Limits, access: Access | None = None, root_path: str = "") -> Iterator[Web]:
     """Serve in a thread of this process."""
     gate, answer = Gate(inpainter), inpainter.answer
     inpainter.answer = gate  # type: ignore[method-assign]
     listening = listen("127.0.0.1", 0)
-    app = create_app(inpainter, limits, access or Access())
+    app = create_app(inpainter, limits, access or Access(), root_path)
     server = uvicorn.Server(uvicorn.Config(app, **HOW))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()

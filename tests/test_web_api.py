@@ -87,6 +87,10 @@ def test_a_job_tells_what_happens(web: Web) -> None:
             if kind == "completion":
                 assert data["seed"] == 4 + data["index"] == int(picture.headers["x-seed"])
                 assert np.array_equal(pixels(picture.content), pixels(web.post(seed=data["seed"]).content))
+                left, top, right, bottom = data["box"]
+                assert (left, top, right, bottom) == (32, 32, 96, 96)
+                part = pixels(web.client.get(data["patch"]).content)
+                assert np.array_equal(part, pixels(picture.content)[top:bottom, left:right])
 
 
 def test_a_listener_goes_on_where_it_was(web: Web) -> None:

@@ -72,7 +72,12 @@ def test_every_response_carries_the_headers(web: Web) -> None:
 def test_the_documentation_asks_no_other_host(web: Web) -> None:
     text = web.client.get("/docs").text
     assert "<script" not in text
-    assert re.findall(r"""(?:src|href)=["']?([^"'> ]+)""", text) == ["data:,", "/docs/style.css", "/openapi.json", "/"]
+    assert re.findall(r"""(?:src|href)=["']?([^"'> ]+)""", text) == [
+        "static/icon.svg",
+        "docs/style.css",
+        "./",
+        "openapi.json",
+    ]
     description = web.client.get("/openapi.json").json()
     for path, operations in description["paths"].items():
         assert path in text
@@ -155,7 +160,7 @@ def test_the_token_opens_the_api_and_becomes_a_cookie(guarded: Web) -> None:
         assert browser.get("/", params={"token": "wrong-wrong-wrong"}).status_code != 303
         error(browser.get("/api/v1/model"), 401)
         answer = browser.get("/", params={"token": TOKEN})
-        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert (answer.status_code, answer.headers["location"]) == (303, "./")
         cookie = answer.headers["set-cookie"].lower()
         assert "httponly" in cookie
         assert "samesite=strict" in cookie

@@ -30,11 +30,12 @@ def serve(
     no_token: FlagCreatePairsOff[bool] = False,
     hosts: tuple[str, ...] = (),
     open: FlagCreatePairsOff[bool] = False,
-    max_pixels: int = 1 << 24,
+    max_pixels: int = 48 << 20,
     max_samples: int = 32,
-    max_body: int = 32,
+    max_body: int = 64,
     queue: int = 32,
     memory: int = 1024,
+    root_path: str = "",
 ) -> int:
     """Open a page on which holes are painted and filled, and an HTTP API (described at /docs).
 
@@ -53,8 +54,11 @@ def serve(
         max_body: The largest request, in MiB.
         queue: How many requests may wait.
         memory: MiB of photos and results that are kept; the oldest results are forgotten first.
+        root_path: Where a proxy shows this server, as "/fill"; it may pass paths on with or without it.
 
     """
+    if root_path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", root_path):
+        raise ValueError(f"the root path is {root_path!r}; expected one like /fill")
     token = chosen_token(host, token, no_token)
     with listen(host, port) as listening:
         with _importing():
@@ -75,7 +79,7 @@ def serve(
         keep_freed_memory()
         limits = Limits(max_pixels, max_samples, queue=queue, body_bytes=max_body << 20, memory_bytes=memory << 20)
         inpainter = Inpainter.from_pretrained(model, device, None if dtype == "auto" else getattr(torch, dtype))
-        app = create_app(inpainter, limits, Access(token, hosts, is_loopback(host)))
+        app = create_app(inpainter, limits, Access(token, hosts, is_loopback(host)), root_path)
         log.start()
         url = address(listening, token)
         print(f"manifill: {url}", flush=True)

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from manifill import __version__
 from manifill.completions import Completions
+from manifill.formats import Format
 from manifill.inpainter import Inpainter
 from manifill.native import sampler_here
 from manifill.web import docs, files, results, schemas
@@ -115,6 +116,19 @@ async def completion(here: Here, id: str, index: int) -> Response:
     return Response(data, media_type="image/png", headers={"X-Seed": str(seed)})
 
 
+@api.get("/jobs/{id}/completions/{index}.{format}", response_class=Response, responses={200: schemas.FILE, **LATER})
+async def encoded(here: Here, id: str, index: int, format: Format) -> Response:
+    """One completed photo in another format; but for tiff and webp, this changes all of its pixels a little."""
+    job = here.jobs.find(id)
+    return Response(await here.codec.encoded(job, index, format), media_type=f"image/{format}")
+
+
+@api.get("/jobs/{id}/completions/{index}/patch.png", response_class=Response, responses={200: schemas.PNG, **LATER})
+async def patch(here: Here, id: str, index: int) -> Response:
+    """The part of a completion that is new, which lies in the photo where the event's `box` says."""
+    return Response(await here.codec.patch(here.jobs.find(id), index), media_type="image/png")
+
+
 @api.get("/jobs/{id}/grid.png", response_class=Response, responses={200: schemas.PNG, **LATER})
 async def grid(here: Here, id: str) -> Response:
     """The photo, its hole and all completions that are ready, side by side."""
@@ -186,13 +200,13 @@ async def health() -> schemas.Health:
     return schemas.Health()
 
 
-@site.get("/", include_in_schema=False)
+@site.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
 async def page(here: Here, request: Request) -> Response:
     """The page."""
     return files.find(here.files, "index.html").answer(request.headers.get("if-none-match"))
 
 
-@site.get("/static/{name:path}", include_in_schema=False)
+@site.api_route("/static/{name:path}", methods=["GET", "HEAD"], include_in_schema=False)
 async def static(here: Here, request: Request, name: str) -> Response:
     """A file of the page."""
     return files.find(here.files, name).answer(request.headers.get("if-none-match"))
@@ -201,7 +215,7 @@ async def static(here: Here, request: Request, name: str) -> Response:
 @site.get("/docs", include_in_schema=False)
 async def documentation(request: Request) -> HTMLResponse:
     """The API, described for people."""
-    return HTMLResponse(docs.page(request.app.openapi()))
+    return HTMLResponse(docs.page(request.app.openapi(), str(request.base_url)))
 
 
 @site.get("/docs/style.css", include_in_schema=False)
@@ -254,8 +268,8 @@ async def working(app: FastAPI) -> AsyncIterator[None]:
         server.codec.pool.shutdown(cancel_futures=True)
 
 
-def create_app(inpainter: Inpainter, limits: Limits, access: Access) -> ASGIApp:
-    """Return the application for one model."""
+def create_app(inpainter: Inpainter, limits: Limits, access: Access, root_path: str = "") -> ASGIApp:
+    """Return the application for one model; `root_path` is where a proxy shows it, "/fill"."""
     handlers: dict[Any, Any] = {
         RefusedError: refused,
         HTTPException: unknown,
@@ -270,4 +284,4 @@ def create_app(inpainter: Inpainter, limits: Limits, access: Access) -> ASGIApp:
     app.state.server = Server(inpainter, limits, files.read_all())
     app.include_router(api)
     app.include_router(site)
-    return Guard(app, access)
+    return Guard(app, access, root_path)

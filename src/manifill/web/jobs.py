@@ -12,17 +12,20 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
+
 from manifill.completions import Completion, Completions, Event, Preview, together
+from manifill.view import Patch
 from manifill.web.limits import Limits, RefusedError
 from manifill.web.log import about, log, request_id
 from manifill.web.turns import Turns
 
-PATCHED = 8  # bytes kept of a filled pixel: whether it is one, its colours, its samples
+PATCHED = 12  # bytes kept of a filled pixel: whether it is one, its colours, its samples, its part of a file
 FAILED = "the model failed on this request; the server's log says why"
 
 
@@ -80,8 +83,9 @@ class Job:
             return
         self.results[event.index] = event
         likelihood = round(event.log_likelihood, 5)
-        image = f"{root}/completions/{event.index}.png"
-        self.tell("completion", {**data, "log_likelihood": likelihood, "image": image})
+        place = f"{root}/completions/{event.index}"
+        addresses = {"image": f"{place}.png", "patch": f"{place}/patch.png", "box": box(event.patches)}
+        self.tell("completion", {**data, "log_likelihood": likelihood, **addresses})
         if len(self.results) == len(self.completions):
             self.end("done", {"seconds": round(time.perf_counter() - self.began, 3)})
 
@@ -269,9 +273,21 @@ def draw(batch: list[Job], loop: asyncio.AbstractEventLoop) -> None:
             turns[0][1].error, turns[0][1].finished = error, True
 
 
+def box(patches: Sequence[Patch]) -> list[int]:
+    """Return the smallest rectangle of the photo with all new pixels: left, top, right and bottom, these exclusive."""
+    edges = []
+    for p in patches:
+        rows, columns = np.flatnonzero(p.which.any(1)), np.flatnonzero(p.which.any(0))
+        if rows.size:
+            edges.append([p.columns.start + columns[0], p.rows.start + rows[0],
+                          p.columns.start + columns[-1] + 1, p.rows.start + rows[-1] + 1])  # fmt: skip
+    low, high = np.min(edges, axis=0), np.max(edges, axis=0)
+    return [int(low[0]), int(low[1]), int(high[2]), int(high[3])]
+
+
 def size(completions: Completions) -> int:
     """Return how many bytes a photo and, at most, all of its completions take."""
     photo, hole = completions.photo, completions.hole
     patches = sum(crop.own.size for crop in completions.crops)
-    result = photo.samples.nbytes + PATCHED * patches  # the file, at most as large as the samples, and the new pixels
-    return photo.samples.nbytes + photo.rgb.nbytes + hole.nbytes + len(completions) * result
+    seen = 0 if photo.rgb is photo.samples else photo.rgb.nbytes
+    return photo.samples.nbytes + seen + hole.nbytes + len(completions) * PATCHED * patches

@@ -23,11 +23,11 @@ class Limits:
     forgotten `kept_seconds` after it has ended; an upload is given up when nothing came for `stall_seconds`.
     """
 
-    pixels: int = 1 << 24
+    pixels: int = 48 << 20
     samples: int = 32
     structures: int = 512
     queue: int = 32
-    body_bytes: int = 32 << 20
+    body_bytes: int = 64 << 20
     memory_bytes: int = 1 << 30
     grace_seconds: float = 5.0
     kept_seconds: float = 900.0

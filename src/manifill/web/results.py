@@ -9,15 +9,18 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
+import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from manifill.completions import Completion
-from manifill.formats import encode
+from manifill.formats import Format, encode, format_for
 from manifill.output import Overview, describe
-from manifill.web.jobs import Job
+from manifill.photo import ImageError
+from manifill.web.jobs import Job, box
 from manifill.web.limits import RefusedError
 
 P = ParamSpec("P")
@@ -56,8 +59,25 @@ class Codec:
         return await self.once(job, f"structure {index}", png, preview.structure, preview.seed, model(job))
 
     async def completion(self, job: Job, index: int) -> bytes:
-        """Return a completion as PNG. Raises RefusedError."""
-        return await self.once(job, f"completion {index}", completed, find(job, index), model(job))
+        """Return a completion as PNG, which is as large as the photo and so is not kept. Raises RefusedError."""
+        name = f"completion {index}"
+        try:
+            return await self.once(job, name, completed, find(job, index), model(job))
+        finally:
+            job.files.pop(name, None)
+
+    async def encoded(self, job: Job, index: int, format: Format) -> bytes:
+        """Return a completion in a format that can hold it. Raises RefusedError."""
+        completion = find(job, index)
+        photo = completion.request.photo
+        try:
+            return await self.run(encode, photo, completion.samples, format_for(photo, format), None, {})
+        except ImageError as error:
+            raise RefusedError(422, str(error)) from None
+
+    async def patch(self, job: Job, index: int) -> bytes:
+        """Return the part of a completion that has new pixels as PNG. Raises RefusedError."""
+        return await self.once(job, f"patch {index}", patch, find(job, index))
 
 
 def find(job: Job, index: int) -> Completion:
@@ -87,6 +107,17 @@ def completed(completion: Completion, model: str) -> bytes:
     if photo.mode == "CMYK":
         return png(Image.fromarray(completion.rgb), completion.seed, model)
     return encode(photo, completion.samples, "png", None, {"seed": str(completion.seed), "model": model})
+
+
+def patch(completion: Completion) -> bytes:
+    """Encode the smallest rectangle with all of a completion's new pixels, in the photo's own colours."""
+    photo = completion.request.photo
+    left, top, right, bottom = box(completion.patches)
+    part = (slice(top, bottom), slice(left, right))
+    if photo.mode == "CMYK":
+        return png(Image.fromarray(np.ascontiguousarray(completion.rgb[part])), completion.seed, "")
+    info = {key: value for key, value in photo.info.items() if key not in ("exif", "dpi")}
+    return encode(replace(photo, info=info), completion.samples[part], "png", None, {})
 
 
 def grid(job: Job) -> bytes:

@@ -35,8 +35,19 @@ class Settings(Fields):
     dilate: int = Field(0, ge=0, le=32, description="grow the hole by so many pixels")
     feather: int = Field(0, ge=0, le=256, description="adapt colours within so many pixels of the hole's border alone")
     seamless: bool = Field(True, description="adapt the hole's colours to those around it")
+    extend_left: int = Field(
+        0, ge=0, description="pixels added at the left, as hole; at most half as many as there are"
+    )
+    extend_top: int = Field(0, ge=0, description="pixels added at the top")
+    extend_right: int = Field(0, ge=0, description="pixels added at the right")
+    extend_bottom: int = Field(0, ge=0, description="pixels added at the bottom")
     of: int | None = Field(None, ge=1, description="draw so many samples and keep num_samples of them")
     choose: Choice = Field("diverse", description="which of them are kept")
+
+    @property
+    def sides(self) -> tuple[int, int, int, int]:
+        """What is added to the photo."""
+        return self.extend_left, self.extend_top, self.extend_right, self.extend_bottom
 
 
 class Redraw(Fields):
@@ -144,16 +155,22 @@ LATER = failures(404, 422)
 UPLOAD = failures(400, 404, 408, 413, 415, 422, 429)
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 PICTURE = {"image/png": BINARY}
+ENCODED = {f"image/{kind}": BINARY for kind in ("jpeg", "webp", "tiff", "avif", "heif")}
 SEEDED = {"X-Seed": {"description": "the seed", "schema": {"type": "integer"}}}
 PNG: dict[str, Any] = {"description": "the picture", "content": PICTURE}
+FILE: dict[str, Any] = {"description": "the picture", "content": ENCODED}
 ZIP: dict[str, Any] = {"description": "the archive", "content": {"application/zip": BINARY}}
+DATA = "JSON: position; index, seed, image; log_likelihood, patch, box (left, top, right, bottom); seconds; error"
 KINDS = ("queued", "structure", "completion", "done", "error", "cancelled")
 EVENT = {
     "type": "object",
     "properties": {
         "id": {"type": "string", "description": "its number, for the header Last-Event-ID"},
         "event": {"type": "string", "enum": list(KINDS)},
-        "data": {"type": "string", "description": "JSON: position; index, seed, image, log_likelihood; seconds; error"},
+        "data": {
+            "type": "string",
+            "description": DATA,
+        },
     },
 }
 EVENTS: dict[str, Any] = {"description": "the events", "content": {"text/event-stream": {"schema": EVENT}}}

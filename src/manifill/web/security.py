@@ -122,14 +122,16 @@ def refusal(status: int, words: str, headers: dict[str, str] | None = None) -> J
 class Guard:
     """The application as the world sees it: every request checked, numbered and logged, every response with headers."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self.app, self.access = app, access
+    def __init__(self, app: ASGIApp, access: Access, root_path: str = "") -> None:
+        self.app, self.access, self.root_path = app, access, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if self.root_path:
+            scope = self.moved(scope)
         named = request_id.set(secrets.token_hex(8))
         exchange = Exchange(receive, send)
         try:
@@ -144,9 +146,17 @@ class Guard:
             log.info("%s %s %d %.3f s", scope["method"], path, exchange.status, time.perf_counter() - exchange.began)
             request_id.reset(named)
 
+    def moved(self, scope: Scope) -> Scope:
+        """Return a request as the application wants it, below its root path, which the proxy may have passed on."""
+        root, path = self.root_path, scope["path"]
+        whole = path if path == root or path.startswith(f"{root}/") else root + path
+        return {**scope, "root_path": root, "path": whole}
+
     def answer(self, scope: Scope) -> Response | None:
         """Return what is answered in the application's place: a refusal, or the cookie for a token; None mostly."""
-        method, path, headers = scope["method"], scope["path"], Headers(scope=scope)
+        method, path, headers = scope["method"], scope["path"].removeprefix(self.root_path), Headers(scope=scope)
+        if not path:
+            return RedirectResponse(f"{self.root_path}/", 308)
         if method == "GET" and path == "/" and self.access.token is not None:
             token = parse_qs(scope["query_string"].decode("latin-1")).get("token")
             if token and self.access.known(token[0]):
@@ -159,7 +169,7 @@ class Guard:
 
     def welcome(self, scope: Scope) -> Response:
         """Exchange the token in the address for a cookie, which other sites cannot use and scripts cannot read."""
-        response, secure = RedirectResponse("/", 303), scope["scheme"] == "https"
+        response, secure = RedirectResponse("./", 303), scope["scheme"] == "https"
         response.set_cookie(COOKIE, self.access.token or "", httponly=True, samesite="strict", secure=secure)
         return response
 

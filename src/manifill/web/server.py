@@ -14,6 +14,7 @@ from manifill.completions import Completions
 from manifill.config import Fit
 from manifill.inpainter import Inpainter
 from manifill.web import files, schemas
+from manifill.web.extend import extend
 from manifill.web.jobs import Job, Jobs
 from manifill.web.limits import Limits, RefusedError
 from manifill.web.requests import Uploads, known_formats, open_picture
@@ -55,8 +56,12 @@ class Server:
 
     def complete(self, photo: bytes, mask: bytes | None, s: schemas.Settings) -> Completions:
         """Decode photo and mask and return what is asked for."""
+        picture = open_picture(photo, "photo", self.limits)
+        hole = open_picture(mask, "mask", self.limits) if mask else None
+        if any(s.sides):
+            picture, hole = extend(picture, hole, s.sides, self.limits)
         return self.inpainter(
-            open_picture(photo, "photo", self.limits), open_picture(mask, "mask", self.limits) if mask else None,
+            picture, hole,
             num_samples=s.num_samples, seed=s.seed, temperature=s.temperature, top_k=s.top_k, top_p=s.top_p,
             invert_mask=s.invert_mask, known_codes=s.known_codes, of=s.of, choose=s.choose,
             fit=Fit(s.strategy, s.crop_margin, s.dilate, s.feather, s.seamless),
