@@ -1,6 +1,6 @@
 """How the README's pictures of completions are made: run it after a change of the bundled model, from any folder.
 
-    python docs/pictures.py
+    python scripts/pictures.py
 
 Needs scikit-image, whose portrait of Eileen Collins is NASA's and in the public domain. Seeds begin at 0, nothing is
 chosen. The page's picture, page.png, is screenshot.py's.
@@ -19,7 +19,8 @@ from PIL import Image, ImageDraw
 from manifill.image import grid
 from manifill.inpainter import Inpainter
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 PORTRAIT = (104, 7, 373, 343)  # of the 512x512 picture
 CIRCLE = (88, 84, 152, 148)  # the hole in it
 PANEL = (288, 360)
@@ -27,15 +28,15 @@ PANEL = (288, 360)
 
 def main() -> None:
     """Write docs/astronaut.png, the grid of `make demo`, and docs/photo.png."""
-    subprocess.run(["make", "demo"], cwd=HERE.parent, check=True)
-    shutil.copyfile(HERE.parent / "out" / "demo" / "astronaut_grid.png", HERE / "astronaut.png")
+    subprocess.run(["make", "demo"], cwd=ROOT, check=True)
+    shutil.copyfile(ROOT / "out" / "demo" / "astronaut_grid.png", DOCS / "astronaut.png")
     photo = Image.fromarray(skimage.data.astronaut()).crop(PORTRAIT)
     hole = Image.new("L", photo.size)
     ImageDraw.Draw(hole).ellipse(CIRCLE, fill=255)
     completions = [c.image for c in Inpainter.from_pretrained()(photo, hole, num_samples=3, seed=0)]
     masked = Image.composite(Image.new("RGB", photo.size, "white"), photo, hole)
     panels = [np.asarray(p.resize(PANEL, Image.Resampling.LANCZOS)) for p in (photo, masked, *completions)]
-    grid([panel[None] for panel in panels], gap=4).save(HERE / "photo.png", optimize=True)
+    grid([panel[None] for panel in panels], gap=4).save(DOCS / "photo.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How docs/page.png is made: the page in Chromium, a hole drawn with the lasso, eight completions from seed 0.
 
-    python docs/screenshot.py
+    python scripts/screenshot.py
 
 Needs playwright, from manifill[dev], and a Chromium on the PATH.
 """
@@ -17,8 +17,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(ROOT / "tests"))
 
 import browsing  # noqa: E402
 
@@ -41,10 +42,10 @@ def main() -> None:
         page.fill("#seed", "0")
         browsing.draw(page, 8)
         page.evaluate("scrollTo(0, 0)")
-        page.screenshot(path=HERE / "page.png")
+        page.screenshot(path=DOCS / "page.png")
         browser.close()
-    image = Image.open(HERE / "page.png").convert("RGB")
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(HERE / "page.png", optimize=True)
+    image = Image.open(DOCS / "page.png").convert("RGB")
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(DOCS / "page.png", optimize=True)
 
 
 if __name__ == "__main__":
