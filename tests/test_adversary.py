@@ -12,7 +12,9 @@ from torch import Tensor
 from manifill.checkpoint import load_discriminator, load_vqvae, save_network
 from manifill.pictures import Pictures
 from manifill.presets import PRESETS
+from manifill.train import loop
 from manifill.train.adversary import Anchors, balanced
+from manifill.train.data import Batches
 from manifill.train.losses import discriminator_loss
 from manifill.train.processes import ALONE, Processes, Share
 from manifill.train.texture_stage import TextureStage
@@ -114,6 +116,20 @@ def test_two_shares_make_the_weights_of_one(data: Pictures) -> None:
             one.step(batch(data))
         found.append([*one.model.parameters(), *one.discriminator.parameters()])
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*found, strict=True))
+
+
+def run(data: Pictures, out: Path, *stops: int) -> dict[str, dict]:
+    """Train six steps, stopped and resumed on the way; return the checkpoint's networks."""
+    for steps in (*stops, 6):
+        loop.run(stage(data), Batches(data, 4, seed=3, flip=False), out, steps, 0, 2, 6, 2, quiet=True)
+    return torch.load(out / "texture" / "checkpoint.pt", weights_only=True)["state"]
+
+
+def test_averages_survive_resuming_bit_for_bit(data: Pictures, tmp_path: Path) -> None:
+    whole, resumed = run(data, tmp_path / "a"), run(data, tmp_path / "b", 2, 4)
+    assert (whole["anchors"]["means"] != 0).all()
+    for part in ("anchors", "model", "discriminator"):
+        assert all(torch.equal(v, resumed[part][k]) for k, v in whole[part].items()), part
 
 
 def test_without_spectral_normalisation_it_sees_sooner(data: Pictures) -> None:

@@ -151,8 +151,6 @@ def test_what_it_cannot_do_is_refused(data: Pictures) -> None:
     fed = StructureGenerator(dataclasses.replace(TINY.model.structure, condition_features=True))
     with pytest.raises(ValueError, match="condition_features"):
         TaughtStage(TAUGHT, vqvae, data, CPU, torch.float32, strong, fed)
-    with pytest.raises(ValueError, match="condition_dropout"):
-        StructureTraining(autoguidance=1, condition_dropout=0.1)
     with pytest.raises(ValueError, match="autoguidance is -1"):
         StructureTraining(autoguidance=-1)
 

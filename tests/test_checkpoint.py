@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import make_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,8 +23,9 @@ from manifill.checkpoint import (
     save_network,
 )
 from manifill.config import StructureConfig, from_dict, to_dict
-from manifill.inpainter import Inpainter
+from manifill.inpainter import Inpainter, find_model
 from manifill.presets import PRESETS
+from manifill.train.settings import same_sizes
 from manifill.vqvae import VQVAE
 
 
@@ -112,6 +115,36 @@ def test_config_round_trip(name: str) -> None:
     assert from_dict(StructureConfig, to_dict(config)) == config
     with pytest.raises(ValueError, match=r"unknown fields \['wide'\]"):
         from_dict(StructureConfig, to_dict(config) | {"wide": 1})
+
+
+@pytest.mark.parametrize("name", ["reference", "faces-128"])
+def test_headers_of_earlier_versions_load(name: str, reference_model: Path) -> None:
+    folder = reference_model if name == "reference" else find_model(name)
+    header = read_header(folder, "structure")
+    model, _ = load_structure(folder, load_vqvae(folder)[1].codebook)
+    assert same_sizes(model, header, model.config) is model
+    with pytest.raises(ModelError, match="layers"):
+        same_sizes(model, header, replace(model.config, layers=99))
+
+
+def test_what_an_earlier_version_could_and_this_one_cannot_is_refused_by_name(folder: Path) -> None:
+    values = to_dict(PRESETS["tiny"].model.structure)
+    assert from_dict(StructureConfig, values | {"guidance": 0.0, "unconditional": False}) == from_dict(
+        StructureConfig, values
+    )
+    with pytest.raises(ValueError, match="missing fields"):
+        from_dict(StructureConfig, {k: v for k, v in values.items() if k != "layers"})
+    model, header = load_structure(folder, read_header(folder, "vqvae").codebook)
+    config = to_dict(model.config) | {"unconditional": True}
+    fake = type("Fake", (), {"config": named(config), "state_dict": lambda self: model.state_dict()})()
+    save_network(folder, "structure", fake, 64, codebook=header.codebook)
+    with pytest.raises(ModelError, match=r"structure\.safetensors: .*unconditional is True; this version knows False"):
+        Inpainter.from_pretrained(folder)
+
+
+def named(values: dict) -> Any:
+    """A dataclass with these values."""
+    return make_dataclass("Config", values)(**values)
 
 
 def test_paper_sizes() -> None:

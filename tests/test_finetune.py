@@ -6,18 +6,15 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from manifill.checkpoint import ModelError, load_structure, load_texture, load_vqvae, model_hash, save_network
-from manifill.config import TextureConfig
 from manifill.inpainter import Inpainter
 from manifill.pictures import Pictures
 from manifill.presets import PRESETS
-from manifill.texture import TextureGenerator
-from manifill.train import finetune, widening
+from manifill.train import finetune
 from manifill.train.budget import Budget, allowed
 from manifill.train.settings import RunOptions
 from manifill.train.stages import train
@@ -123,52 +120,6 @@ def test_carrying_over_undoes_another_order_of_the_codes(parent: Path, held: Pic
         assert float((a - plain).abs().mean()) > 2 * float((a - b).abs().mean())
         c, d = painter(image, mask, old.lookup(codes)), carried(image, mask, new.lookup(moved))
         assert float((c - d).abs().mean()) < 0.02
-
-
-@pytest.mark.parametrize("attention", ["full", "cross", "none"])
-def test_a_wider_generator_paints_as_the_narrow_one_and_learns_with_all_its_channels(attention: Any) -> None:
-    torch.manual_seed(2)
-    narrow = TextureGenerator(TextureConfig(codebook_dim=8, width=8, attention=attention))
-    wide = widening.widened(narrow, dataclasses.replace(narrow.config, width=12))
-    image, mask, structure = torch.rand(2, 3, 64, 64) * 2 - 1, torch.zeros(2, 1, 64, 64), torch.randn(2, 8, 8, 8)
-    mask[:, :, 16:48, 24:56] = 1
-    with torch.no_grad():
-        assert torch.allclose(wide(image, mask, structure), narrow(image, mask, structure), atol=1e-5)
-    optimiser = torch.optim.Adam(wide.parameters(), 1e-3)
-    before = [p.detach().clone() for p in wide.parameters()]
-    for _ in range(2):
-        optimiser.zero_grad()
-        (wide(image, mask, structure) - image).square().mean().backward()
-        optimiser.step()
-    moved = [a != b for a, b in zip(before, wide.parameters(), strict=True)]
-    assert all(m.flatten(1).any(1).all() for m in moved if m.ndim == 4)  # every output
-    assert all(m.transpose(0, 1).flatten(1).any(1).all() for m in moved if m.ndim == 4)  # every input
-
-
-def test_only_what_differs_in_width_is_widened() -> None:
-    own = TextureConfig(codebook_dim=8, width=8)
-    assert widening.fits(own, dataclasses.replace(own, width=12))
-    assert not widening.fits(own, own)
-    assert not widening.fits(dataclasses.replace(own, width=12), own)
-    assert not widening.fits(own, dataclasses.replace(own, width=12, codebook_dim=16))
-    learned = dataclasses.replace(own, scores="learned")
-    assert not widening.fits(learned, dataclasses.replace(learned, width=12))
-
-
-def test_starting_from_a_narrower_model(parent: Path, held: Pictures, capsys: pytest.CaptureFixture) -> None:
-    old, header = load_vqvae(parent)
-    narrow, _ = load_texture(parent, header.codebook)
-    wanted = dataclasses.replace(PRESETS["tiny"].model.texture, width=12)
-    wide = finetune.texture(parent, old, held, wanted)
-    assert "texture: widened from 8 to 12" in capsys.readouterr().out
-    assert wide.config == wanted
-    image, mask = held.tensor(range(2)), torch.zeros(2, 1, 64, 64)
-    mask[:, :, 16:48, 16:48] = 1
-    structure = old.encode(image).structure
-    with torch.no_grad():
-        assert torch.allclose(wide(image, mask, structure), narrow(image, mask, structure), atol=1e-5)
-    with pytest.raises(ModelError, match="width"):
-        finetune.texture(parent, old, held, dataclasses.replace(wanted, width=6))
 
 
 def test_time_is_divided_among_the_stages_to_come(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,10 +20,11 @@ from manifill.evaluate.metrics import (
     inception_score,
     kernel_distance,
     modified_inception_score,
-    pairwise_diversity,
     precision_recall,
     seam_error,
     ssim,
+    unit_differences,
+    unit_features,
 )
 
 
@@ -258,22 +259,10 @@ def test_perceptual_distance_of_layers() -> None:
     for x, y in zip(a, b, strict=True):
         x, y = (t[0].permute(1, 2, 0).reshape(-1, t.shape[1]).numpy() for t in (x, y))
         wanted += np.mean([((p / np.linalg.norm(p) - q / np.linalg.norm(q)) ** 2).sum() for p, q in zip(x, y)])  # noqa: B905
-    assert metrics.perceptual_distance(a, b)[0].item() == pytest.approx(wanted, rel=1e-5)
-    assert metrics.perceptual_distance(a, a).abs().max() == 0
-    layers = list(metrics.perceptual_layers(a, b))
-    assert metrics.perceptual_map(layers, (8, 8)).mean((1, 2)) == pytest.approx(
-        metrics.perceptual_distance(a, b), rel=0.2
-    )
-
-
-def test_pairwise_diversity_is_the_mean_over_all_pairs() -> None:
-    levels = torch.arange(9.0) ** 2  # 36 pairs, more than one batch
-    samples = levels.view(9, 1, 1, 1).expand(9, 3, 4, 4)
-    wanted = np.mean([abs(i**2 - j**2) for i in range(9) for j in range(i)]) / 255
-    assert pairwise_diversity(samples, metrics.l1) == pytest.approx(wanted, rel=1e-5)
-    assert pairwise_diversity(samples[:1].expand(3, -1, -1, -1), metrics.l1) == 0
-    with pytest.raises(ValueError, match="two samples"):
-        pairwise_diversity(samples[:1], metrics.l1)
+    layers, none = (list(unit_differences(unit_features(a), unit_features(other))) for other in (b, a))
+    assert metrics.mean_distance(layers)[0].item() == pytest.approx(wanted, rel=1e-5)
+    assert metrics.mean_distance(none).abs().max() == 0
+    assert metrics.perceptual_map(layers, (8, 8)).mean((1, 2)) == pytest.approx(metrics.mean_distance(layers), rel=0.2)
 
 
 def test_diversity_score() -> None:
@@ -328,7 +317,3 @@ def test_seam_counts_the_ring_alone_and_every_pair() -> None:
 
 def test_no_hole_has_no_seam() -> None:
     assert all(v.isnan().all() for v in seam_error(torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)))
-
-
-def test_bits() -> None:
-    assert metrics.bits_per_code(math.log(512)) == pytest.approx(9)

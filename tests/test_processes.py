@@ -30,6 +30,7 @@ TINY = dataclasses.replace(
     PRESETS["tiny"],
     vqvae=dataclasses.replace(PRESETS["tiny"].vqvae, steps=100),
     structure=dataclasses.replace(PRESETS["tiny"].structure, clip=2.5),  # clips these gradients, but not half of them
+    texture=dataclasses.replace(PRESETS["tiny"].texture, adversarial_share=0.5),
 )
 STAGES = ("vqvae", "structure", "texture")
 STEPS = 4

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
 T = TypeVar("T")
-CodebookStart = Literal["auto", "random", "data", "kmeans"]
+CodebookStart = Literal["auto", "random", "data"]
 DiscriminatorNorm = Literal["spectral", "none"]
 
 # the numbers of a training, by what they may be
 COUNTS = {"steps", "batch_size", "limit", "accumulate", "log_every", "validate_every", "checkpoint_every"}
 RATES = {"learning_rate", "discriminator_rate", "minutes"}
-SHARES = {"averaging", "decay", "structure_only", "condition_dropout", "perturb", "drawn"}
+SHARES = {"averaging", "decay", "structure_only", "perturb", "drawn"}
 NOT_NEGATIVE = {
     "commitment_weight", "known_weight", "clip", "weight_decay", "l1_weight", "adversarial_weight", "feature_weight",
-    "lecam_weight", "adversarial_share", "autoguidance", "workers",
+    "adversarial_share", "autoguidance", "workers",
 }  # fmt: skip
 
 
@@ -39,8 +39,7 @@ class StructureConfig:
     """Diverse structure generator (section 3.2): condition network and PixelCNN.
 
     `condition_features` gives the condition network the VQ encoder's features of the masked picture (not in the paper).
-    `temperature`, `top_k`, `top_p` and `guidance` are the model's own defaults for sampling. `unconditional` says that
-    it was also trained without condition, which guidance needs; raises ValueError for guidance without that.
+    `temperature`, `top_k` and `top_p` are the model's own defaults for sampling.
     """
 
     codebook_size: int = 512
@@ -57,11 +56,6 @@ class StructureConfig:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-    guidance: float = 0.0
-    unconditional: bool = False
-
-    def __post_init__(self) -> None:
-        check_guidance(self.guidance, self.unconditional)
 
 
 @dataclass(frozen=True)
@@ -119,7 +113,7 @@ class VQVAETraining:
 
     `structure_only` is the share of each batch decoded without texture codes, so that the structure codes learn
     something (not in the paper; 0 there). `revive` re-seeds dead codes. `start` is where the first codebooks are from:
-    random numbers (the paper), features of the first batch or the means of their clusters; auto is data with `revive`.
+    random numbers (the paper) or features of the first batch (data); auto is data with `revive`.
     Raises ValueError for a number out of its range.
     """
 
@@ -144,10 +138,9 @@ class StructureTraining:
     """How the structure generator is trained (section 3.2).
 
     `known_weight` weighs the codes outside the hole in the loss; `clip` bounds the gradient norm (0 = off).
-    `condition_dropout` is the share of pictures learnt without their condition, so that guidance can be drawn with.
     `autoguidance`, when not 0, is the weight of a weaker structure generator that guides a finished one, which learns
-    to draw as both do together (`train/autoguidance.py`). Neither is in the paper. Raises ValueError for a number out
-    of its range, and for both of these.
+    to draw as both do together (`train/autoguidance.py`; not in the paper). Raises ValueError for a number out of its
+    range.
     """
 
     steps: int = 1_000_000
@@ -159,14 +152,11 @@ class StructureTraining:
     known_weight: float = 1.0
     clip: float = 0.0
     weight_decay: float = 0.0
-    condition_dropout: float = 0.0
     autoguidance: float = 0.0
     flip: bool = False
 
     def __post_init__(self) -> None:
         check_numbers(self)
-        if self.autoguidance and self.condition_dropout:
-            raise ValueError("autoguidance needs the condition that condition_dropout leaves out; give one of them")
 
 
 @dataclass(frozen=True)
@@ -177,8 +167,7 @@ class TextureTraining:
     `drawn` the share of pictures whose hole is painted from codes that the structure generator has drawn, and judged by
     the discriminator and the drawn codes alone (neither is in the paper; 0 there).
     `features` picks the feature losses of Table 3: of the VQ encoder or, "perceptual", the distance of another
-    network's feature maps and of their correlations (style), in their place; "all" takes both kinds. `lecam_weight`
-    weighs what keeps the discriminator from telling few pictures by heart (0 = off).
+    network's feature maps and of their correlations (style), in their place; "all" takes both kinds.
 
     `discriminator_norm` "none" leaves the discriminator's convolutions as they are: spectral normalisation (the paper)
     keeps its scores so small that with few steps it stays blind. `adversarial_share`, when not 0, replaces
@@ -200,7 +189,6 @@ class TextureTraining:
     features: Literal["both", "structural", "textural", "none", "perceptual", "all"] = "both"
     perturb: float = 0.0
     drawn: float = 0.0
-    lecam_weight: float = 0.0
     discriminator_norm: DiscriminatorNorm = "spectral"
     adversarial_share: float = 0.0
     flip: bool = False
@@ -275,30 +263,31 @@ def check_numbers(training: Any) -> None:
             raise ValueError(f"{name} is {value}; expected 0 or more")
 
 
-def check_guidance(guidance: float, unconditional: bool = True) -> None:
-    """Raise ValueError for a guidance that cannot be drawn with, by this model or by any."""
-    if not 0 <= guidance < math.inf:
-        raise ValueError(f"guidance is {guidance}; expected 0 (off) or more")
-    if guidance > 0 and not unconditional:
-        raise ValueError(f"guidance is {guidance}; expected 0, this model was not trained with condition dropout")
-
-
-YOUNGER: dict[type, dict[str, Any]] = {
+RETIRED: dict[type, dict[str, Any]] = {
     StructureConfig: {"guidance": 0.0, "unconditional": False},
-}  # fields that models saved earlier do not name, and what that means
+    StructureTraining: {"condition_dropout": 0.0},
+    TextureTraining: {"lecam_weight": 0.0},
+}  # fields of earlier versions, and the value with which they did nothing
 
 
-def completed(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Return saved values of the dataclass `kind` with the fields that did not exist when they were saved."""
-    return YOUNGER.get(kind, {}) | values
+def without_retired(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Return saved values of the dataclass `kind` without the fields that are no more.
+
+    Raises ValueError, which names it, for one that had an effect.
+    """
+    retired = RETIRED.get(kind, {})
+    for name, off in retired.items():
+        if values.get(name, off) != off:
+            raise ValueError(f"{name} is {values[name]}; this version knows {off} alone")
+    return {name: value for name, value in values.items() if name not in retired}
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     """Build the flat dataclass `kind` from plain values; a missing or foreign field raises ValueError.
 
-    Fields younger than the values may be missing.
+    Fields of earlier versions may be there, switched off.
     """
-    values = completed(kind, values)
+    values = without_retired(kind, values)
     names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if set(values) != names:
         missing, foreign = sorted(names - set(values)), sorted(set(values) - names)

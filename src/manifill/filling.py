@@ -144,7 +144,7 @@ class Filling:
         start, inpainter = self.request.start, self.inpainter
         assert start is not None
         codes = torch.from_numpy(start.completion.codes[i : i + 1]).to(inpainter.device)
-        logits = inpainter.logits(codes, scene.cond, self.request.options)[0].flatten(1).t().cpu()
+        logits = inpainter.logits(codes, scene.cond)[0].flatten(1).t().cpu()
         other = gumbel_noise([self.stream + (i << CROP) + (1 << 3 * CROP)], *logits.shape)[0]  # of no sample
         return noise_of(codes.flatten().cpu(), logits, self.request.options, other)
 

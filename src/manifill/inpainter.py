@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import get_args
@@ -26,14 +26,13 @@ from manifill.checkpoint import (
 )
 from manifill.choosing import Choice
 from manifill.completions import Completion, Completions, Draw, KnownCodes, Preview, Request, Start, Work, together
-from manifill.config import Fit, check_guidance
+from manifill.config import Fit
 from manifill.crops import Crop, dilated
 from manifill.discriminator import Discriminator
 from manifill.filling import CROP, Filling
-from manifill.native import NativeSampler, fast_bfloat16, fastest
+from manifill.native import fast_bfloat16, fastest
 from manifill.photo import ImageError, Picture, load_mask, load_photo
-from manifill.sampling import sample_in_pytorch
-from manifill.structure import Sampled, SamplingOptions, StructureGenerator, guided, gumbel_noise
+from manifill.structure import Sampled, SamplingOptions, StructureGenerator, gumbel_noise
 from manifill.texture import TextureGenerator, hole_cells
 from manifill.vqvae import VQVAE, untouched
 
@@ -85,14 +84,13 @@ class Inpainter:
         self, image: Picture, mask: Picture | None = None, *, num_samples: int = 8, seed: int | None = None,
         temperature: float | None = None, top_k: int | None = None, top_p: float | None = None,
         invert_mask: bool = False, known_codes: KnownCodes = "exact", fit: Fit | None = None,
-        of: int | None = None, choose: Choice = "diverse", guidance: float | None = None,
+        of: int | None = None, choose: Choice = "diverse",
     ) -> Completions:  # fmt: skip
         """Return the completions of a photo of any size and shape, to be iterated over.
 
         `image` and `mask` are paths, PIL images or arrays; white is the hole, and without a mask the photo's
         transparent part. Sample k has seed `seed + k`; None or -1 draws a seed, to be read from the completions.
-        `temperature`, `top_k`, `top_p` and `guidance` are the model's own unless given; guidance above 0, for models
-        trained with condition dropout, draws codes that fit the condition more and differ less. `known_codes` says
+        `temperature`, `top_k` and `top_p` are the model's own unless given. `known_codes` says
         which structure codes are taken from the photo instead of being drawn: "exact" those that see nothing of the
         hole, "cells" all whose own 8x8 pixels are known (faster, but they were encoded beside a hole), "none" as in the
         paper. `fit` says how the hole is fitted to the model. With `of`, so many are drawn and `num_samples` of them
@@ -102,7 +100,7 @@ class Inpainter:
         photo, fit = load_photo(image), fit or Fit()
         hole = dilated(load_mask(mask, photo, invert_mask), fit.dilate)
         self.check(num_samples, known_codes, of, choose)
-        options = self.options(temperature, top_k, top_p, guidance)
+        options = self.options(temperature, top_k, top_p)
         request = Request(photo, hole, seeds_from(seed, of or num_samples), options, known_codes, fit,
                           num_samples if of else None, choose)  # fmt: skip
         return Completions(self, request)
@@ -156,16 +154,12 @@ class Inpainter:
         """Return the work that fills a photo's crops: what `together` drives."""
         return Filling(self, request, crops).work()
 
-    def options(
-        self, temperature: float | None, top_k: int | None, top_p: float | None, guidance: float | None = None
-    ) -> SamplingOptions:
-        """Return sampling options, the model's own where None. Raises ValueError, also for guidance it cannot do."""
+    def options(self, temperature: float | None, top_k: int | None, top_p: float | None) -> SamplingOptions:
+        """Return sampling options, the model's own where None. Raises ValueError."""
         c = self.structure.config
-        given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
-        own = SamplingOptions(c.temperature, c.top_k, c.top_p, c.guidance)
-        options = dataclasses.replace(own, **{k: v for k, v in given.items() if v is not None})
-        check_guidance(options.guidance, c.unconditional)
-        return options
+        given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        own = SamplingOptions(c.temperature, c.top_k, c.top_p)
+        return dataclasses.replace(own, **{k: v for k, v in given.items() if v is not None})
 
     @torch.no_grad()
     def condition(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -198,12 +192,6 @@ class Inpainter:
         """The fastest sampler for this device: all return the same codes, near ties and bfloat16 apart."""
         return fastest(self.structure, self.vqvae.encoder.structure_quantiser.codebook, self.device, self.dtype)
 
-    def sampler_for(self, options: SamplingOptions) -> Callable[..., Sampled]:
-        """Return `sampler` or, with guidance, which the native one does not know, the one in PyTorch."""
-        if options.guidance and isinstance(self.sampler, NativeSampler):
-            return partial(sample_in_pytorch, self.structure, self.vqvae.encoder.structure_quantiser.codebook)
-        return self.sampler
-
     @property
     def at_once(self) -> int:
         """Structures drawn in one batch: at most AT_ONCE, fewer where they would take a quarter of the free memory."""
@@ -218,14 +206,12 @@ class Inpainter:
     ) -> Sampled:  # fmt: skip
         """Draw structures for the seeds in one batch; `cond` (1 or N, 8n, h, w), `known` as from `known`."""
         noise = gumbel_noise(seeds, cond.shape[-2] * cond.shape[-1], self.structure.config.codebook_size)
-        return self.sampler_for(options)(cond, noise.to(self.device), options, callback, known)
+        return self.sampler(cond, noise.to(self.device), options, callback, known)
 
     @torch.no_grad()
-    def logits(self, codes: Tensor, cond: Tensor, options: SamplingOptions) -> Tensor:
-        """Return the logits (N, K, h, w) that structure codes (N, h, w) are drawn from, guidance included."""
-        structure = self.vqvae.lookup(codes)
-        free = self.structure.logits(structure, torch.zeros_like(cond)) if options.guidance else None
-        return guided(self.structure.logits(structure, cond), free, options)
+    def logits(self, codes: Tensor, cond: Tensor) -> Tensor:
+        """Return the logits (N, K, h, w) that structure codes (N, h, w) are drawn from."""
+        return self.structure.logits(self.vqvae.lookup(codes), cond)
 
     @torch.no_grad()
     def paint(self, features: tuple[Tensor, Tensor], codes: Tensor, mask: Tensor) -> Tensor:
@@ -255,12 +241,11 @@ class Inpainter:
 
     def sample_batches(self, draw: Draw) -> Sampled:
         """Draw structures in batches of up to `at_once`."""
-        parts, n, sampler = [], len(draw.noise), self.sampler_for(draw.options)
-        at_once = self.at_once if draw.options.guidance == 0 else max(1, self.at_once // 2)  # it draws twice the rows
+        parts, n, at_once = [], len(draw.noise), self.at_once
         for start in range(0, n, at_once):
             rows = slice(start, start + at_once)
             cond, known = (x if len(x) == 1 else x[rows] for x in (draw.cond, draw.known))
-            parts.append(sampler(cond, draw.noise[rows].to(self.device), draw.options, None, known))
+            parts.append(self.sampler(cond, draw.noise[rows].to(self.device), draw.options, None, known))
         return Sampled(torch.cat([p.codes for p in parts]), torch.cat([p.log_likelihood for p in parts]))
 
 

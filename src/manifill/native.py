@@ -132,11 +132,8 @@ class NativeSampler:
     ) -> Sampled:  # fmt: skip
         """Draw structure codes; arguments and result as in `structure.sample_naive`. `callback` is called every row.
 
-        Raises ValueError for guidance, which it does not know (`sampling` does), and for shapes and codes that do not
-        fit: the library would read beyond them.
+        Raises ValueError for shapes and codes that do not fit: the library would read beyond them.
         """
-        if options.guidance:
-            raise ValueError(f"guidance is {options.guidance}; the native sampler draws without, sampling.py with it")
         n, (h, w) = len(noise), cond.shape[-2:]
         known = torch.full((1, h, w), -1) if known is None else known
         self.check(cond, noise, known)

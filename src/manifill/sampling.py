@@ -129,16 +129,9 @@ class Layer:
 
 
 class Streams:
-    """The state of both streams while codes of N samples are drawn row by row.
+    """The state of both streams while codes of N samples are drawn row by row."""
 
-    With guidance they have 2N rows: the same codes with condition, then without.
-    """
-
-    def __init__(
-        self, model: StructureGenerator, codebook: Tensor, cond: Tensor, n: int, known: Tensor | None,
-        guided: bool = False,
-    ) -> None:  # fmt: skip
-        self.copies = 2 if guided else 1
+    def __init__(self, model: StructureGenerator, codebook: Tensor, cond: Tensor, n: int, known: Tensor | None) -> None:
         self.net, self.codebook, (self.h, self.w) = model.pixelcnn, codebook, cond.shape[-2:]
         if known is None:
             known = torch.full((1, self.h, self.w), -1, device=cond.device)
@@ -147,18 +140,18 @@ class Streams:
         self.last = max((i for i, row in enumerate(self.drawn) if any(row)), default=-1)
         self.codes = self.known.clamp_min(0)
         self.log_likelihood = torch.zeros(n, self.h, self.w, device=cond.device)
-        projected = concat_elu(torch.cat([cond, torch.zeros_like(cond)]) if guided else cond)
+        projected = concat_elu(cond)
         self.layers = [
-            Layer(u, ul, projected, n * self.copies)  # type: ignore[arg-type]
+            Layer(u, ul, projected, n)  # type: ignore[arg-type]
             for u, ul in zip(self.net.u_blocks, self.net.ul_blocks, strict=True)
         ]
 
     def features(self, i: int) -> Tensor:
-        """Return row i of the codes as the input layer sees it, zeros above the picture: (N or 2N, D + 1, 1, w)."""
-        n, d = len(self.codes) * self.copies, self.codebook.shape[1]
+        """Return row i of the codes as the input layer sees it, zeros above the picture: (N, D + 1, 1, w)."""
+        n, d = len(self.codes), self.codebook.shape[1]
         if i < 0:
             return self.codebook.new_zeros(n, d + 1, 1, self.w)
-        row = F.embedding(self.codes[:, i].repeat(self.copies, 1), self.codebook)  # (n, w, D)
+        row = F.embedding(self.codes[:, i], self.codebook)  # (n, w, D)
         return F.pad(row, (0, 1), value=1.0).transpose(1, 2)[:, :, None]
 
     def start_row(self, i: int) -> None:
@@ -187,9 +180,8 @@ class Streams:
     def draw(self, x: Tensor, noise: Tensor, options: SamplingOptions, i: int, j: int) -> Tensor:
         """Return the codes at columns j and on of row i, known ones as they are, and note their likelihoods: (N, s)."""
         n, s, first = len(self.codes), x.shape[1], i * self.w + j
-        logits = self.logits(x).flatten(0, 1).split(n * s)
-        free = logits[1] if self.copies == 2 else None
-        codes, log_likelihood = draw(logits[0], noise[:, first : first + s].flatten(0, 1), options, free)
+        logits = self.logits(x).flatten(0, 1)
+        codes, log_likelihood = draw(logits, noise[:, first : first + s].flatten(0, 1), options)
         known = self.known[:, i, j : j + s]
         self.log_likelihood[:, i, j : j + s] = log_likelihood.view(n, s) * (known < 0)
         return torch.where(known < 0, codes.view(n, s), known)
@@ -224,7 +216,7 @@ def sample_cached(
     known: Tensor | None = None,
 ) -> Sampled:
     """Draw structure codes position by position; arguments and result as in `structure.sample_naive`."""
-    s = Streams(model, codebook, cond, len(noise), known, options.guidance > 0)
+    s = Streams(model, codebook, cond, len(noise), known)
     for i in range(s.last + 1):
         s.start_row(i)
         for j, stop in runs(s.drawn[i]):
@@ -253,7 +245,7 @@ def sample_rows(
     the position, so this ends, after at most w rounds, with the codes that one after another gives (Wiggers and
     Hoogeboom, ICML 2020). Few large products instead of many small ones: for devices where the number of calls costs.
     """
-    s = Streams(model, codebook, cond, len(noise), known, options.guidance > 0)
+    s = Streams(model, codebook, cond, len(noise), known)
     for i in range(s.last + 1):
         s.start_row(i)
         if i > 0:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from manifill.config import StructureConfig, check_guidance
+from manifill.config import StructureConfig
 from manifill.layers import SameConv2d, halves, with_mask
 
 
@@ -194,15 +194,11 @@ class StructureGenerator(nn.Module):
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How codes are drawn: `temperature` > 0 first, then the `top_k` likeliest (0 = all), then `top_p` in (0, 1].
-
-    Before them `guidance` g > 0 takes the logits away from those without condition, as `guided` says; 0 is off.
-    """
+    """How codes are drawn: `temperature` > 0 first, then the `top_k` likeliest (0 = all), then `top_p` in (0, 1]."""
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-    guidance: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -211,7 +207,6 @@ class SamplingOptions:
             raise ValueError(f"top_k is {self.top_k}; expected 0 (all codes) or more")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; expected a number in (0, 1]")
-        check_guidance(self.guidance)
 
 
 def gumbel_noise(seeds: Sequence[int], positions: int, codebook_size: int) -> Tensor:
@@ -241,20 +236,9 @@ def noisy_logits(logits: Tensor, noise: Tensor, options: SamplingOptions) -> Ten
     return scaled + noise
 
 
-def guided(logits: Tensor, free: Tensor | None, options: SamplingOptions) -> Tensor:
-    """Return (1 + g) logits - g `free`, those without condition, `logits` themselves at guidance g = 0; one shape.
-
-    Classifier-free guidance (Ho and Salimans, 2022), not in the paper.
-    """
-    return logits if free is None else (1 + options.guidance) * logits - options.guidance * free
-
-
-def draw(logits: Tensor, noise: Tensor, options: SamplingOptions, free: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the codes drawn from logits (N, K) with noise (N, K), and their log-likelihoods without filters: (N,).
-
-    `free` (N, K) are the logits without condition that guidance needs; the likelihoods are those with condition.
-    """
-    codes = noisy_logits(guided(logits, free, options), noise.to(logits), options).argmax(1)
+def draw(logits: Tensor, noise: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
+    """Return the codes drawn from logits (N, K) with noise (N, K), and their log-likelihoods without filters: (N,)."""
+    codes = noisy_logits(logits, noise.to(logits), options).argmax(1)
     return codes, logits.log_softmax(1).gather(1, codes[:, None])[:, 0]
 
 
@@ -290,8 +274,7 @@ def sample_naive(
         i, j = divmod(position, w)
         structure = F.embedding(codes, codebook).permute(0, 3, 1, 2)
         logits = model.logits(structure, cond)[:, :, i, j].float()
-        free = model.logits(structure, torch.zeros_like(cond))[:, :, i, j].float() if options.guidance else None
-        drawn, likelihood = draw(logits, noise[:, position], options, free)
+        drawn, likelihood = draw(logits, noise[:, position], options)
         codes[:, i, j] = torch.where(known[:, i, j] < 0, drawn, known[:, i, j])
         log_likelihood[:, i, j] = likelihood * (known[:, i, j] < 0)
         if callback:

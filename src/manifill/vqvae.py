@@ -119,19 +119,9 @@ class Quantiser(nn.Module):
         if len(dead) == 0:
             return 0
         chosen = flat[torch.randperm(len(flat), device=flat.device)[: len(dead)]]
-        self._place(dead, chosen)
+        size = self.sizes.sum().clamp(min=1) / len(self.sizes)  # as if all were used evenly
+        self.codebook[dead], self.sizes[dead], self.sums[dead] = chosen, size, chosen * size
         return len(dead)
-
-    @torch.no_grad()
-    def start(self, codebook: Tensor) -> None:
-        """Begin anew from the prototypes (K, D), all as if used evenly."""
-        self._place(torch.arange(len(codebook), device=codebook.device), codebook)
-
-    def _place(self, where: Tensor, prototypes: Tensor) -> None:
-        size = self.sizes.sum().clamp(min=1) / len(self.sizes)
-        self.codebook[where] = prototypes
-        self.sizes[where] = size
-        self.sums[where] = prototypes * size
 
 
 def untouched(mask: Tensor) -> Tensor:

@@ -28,7 +28,6 @@ def evaluate(
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
-    guidance: float | None = None,
     known_codes: Literal["exact", "cells", "none"] = "exact",
     fit: OmitArgPrefixes[Fit] = Fit(),  # noqa: B008
     features: tuple[Path, ...] = (),
@@ -62,7 +61,6 @@ def evaluate(
         temperature: The model's own unless given.
         top_k: The model's own unless given.
         top_p: The model's own unless given.
-        guidance: The model's own unless given.
         known_codes: As in inpaint.
         fit: As in inpaint.
         features: TorchScript feature networks, for Fréchet distance, precision and perceptual distance.
@@ -88,8 +86,7 @@ def evaluate(
         raise ValueError("evaluate: no pictures; name them with --data")
     inpainters = [Inpainter.from_pretrained(name, device) for name in model]
     side = size or next((m.image_size for m in inpainters), 256)
-    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance,
-               "known_codes": known_codes}  # fmt: skip
+    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "known_codes": known_codes}
     picking = run.picked(protocol, samples, of, choose)
     listed = run.methods(inpainters, picking, seed, options, fit, baselines, pred, true_codes)
     networks, perceptual = load_networks(features, inception, lpips_alex, lpips_vgg)

@@ -29,7 +29,6 @@ def inpaint(
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
-    guidance: float | None = None,
     known_codes: Literal["exact", "cells", "none"] = "exact",
     fit: OmitArgPrefixes[Fit] = Fit(),  # noqa: B008
     of: int | None = None,
@@ -61,8 +60,6 @@ def inpaint(
         temperature: Above 0; smaller is likelier and less diverse. The model's own unless given.
         top_k: Draw among the k likeliest codes, 0 for all. The model's own unless given.
         top_p: Draw among the likeliest codes that hold this share. The model's own unless given.
-        guidance: Above 0, draw codes that fit what is around the hole more and differ less, for models trained with
-            condition dropout. The model's own unless given.
         known_codes: Structure codes taken from the photo instead of drawn: those that see nothing of the hole (exact),
             all whose own 8x8 pixels are known (cells: faster, approximate), or none, as in the paper.
         fit: How the hole is fitted to the model and the result to the photo.
@@ -117,14 +114,13 @@ def inpaint(
     if near is not None:
         line = find_line(near)
         settings = asked_for.of_saved(line)
-        guidance = line.get("guidance", 0.0) if guidance is None else guidance  # lines before there was guidance
-    inpainter.options(settings.temperature, settings.top_k, settings.top_p, guidance)
+    inpainter.options(settings.temperature, settings.top_k, settings.top_p)
 
     def complete(pair: folders.Pair) -> Completions:
         asked = inpainter(
             pair.photo, pair.mask, num_samples=num_samples, seed=first, temperature=settings.temperature,
             top_k=settings.top_k, top_p=settings.top_p, invert_mask=invert_mask, known_codes=settings.known_codes,
-            fit=settings.fit, of=of, choose=choose, guidance=guidance,
+            fit=settings.fit, of=of, choose=choose,
         )  # fmt: skip
         if near is None:
             return asked

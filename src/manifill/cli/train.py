@@ -27,10 +27,8 @@ def stages(
     minutes: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
-    start: Literal["auto", "random", "data", "kmeans"] | None = None,
-    condition_dropout: float | None = None,
+    start: Literal["auto", "random", "data"] | None = None,
     autoguidance: float | None = None,
-    lecam_weight: float | None = None,
     discriminator_norm: Literal["spectral", "none"] | None = None,
     adversarial_share: float | None = None,
     perturb: float | None = None,
@@ -70,11 +68,9 @@ def stages(
         minutes: Time for all stages together, in place of steps; how many fit is found out as each stage begins.
         batch_size: Pictures a step, in place of the preset's.
         learning_rate: In place of the preset's.
-        start: Where the codebooks begin, in place of the preset's; not in the paper, as the next seven.
-        condition_dropout: Share of pictures drawn without their condition, which guidance needs.
+        start: Where the codebooks begin, in place of the preset's; not in the paper, as the next five.
         autoguidance: Train the structure generator of INIT_FROM to draw as it does when that of WEAKER guides it with
             this weight, which makes structures more coherent; 1 is usual.
-        lecam_weight: Weight of LeCam, which steadies the discriminator on few pictures; 0.3 is usual.
         discriminator_norm: Spectral normalisation of the discriminator (the paper) or none, with which it soon sees.
         adversarial_share: Length of the adversarial gradient at each picture, as a multiple of all others', in place of
             a fixed weight; 0.5 to 1.5 without spectral normalisation.
@@ -88,7 +84,6 @@ def stages(
         limit: Use the first pictures alone.
         init_from: Start from the weights of this model: a name, a folder or USER/REPO. With all, its VQ-VAE is kept
             where it serves the new pictures, and what is trained on top of another VQ-VAE is carried into its codes.
-            A texture generator narrower than the preset's is widened: it paints the same, then learns with more room.
         weaker: A model on the same VQ-VAE whose structure generator is worse, such as an earlier one of the same
             training, for autoguidance: a name, a folder or USER/REPO.
         perceptual: TorchScript feature network of the ablation losses-perceptual.
@@ -108,7 +103,7 @@ def stages(
     first, second = (None if name is None else find_model(name) for name in (init_from, weaker))
     options = RunOptions(
         seed=seed, steps=steps, minutes=minutes, batch_size=batch_size, learning_rate=learning_rate,
-        start=start, condition_dropout=condition_dropout, autoguidance=autoguidance, lecam_weight=lecam_weight,
+        start=start, autoguidance=autoguidance,
         discriminator_norm=discriminator_norm, adversarial_share=adversarial_share, perturb=perturb, drawn=drawn,
         precision=precision, accumulate=accumulate, compile=compile, limit=limit, crop=crop, workers=workers,
         init_from=first, weaker=second, perceptual=perceptual, force=force, log_every=log_every,
@@ -184,7 +179,6 @@ def pack(
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
-    guidance: float | None = None,
 ) -> int:
     """Copy a model folder for release: half the size, and its own defaults for sampling.
 
@@ -195,11 +189,10 @@ def pack(
         temperature: The model's own temperature.
         top_k: The model's own top-k.
         top_p: The model's own top-p.
-        guidance: The model's own guidance; for models trained with condition dropout.
 
     """
     from manifill.checkpoint import pack as run
 
-    run(model, out, half, {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance})
+    run(model, out, half, {"temperature": temperature, "top_k": top_k, "top_p": top_p})
     print(out)
     return 0

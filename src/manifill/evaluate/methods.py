@@ -80,7 +80,7 @@ class ModelMethod:
         self.about = {
             "model": inpainter.name, "weights": inpainter.weights, **asdict(picking), "seed": seed,
             "seeds": f"seed + {SEEDS} * picture + sample", "temperature": options.temperature, "top_k": options.top_k,
-            "top_p": options.top_p, "guidance": options.guidance, "known_codes": known_codes,
+            "top_p": options.top_p, "known_codes": known_codes,
             "dtype": str(inpainter.dtype).removeprefix("torch."),
             "painted_in": str(inpainter.paint_dtype).removeprefix("torch."), "fit": asdict(self.fit),
         }  # fmt: skip
@@ -92,7 +92,7 @@ class ModelMethod:
             warnings.simplefilter("ignore")  # protocols have large holes on purpose
             found = list(self.inpainter(
                 picture, hole, num_samples=p.samples, seed=self.seed + SEEDS * index, temperature=o.temperature,
-                top_k=o.top_k, top_p=o.top_p, guidance=o.guidance, known_codes=self.known_codes, fit=self.fit, of=p.of,
+                top_k=o.top_k, top_p=o.top_p, known_codes=self.known_codes, fit=self.fit, of=p.of,
                 choose=p.choose,
             ))  # fmt: skip
         composites = np.stack([c.rgb for c in found])

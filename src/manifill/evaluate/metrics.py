@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Distance = Callable[[Tensor, Tensor], Tensor]
 Array = np.ndarray | Tensor
 SSIM = Literal["skimage7", "gauss11"]
 BATCH = 16  # pictures at once
@@ -191,29 +190,10 @@ def _distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
     return (torch.cdist(rows, y) for rows in x.split(ROWS // 4))
 
 
-def perceptual_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """Return the distance of two pictures' feature maps, layer by layer (N, C, h, w): (N,).
-
-    Features are scaled to unit length at every place; squared differences are summed over channels, averaged over
-    places and added over layers. LPIPS without its learned weights.
-    """
-    return mean_distance(list(perceptual_layers(a, b)))
-
-
 def mean_distance(layers: Sequence[Tensor]) -> Tensor:
     """Average distances (N, h, w) over places and add the layers: (N,)."""
     assert layers, "no layers"
     return torch.stack([d.mean((1, 2)) for d in layers]).sum(0)
-
-
-def perceptual_layers(
-    a: Sequence[Tensor], b: Sequence[Tensor], weights: Sequence[Tensor] | None = None
-) -> Iterator[Tensor]:
-    """Return for each layer (N, C, h, w) the squared difference of unit features at every place: (N, h, w).
-
-    `weights` are one (C,) a layer (Zhang et al. 2018, equation 1), all ones by default.
-    """
-    return unit_differences(unit_features(a), unit_features(b), weights)
 
 
 def unit_features(layers: Sequence[Tensor]) -> list[Tensor]:
@@ -233,18 +213,6 @@ def unit_differences(
 def perceptual_map(layers: Sequence[Tensor], size: Sequence[int]) -> Tensor:
     """Return the distance at every pixel: the layers (N, h, w) enlarged to `size` bilinearly and added: (N, H, W)."""
     return torch.stack([F.interpolate(d[:, None], list(size), mode="bilinear")[:, 0] for d in layers]).sum(0)
-
-
-def pairwise_diversity(samples: Tensor, distance: Distance) -> float:
-    """Return the mean distance over all pairs of samples (N, 3, H, W) of one picture; higher is more diverse.
-
-    `distance` takes two batches of pictures and returns (pairs,), as a feature network's `perceptual` does.
-    """
-    if len(samples) < 2:
-        raise ValueError("diversity needs two samples of a picture at least")
-    first, second = torch.triu_indices(len(samples), len(samples), 1)
-    pairs = zip(first.split(BATCH), second.split(BATCH), strict=True)
-    return float(torch.cat([distance(samples[i], samples[j]) for i, j in pairs]).mean())
 
 
 def diversity_score(maps: Tensor) -> Tensor:
@@ -284,8 +252,3 @@ def _steps(picture: Tensor, one: Tensor, other: Tensor) -> Tensor:
         total += (step * pairs).sum((1, 2, 3), dtype=torch.float64)
         count += pairs.sum((1, 2, 3))
     return (total / count).float()
-
-
-def bits_per_code(nats: float) -> float:
-    """Return the bits of a likelihood given in nats a code."""
-    return nats / math.log(2)

@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-from manifill.structure import SamplingOptions, StructureGenerator, guided
+from manifill.structure import SamplingOptions, StructureGenerator
 from manifill.train.drawing import SEEDS, Drawing
 from manifill.train.processes import Share
 from manifill.vqvae import VQVAE
@@ -34,7 +34,7 @@ class Teacher:
         # it draws from its own distribution, whatever settings the model has
         self.drawing = Drawing(copy.deepcopy(strong), vqvae, device, SamplingOptions())
         self.strong, self.weak = self.drawing.structure, weak.eval().requires_grad_(False).to(device)
-        self.options = SamplingOptions(guidance=weight)
+        self.weight = weight
 
     def lesson(self, truth: Tensor, share: Share) -> Tensor:
         """Return codes (n, h, w) to teach at: a share's true ones or, for DRAWN of its pictures, drawn ones.
@@ -57,7 +57,7 @@ class Teacher:
             for m in (self.strong, self.weak)
         )
         plausible = strong >= strong.amax(1, keepdim=True) + math.log(PLAUSIBLE)
-        return guided(strong, weak, self.options).masked_fill(~plausible, -torch.inf)
+        return ((1 + self.weight) * strong - self.weight * weak).masked_fill(~plausible, -torch.inf)
 
 
 def divergence(teacher: Tensor, logits: Tensor) -> Tensor:

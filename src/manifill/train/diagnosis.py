@@ -123,7 +123,7 @@ def revival(log: Log) -> str:
     """Return what helps against dead codes that this run has not done yet."""
     if log.training.get("revive"):
         return "Start anew with a lower learning rate, more varied pictures or a smaller codebook."
-    return "Start anew with revival of dead codes (revive, on in faces-128 and small-128) and start kmeans."
+    return "Start anew with revival of dead codes (revive, on in faces-128 and small-128)."
 
 
 def codebook_size(log: Log) -> int:
@@ -226,8 +226,7 @@ def discriminator_won(log: Log) -> str | None:
     return (
         f"The discriminator has won: its hinge loss is {loss:.2f}, its scores {real:.2f} for photos and "
         f"{composed:.2f} for completions; 0.3 to 0.9 is healthy, with scores that overlap. Lower discriminator_rate "
-        f"(here {log.training.get('discriminator_rate')}), or set lecam_weight where pictures are few "
-        f"(here {log.training.get('lecam_weight', 0.0)})."
+        f"(here {log.training.get('discriminator_rate')})."
     )
 
 

@@ -32,7 +32,6 @@ from manifill.discriminator import Discriminator
 from manifill.pictures import Pictures
 from manifill.structure import StructureGenerator
 from manifill.texture import TextureGenerator
-from manifill.train import widening
 from manifill.train.gate import vqvae_problems
 from manifill.train.processes import Processes
 from manifill.train.settings import RunOptions, remembered, same_sizes
@@ -146,17 +145,8 @@ def structure(first: Path, vqvae: VQVAE, val: Pictures, wanted: StructureConfig)
 
 
 def texture(first: Path, vqvae: VQVAE, val: Pictures, wanted: TextureConfig) -> TextureGenerator:
-    """Return the texture generator of the model `first`, in the features of `vqvae`, widened where it is narrower.
-
-    Raises ModelError for one that differs from the wanted one in anything else.
-    """
-    own = load_texture(first, read_header(first, "vqvae").codebook)[0].config
-    wider = widening.fits(own, wanted)
-    network = started(first, vqvae, val, own if wider else wanted, load_texture, carry_texture)
-    if not wider:
-        return network
-    print(f"texture: widened from {own.width} to {wanted.width}")
-    return widening.widened(network, wanted)
+    """Return the texture generator of the model `first`, in the features of `vqvae`. Raises ModelError."""
+    return started(first, vqvae, val, wanted, load_texture, carry_texture)
 
 
 def started(

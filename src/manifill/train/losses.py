@@ -56,16 +56,6 @@ def discriminator_loss(real: Tensor, composed: Tensor) -> Tensor:
     return 0.5 * (F.relu(1 - real.float()).mean() + F.relu(1 + composed.float()).mean())
 
 
-def lecam(real: Tensor, composed: Tensor, means: Tensor) -> Tensor:
-    """Return E (D(real) - a_composed)^2 + E (D(composed) - a_real)^2 of moving averages `means` (a_real, a_composed).
-
-    The regularisation of Tseng et al. (CVPR 2021) for few pictures: scores stay within reach of each other. Not in the
-    paper.
-    """
-    a_real, a_composed = means
-    return ((real.float() - a_composed) ** 2).mean() + ((composed.float() - a_real) ** 2).mean()
-
-
 def adversarial_loss(composed: Tensor) -> Tensor:
     """Return -E D(composed) (Eq. 10)."""
     return -composed.float().mean()

@@ -12,7 +12,15 @@ from typing import Any, TypeVar
 import torch
 
 from manifill.checkpoint import Header, ModelError, model_hash, write_atomic
-from manifill.config import CodebookStart, DiscriminatorNorm, Preset, check_numbers, completed, to_dict
+from manifill.config import (
+    CodebookStart,
+    DiscriminatorNorm,
+    Preset,
+    StructureConfig,
+    check_numbers,
+    to_dict,
+    without_retired,
+)
 from manifill.native import fast_bfloat16
 from manifill.pictures import Crop, DataError
 from manifill.train import collection
@@ -37,9 +45,7 @@ class RunOptions:
     batch_size: int | None = None
     learning_rate: float | None = None
     start: CodebookStart | None = None
-    condition_dropout: float | None = None
     autoguidance: float | None = None
-    lecam_weight: float | None = None
     discriminator_norm: DiscriminatorNorm | None = None
     adversarial_share: float | None = None
     perturb: float | None = None
@@ -71,8 +77,8 @@ class RunOptions:
 
 
 GIVEN = (
-    "steps", "batch_size", "learning_rate", "start", "condition_dropout", "autoguidance", "lecam_weight",
-    "discriminator_norm", "adversarial_share", "perturb", "drawn",
+    "steps", "batch_size", "learning_rate", "start", "autoguidance", "discriminator_norm", "adversarial_share",
+    "perturb", "drawn",
 )  # fmt: skip
 
 
@@ -123,10 +129,19 @@ def remembered(out: Path, name: str) -> dict[str, Any]:
         return {}
     found = json.loads(path.read_text())
     defaults = to_dict(Preset())  # what a setting that did not exist yet meant is its default
-    found["training"] = defaults[name] | found["training"]
+    found["training"] = defaults[name] | _known(type(getattr(Preset(), name)), found["training"], path)
+    found["model"]["structure"] = _known(StructureConfig, found["model"]["structure"], path)
     found["model"] = {key: value | found["model"][key] if isinstance(value, dict) else found["model"][key]
                       for key, value in defaults["model"].items()}  # fmt: skip
     return {"crop": "centre", "drawn_from": None, "weaker": None} | found
+
+
+def _known(kind: type, values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return saved settings without those of earlier versions that were off. Raises DataError for one that was on."""
+    try:
+        return without_retired(kind, values)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; this run cannot be resumed") from error
 
 
 def remember(
@@ -174,9 +189,9 @@ def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
 
 def same_sizes(network: T, header: Header, wanted: Any) -> T:
     """Return the network when it has the preset's sizes, else raise ModelError with what differs."""
-    # a model's defaults for sampling are not its size, nor what it was trained to do besides
-    own = {"temperature", "top_k", "top_p", "guidance", "unconditional"}
-    saved = completed(type(wanted), header.config)
+    # a model's defaults for sampling are not its size
+    own = {"temperature", "top_k", "top_p"}
+    saved = without_retired(type(wanted), header.config)
     before, now = ({k: v for k, v in c.items() if k not in own} for c in (saved, to_dict(wanted)))
     changed = differences(before, json.loads(json.dumps(now)))
     if changed:

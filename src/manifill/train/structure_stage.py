@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +65,9 @@ class Predictor(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(
-        self, structure: Tensor, image: Tensor, mask: Tensor, features: Tensor | None, kept: Tensor | None = None
-    ) -> Tensor:
-        """Return logits (N, K, h, w); the arguments are those of StructureGenerator's `logits` and `cond`.
-
-        `kept` (N,) is 0 for the pictures whose condition is zeros.
-        """
-        cond = self.model.cond(image, mask, features)
-        return self.model.logits(structure, cond if kept is None else cond * kept.to(cond.dtype)[:, None, None, None])
+    def forward(self, structure: Tensor, image: Tensor, mask: Tensor, features: Tensor | None) -> Tensor:
+        """Return logits (N, K, h, w); the arguments are those of StructureGenerator's `logits` and `cond`."""
+        return self.model.logits(structure, self.model.cond(image, mask, features))
 
 
 class StructureStage:
@@ -92,8 +85,6 @@ class StructureStage:
         self.processes, self.scaler = processes, scaler(device, precision)
         self.vqvae, self.size, self.masks = vqvae.to(device), preset.model.image_size, self.options.masks
         model = start or started(preset)
-        free = self.options.condition_dropout > 0
-        model.config = replace(model.config, unconditional=free, guidance=model.config.guidance if free else 0.0)
         self.dropouts = whole_dropouts(model)
         self.model = normalised(model.requires_grad_(True)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
@@ -125,28 +116,21 @@ class StructureStage:
         """Add the gradients of a share; return its bits."""
         for dropout in self.dropouts:
             dropout.start, dropout.whole = share.start, share.whole
-        kept = self._kept(share)
         with autocast(self.device, self.precision):
-            nats = self.nats(share, kept)
+            nats = self.nats(share)
         hole = hole_cells(share.mask, *nats.shape[1:]).view_as(nats)
         loss = (nats * torch.where(hole, 1.0, self.options.known_weight)).sum()  # summed: Adam hides the scale
         self.scaler.scale(loss * self.processes.count).backward()  # the processes' mean of this is the sum
-        return bits(nats.detach(), hole, kept)
+        return bits(nats.detach(), hole)
 
-    def nats(self, share: Share, kept: Tensor | None) -> Tensor:
+    def nats(self, share: Share) -> Tensor:
         """Return what is to be made small at every position of a share (n, h, w)."""
-        return self.cross_entropy(self.network, share.image, share.mask, kept)
+        return self.cross_entropy(self.network, share.image, share.mask)
 
-    def _kept(self, share: Share) -> Tensor | None:
-        """Return 0 for the pictures that are learnt without condition, else 1 (n,); None where all have theirs."""
-        if self.options.condition_dropout == 0:
-            return None
-        return share.rows((torch.rand(share.whole, device=self.device) >= self.options.condition_dropout).float())
-
-    def cross_entropy(self, network: nn.Module, image: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
+    def cross_entropy(self, network: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
         """Return the negative log-likelihood of every true code in nats (N, h, w); `network` is a Predictor."""
         codes, features = self.given(image, mask)
-        logits = network(self.vqvae.lookup(codes), image, mask, features, kept)
+        logits = network(self.vqvae.lookup(codes), image, mask, features)
         return F.cross_entropy(logits.float(), codes, reduction="none")
 
     @torch.no_grad()
@@ -227,14 +211,8 @@ def whole_dropouts(model: StructureGenerator) -> list[Dropout]:
     return found
 
 
-def bits(nats: Tensor, hole: Tensor, kept: Tensor | None = None) -> Metrics:
-    """Return bits over all codes, inside the hole and outside of it: each their sum and the number of codes (2,).
-
-    Pictures without condition, where `kept` (N,) is 0, do not count.
-    """
+def bits(nats: Tensor, hole: Tensor) -> Metrics:
+    """Return bits over all codes, inside the hole and outside of it: each their sum and the number of codes (2,)."""
     nats = nats / math.log(2)
-    everywhere = torch.ones_like(hole)
-    if kept is not None:
-        everywhere &= kept[:, None, None] > 0
-    places = {"bits": everywhere, "bits_hole": hole & everywhere, "bits_known": ~hole & everywhere}
+    places = {"bits": torch.ones_like(hole), "bits_hole": hole, "bits_known": ~hole}
     return {key: torch.stack([(nats * place).sum(), place.sum().float()]) for key, place in places.items()}

@@ -26,7 +26,6 @@ from manifill.train.losses import (
     adversarial_loss,
     discriminator_loss,
     feature_losses,
-    lecam,
     perceptual_loss,
 )
 from manifill.train.parametrise import folded, spectral
@@ -97,7 +96,7 @@ class TextureStage:
             "optimiser": self.optimiser, "opponent": self.opponent,
         }  # fmt: skip
         self.anchors = Anchors().to(device)
-        self.anchored = o.lecam_weight > 0 or o.adversarial_share > 0
+        self.anchored = o.adversarial_share > 0
         if self.anchored:
             self.state["anchors"] = self.anchors
         if self.scaler.is_enabled():
@@ -192,13 +191,13 @@ class TextureStage:
         with autocast(self.device, self.precision):
             pictures = torch.cat([share.image, composed.to(share.image.dtype)])
             real, fake = self.judge(pictures, torch.cat([share.mask, share.mask])).chunk(2)
-        hinge = loss = discriminator_loss(real, fake)
-        scores = {"d_real": real.detach().mean(), "d_composed": fake.detach().mean()}
-        if self.options.lecam_weight:
-            held = lecam(real, fake, self.anchors.means)
-            loss, scores["lecam"] = hinge + self.options.lecam_weight * held, held.detach()
+        loss = discriminator_loss(real, fake)
         self.scaler.scale(loss / self.processes.accumulate).backward()
-        return {"discriminator": hinge.detach(), **scores}
+        return {
+            "discriminator": loss.detach(),
+            "d_real": real.detach().mean(),
+            "d_composed": fake.detach().mean(),
+        }
 
     def perturbed(self, codes: Tensor, mask: Tensor, start: int = 0, whole: int | None = None) -> Tensor:
         """Replace a share of the hole's codes by near neighbours, so that sampled codes are no surprise.

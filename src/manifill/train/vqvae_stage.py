@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -114,8 +113,6 @@ class VQVAEStage:
                 features = [self.model.encode(share.image)[level] for share in own.split(self.processes.accumulate)]
             whole = self.processes.gathered(joined(features))
             quantiser.reseed(whole, torch.ones_like(quantiser.sizes, dtype=torch.bool))
-            if self.begin == "kmeans":
-                quantiser.start(centres(quantiser.flatten(whole), quantiser.codebook))
 
     def _update_codebooks(self, shares: Sequence[Encoding], taken: int) -> None:
         encoder = self.model.encoder
@@ -156,19 +153,6 @@ def first_codebooks(options: VQVAETraining) -> str:
     if options.start == "auto":
         return "data" if options.revive else "random"
     return options.start
-
-
-def centres(rows: Tensor, start: Tensor) -> Tensor:
-    """Return the means of clusters of rows (n, D), found by Lloyd's iteration from `start` (K, D).
-
-    A cluster without rows stays where it started.
-    """
-    from scipy.cluster.vq import kmeans2
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "One of the clusters is empty")
-        found, _ = kmeans2(rows.cpu().numpy(), start.cpu().numpy(), minit="matrix", missing="warn")
-    return torch.from_numpy(found).to(start)
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
