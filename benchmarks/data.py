@@ -17,11 +17,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from sampling import table
 
-from manifill.image import to_tensor
-from manifill.pictures import CROPS, prepared, window
-from manifill.sources import Encoded, Source, shards, sources, stream
-from manifill.train import masks
-from manifill.train.collection import spread
+from manifill.data import masks
+from manifill.data.dataset import spread
+from manifill.data.pictures import CROPS, prepared, window
+from manifill.data.sources import Encoded, Source, shards, sources, stream
+from manifill.photos.tensors import to_tensor
 
 
 def seconds(work: Callable[[], object]) -> float:

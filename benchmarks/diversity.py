@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
+from manifill.data.pictures import Pictures
 from manifill.evaluate.features import TorchScriptNetwork
 from manifill.evaluate.methods import ModelMethod, Picking
 from manifill.evaluate.protocols import mask
 from manifill.evaluate.scores import tensor
 from manifill.inpainter import Inpainter
-from manifill.pictures import Pictures
 
 
 def main() -> None:

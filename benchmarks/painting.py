@@ -18,9 +18,9 @@ from sampling import condition, table
 from timing import fastest, photo, square, subject
 
 from manifill.inpainter import Inpainter
-from manifill.layers import SameConv2d
 from manifill.memory import keep_freed_memory
-from manifill.structure import SamplingOptions
+from manifill.networks.layers import SameConv2d
+from manifill.networks.structure import SamplingOptions
 
 
 def convolutions(work: Callable[[], object]) -> Callable[[], object]:

@@ -19,12 +19,12 @@ import torch
 from timing import fastest, photo, square, subject
 from torch import Tensor
 
-from manifill.image import to_model
 from manifill.inpainter import Inpainter
-from manifill.native import NativeSampler
-from manifill.photo import load_photo
-from manifill.sampling import sample_cached, sample_rows
-from manifill.structure import Sampled, SamplingOptions, gumbel_noise, noisy_logits, sample_naive
+from manifill.networks.structure import Sampled, SamplingOptions, gumbel_noise, noisy_logits, sample_naive
+from manifill.photos.photo import load_photo
+from manifill.photos.tensors import to_model
+from manifill.sampling.cached import sample_cached, sample_rows
+from manifill.sampling.native import NativeSampler
 
 
 def table(header: list[str], rows: list[list[str]]) -> None:

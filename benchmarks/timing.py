@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from manifill.inpainter import Inpainter, bundled
-from manifill.presets import PRESETS
-from manifill.structure import StructureGenerator
-from manifill.texture import TextureGenerator
-from manifill.vqvae import VQVAE
+from manifill.networks.structure import StructureGenerator
+from manifill.networks.texture import TextureGenerator
+from manifill.networks.vqvae import VQVAE
+from manifill.train.presets import PRESETS
 
 
 def fastest(work: Callable[[], object], times: int = 3) -> float:

@@ -35,18 +35,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from manifill.config import Preset
-from manifill.image import to_tensor
+from manifill.data import masks
+from manifill.data.pictures import Pictures
 from manifill.memory import keep_freed_memory
-from manifill.pictures import Pictures
-from manifill.presets import preset as preset_named
-from manifill.train import masks
+from manifill.networks.vqvae import VQVAE
+from manifill.photos.tensors import to_tensor
+from manifill.train.distributed import Processes, Share
 from manifill.train.loop import Stage
-from manifill.train.processes import Processes, Share
+from manifill.train.presets import preset as preset_named
 from manifill.train.settings import PRECISIONS, faster_precision
-from manifill.train.structure_stage import StructureStage
-from manifill.train.texture_stage import TextureStage
-from manifill.train.vqvae_stage import VQVAEStage
-from manifill.vqvae import VQVAE
+from manifill.train.structure import StructureStage
+from manifill.train.texture import TextureStage
+from manifill.train.vqvae import VQVAEStage
 
 STAGES = ("vqvae", "structure", "texture")
 EXAMPLE = Path(__file__).parent.parent / "examples" / "astronaut.png"

@@ -1,6 +1,6 @@
-// The cached sampler of manifill/sampling.py without Python in its loop: the whole PixelCNN, a row at a time where rows
-// allow it, else position by position. It depends on nothing but the C++17 library; manifill/native.py calls it through
-// ctypes. What each part computes is said there and in manifill/structure.py.
+// The cached sampler of manifill/sampling/cached.py without Python in its loop: the whole PixelCNN, a row at a time where rows
+// allow it, else position by position. It depends on nothing but the C++17 library; manifill/sampling/native.py calls it through
+// ctypes. What each part computes is said there and in manifill/networks/structure.py.
 
 #include <algorithm>
 #include <array>
@@ -264,7 +264,7 @@ EXPORT const char* manifill_kinds() {
 #endif
 }
 
-// Pack a network's weights, `count` floats in the order of manifill/native.py; null when they do not fit the shape.
+// Pack a network's weights, `count` floats in the order of manifill/sampling/native.py; null when they do not fit the shape.
 EXPORT Plan* manifill_open(const char* kind, const Shape* shape, const float* weights, size_t count) {
     try {
         const std::string name = kind;

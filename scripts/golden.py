@@ -26,14 +26,14 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
-from manifill.checkpoint import fingerprint, save_network
 from manifill.config import Fit
-from manifill.discriminator import Discriminator
 from manifill.inpainter import Inpainter
-from manifill.presets import PRESETS
-from manifill.structure import StructureGenerator
-from manifill.texture import TextureGenerator
-from manifill.vqvae import VQVAE
+from manifill.networks.checkpoint import fingerprint, save_network
+from manifill.networks.discriminator import Discriminator
+from manifill.networks.structure import StructureGenerator
+from manifill.networks.texture import TextureGenerator
+from manifill.networks.vqvae import VQVAE
+from manifill.train.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "tests" / "golden.json"
@@ -193,7 +193,7 @@ def measure(everything: bool = True) -> Golden:
 
 def machine() -> str:
     """Say what the last digits depend on."""
-    from manifill.native import kinds
+    from manifill.sampling.native import kinds
 
     return f"{platform.machine()}, {' '.join(kinds())}, torch {torch.__version__}"
 

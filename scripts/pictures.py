@@ -16,8 +16,8 @@ import numpy as np
 import skimage.data
 from PIL import Image, ImageDraw
 
-from manifill.image import grid
 from manifill.inpainter import Inpainter
+from manifill.photos.tensors import grid
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from manifill import Inpainter
-from manifill.train import masks
+from manifill.data import masks
 
 # a suite that is started in the background inherits an ignored SIGINT, and so would the processes that it interrupts
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import photos
+import photo_files as photos
 import pytest
 import torch
 from PIL import Image

@@ -19,8 +19,8 @@ from hub_stub import TOKEN, Hub, only_here, point_at
 from safetensors.torch import save_file
 
 from manifill import Inpainter, ModelError, push_to_hub
-from manifill.checkpoint import load_texture, load_vqvae, model_hash, save_network
 from manifill.hub import CARD, PLACE, download, is_repository, title
+from manifill.networks.checkpoint import load_texture, load_vqvae, model_hash, save_network
 
 huggingface_hub = pytest.importorskip("huggingface_hub", "1.0", reason="needs the extra [hub]")
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the library's own upload

@@ -2,13 +2,95 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "manifill"
+
+# What each part may import, besides itself. A part is a folder or a module of the root.
+CONFIG = {"config", "memory"}
+NETWORKS = CONFIG | {"networks"}
+PHOTOS = NETWORKS | {"photos"}
+SAMPLING = NETWORKS | {"sampling"}
+CORE = PHOTOS | SAMPLING | {"hub", "completions", "choosing", "filling", "inpainter"}
+DATA = PHOTOS | {"data"}
+TRAIN = CORE | {"data", "train"}
+LAW = {
+    "config": set(),
+    "memory": set(),
+    "networks": CONFIG,
+    "photos": NETWORKS,
+    "sampling": NETWORKS,
+    "hub": NETWORKS,
+    "convert": NETWORKS,
+    "choosing": set(),
+    "completions": CORE,
+    "filling": CORE,
+    "inpainter": CORE,
+    "files": CORE,
+    "web": CORE | {"files", "__init__"},
+    "data": PHOTOS,
+    "train": TRAIN,
+    "evaluate": TRAIN | {"files"},
+    "cli": CORE | {"files"},
+    "__init__": CORE,
+    "__main__": {"cli"},
+}
+LAZY = {"web", "data", "train", "evaluate", "convert"}  # inside a verb alone, where nothing is imported before it runs
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def modules() -> dict[str, Path]:
+    return {module_of(path): path for path in SOURCE.rglob("*.py")}
+
+
+def imported(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every module of the package that a file imports, TYPE_CHECKING counted, and whether inside a function."""
+    known = modules()
+    tree = ast.parse(path.read_text())
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inside = {id(n) for f in functions for n in ast.walk(f)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "manifill":
+            base = (node.module or "").removeprefix("manifill").removeprefix(".")
+            for alias in node.names:
+                if alias.name == "__version__":
+                    continue
+                full = f"{base}.{alias.name}" if base else alias.name
+                yield (full if full in known else base or "__init__"), id(node) in inside
+        elif isinstance(node, ast.Import):
+            assert not any(a.name.startswith("manifill") for a in node.names), path
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_keep_the_law(module: str) -> None:
+    path = modules()[module]
+    part = part_of(path)
+    for found, lazy in imported(path):
+        other = found.split(".")[0]
+        allowed = LAW[part] | {part} | (LAZY if part == "cli" and lazy else set())
+        assert other in allowed, f"{module} imports {found}"
+
+
+def test_no_circles() -> None:
+    graph = {module: {found for found, _ in imported(path)} for module, path in modules().items()}
+    waiting = {module: set(others) - {module} for module, others in graph.items()}
+    while free := {module for module, others in waiting.items() if not others & waiting.keys()}:
+        waiting = {module: others for module, others in waiting.items() if module not in free}
+    waiting = {m: found for m, found in waiting.items() if m not in ("completions", "filling", "inpainter", "__init__")}
+    assert not waiting, {module: others & waiting.keys() for module, others in waiting.items()}
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -18,18 +100,9 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_inpainting_loads_no_training_evaluation_or_tensorflow() -> None:
     loaded = loaded_by("import manifill.inpainter")
-    foreign = (
-        "manifill.train",
-        "manifill.evaluate",
-        "manifill.convert",
-        "manifill.web",
-        "tensorflow",
-        "scipy",
-        "skimage",
-        "sklearn",
-        "matplotlib",
-        "cv2",
-    )
+    packages = ("train", "data", "evaluate", "convert", "web", "files")
+    heavy = ("tensorflow", "scipy", "skimage", "sklearn", "matplotlib", "cv2")
+    foreign = (*(f"manifill.{name}" for name in packages), *heavy)
     assert [m for m in loaded if m.startswith(foreign)] == []
 
 

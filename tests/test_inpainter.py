@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from manifill import ImageError, Inpainter, ModelError
-from manifill.image import to_model
 from manifill.inpainter import AT_ONCE, bundled
-from manifill.sampling import sample_cached
+from manifill.photos.tensors import to_model
+from manifill.sampling.cached import sample_cached
 
 MODES = ("exact", "cells", "none")
 

@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from manifill.checkpoint import ModelError
     from manifill.config import Fit
     from manifill.hub import push_to_hub
     from manifill.inpainter import Completion, Completions, Inpainter
-    from manifill.photo import ImageError
-    from manifill.structure import SamplingOptions
+    from manifill.networks.checkpoint import ModelError
+    from manifill.networks.structure import SamplingOptions
+    from manifill.photos.photo import ImageError
 
 __version__ = "0.1.0"
 __all__ = [
@@ -20,8 +20,8 @@ __all__ = [
 
 _HOME = {
     "Completion": "inpainter", "Completions": "inpainter", "Fit": "config", "Inpainter": "inpainter",
-    "ImageError": "photo",
-    "ModelError": "checkpoint", "SamplingOptions": "structure", "push_to_hub": "hub",
+    "ImageError": "photos.photo",
+    "ModelError": "networks.checkpoint", "SamplingOptions": "networks.structure", "push_to_hub": "hub",
 }  # fmt: skip
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from manifill.checkpoint import ModelError, check_new, fingerprint, save_network
 from manifill.config import DiscriminatorConfig, StructureConfig, TextureConfig, VQVAEConfig
-from manifill.discriminator import Discriminator
-from manifill.structure import CausalAttention, CausalConv2d, GatedBlock, PixelCNN, StructureGenerator
-from manifill.texture import GatedConv2d, GatedUp, TextureGenerator
-from manifill.vqvae import VQVAE, Quantiser
+from manifill.networks.checkpoint import ModelError, check_new, fingerprint, save_network
+from manifill.networks.discriminator import Discriminator
+from manifill.networks.structure import CausalAttention, CausalConv2d, GatedBlock, PixelCNN, StructureGenerator
+from manifill.networks.texture import GatedConv2d, GatedUp, TextureGenerator
+from manifill.networks.vqvae import VQVAE, Quantiser
 
 Variables = dict[str, np.ndarray]
 Steps = Iterable[tuple[str, nn.Module]]

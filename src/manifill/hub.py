@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from manifill.checkpoint import NETWORKS, ModelError, has_discriminator, load_networks, model_hash, read_header
+from manifill.networks.checkpoint import NETWORKS, ModelError, has_discriminator, load_networks, model_hash, read_header
 
 CARD = "README.md"
 FILES = [*(f"{name}.safetensors" for name in NETWORKS), CARD]

@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 
 from manifill import hub
-from manifill.checkpoint import (
+from manifill.choosing import Choice
+from manifill.completions import Completion, Completions, Draw, KnownCodes, Preview, Request, Start, Work, together
+from manifill.config import Fit
+from manifill.filling import CROP, Filling
+from manifill.networks.checkpoint import (
     ModelError,
     has_discriminator,
     load_discriminator,
@@ -24,17 +28,13 @@ from manifill.checkpoint import (
     load_vqvae,
     model_hash,
 )
-from manifill.choosing import Choice
-from manifill.completions import Completion, Completions, Draw, KnownCodes, Preview, Request, Start, Work, together
-from manifill.config import Fit
-from manifill.crops import Crop, dilated
-from manifill.discriminator import Discriminator
-from manifill.filling import CROP, Filling
-from manifill.native import fast_bfloat16, fastest
-from manifill.photo import ImageError, Picture, load_mask, load_photo
-from manifill.structure import Sampled, SamplingOptions, StructureGenerator, gumbel_noise
-from manifill.texture import TextureGenerator, hole_cells
-from manifill.vqvae import VQVAE, untouched
+from manifill.networks.discriminator import Discriminator
+from manifill.networks.structure import Sampled, SamplingOptions, StructureGenerator, gumbel_noise
+from manifill.networks.texture import TextureGenerator, hole_cells
+from manifill.networks.vqvae import VQVAE, untouched
+from manifill.photos.crops import Crop, dilated
+from manifill.photos.photo import ImageError, Picture, load_mask, load_photo
+from manifill.sampling.native import fast_bfloat16, fastest
 
 AT_ONCE = 16  # structures drawn in one batch, where memory allows
 __all__ = ["Completion", "Completions", "Inpainter", "KnownCodes", "Preview", "bundled", "find_model", "together"]

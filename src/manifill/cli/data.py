@@ -22,8 +22,8 @@ def data(
         quiet: No progress bar.
 
     """
-    from manifill.datacheck import examine, told, write
-    from manifill.sources import DataError
+    from manifill.data.check import examine, told, write
+    from manifill.data.sources import DataError
 
     if not paths:
         raise DataError("name a folder, a list or a shard to check")

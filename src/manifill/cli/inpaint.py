@@ -85,13 +85,13 @@ def inpaint(
     with _importing():
         import torch
 
-        from manifill import folders
-        from manifill.batch import Batch
         from manifill.completions import Completions
+        from manifill.files import pairs
+        from manifill.files.batch import Batch
+        from manifill.files.manifest import Settings, find_line, read_completion
+        from manifill.files.results import Output
         from manifill.inpainter import Inpainter, seeds_from
         from manifill.memory import keep_freed_memory
-        from manifill.output import Output
-        from manifill.saved import Settings, find_line, read_completion
 
     if overwrite and skip_existing:
         raise ValueError("--overwrite and --skip-existing contradict each other")
@@ -102,8 +102,8 @@ def inpaint(
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; expected 1 or more")
     keep_freed_memory()
-    found, lonely = folders.pairs(photo, mask, out)
-    mine, suffix = folders.share(found[:limit], shard)
+    found, lonely = pairs.pairs(photo, mask, out)
+    mine, suffix = pairs.share(found[:limit], shard)
     if near is not None and len(found) > 1:
         raise ValueError("--near goes on from a completion of one photo; name that photo")
     inpainter = Inpainter.from_pretrained(model, device, None if dtype == "auto" else getattr(torch, dtype))
@@ -116,7 +116,7 @@ def inpaint(
         settings = asked_for.of_saved(line)
     inpainter.options(settings.temperature, settings.top_k, settings.top_p)
 
-    def complete(pair: folders.Pair) -> Completions:
+    def complete(pair: pairs.Pair) -> Completions:
         asked = inpainter(
             pair.photo, pair.mask, num_samples=num_samples, seed=first, temperature=settings.temperature,
             top_k=settings.top_k, top_p=settings.top_p, invert_mask=invert_mask, known_codes=settings.known_codes,
@@ -140,7 +140,7 @@ def inpaint(
     for failure in failures:
         print(f"manifill: failed: {failure}", file=sys.stderr)
     if shard is None:
-        folders.wait_for_others()
+        pairs.wait_for_others()
     return 1 if failures else 0
 
 
@@ -151,10 +151,10 @@ def info(model: Positional[str] = "faces-128", /) -> int:
         model: A bundled model's name, a model folder, or USER/REPO[@REVISION] on the Hugging Face hub (extra `hub`).
 
     """
-    from manifill.checkpoint import NETWORKS, model_hash, parameters, read_header
     from manifill.hub import title
     from manifill.inpainter import find_model, from_hub
-    from manifill.native import sampler_here
+    from manifill.networks.checkpoint import NETWORKS, model_hash, parameters, read_header
+    from manifill.sampling.native import sampler_here
 
     folder = find_model(model)
     called = title(model) if from_hub(model) else folder.name

@@ -96,9 +96,9 @@ def stages(
 
     """
     from manifill.inpainter import find_model
+    from manifill.train.run import STAGES
+    from manifill.train.run import train as run_stages
     from manifill.train.settings import RunOptions
-    from manifill.train.stages import STAGES
-    from manifill.train.stages import train as run_stages
 
     first, second = (None if name is None else find_model(name) for name in (init_from, weaker))
     options = RunOptions(
@@ -191,7 +191,7 @@ def pack(
         top_p: The model's own top-p.
 
     """
-    from manifill.checkpoint import pack as run
+    from manifill.networks.checkpoint import pack as run
 
     run(model, out, half, {"temperature": temperature, "top_k": top_k, "top_p": top_p})
     print(out)

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from manifill.checkpoint import load_texture, load_vqvae, model_hash, write_atomic
+from manifill.data.pictures import Pictures
 from manifill.evaluate import protocols
 from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
 from manifill.evaluate.methods import TrueCodes
 from manifill.evaluate.run import Task, describe
 from manifill.evaluate.scores import figures
-from manifill.pictures import Pictures
-from manifill.presets import ABLATIONS
-from manifill.presets import preset as preset_named
+from manifill.networks.checkpoint import load_texture, load_vqvae, model_hash, write_atomic
+from manifill.train.presets import ABLATIONS
+from manifill.train.presets import preset as preset_named
+from manifill.train.run import load, train_on
 from manifill.train.settings import RunOptions
-from manifill.train.stages import load, train_on
 
 SHOWN = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam_ratio", "FD-", "KD-", "FID", "KID", "perceptual_")
 

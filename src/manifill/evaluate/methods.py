@@ -16,12 +16,12 @@ from torch import Tensor
 
 from manifill.choosing import Choice
 from manifill.config import Fit
-from manifill.detail import Membrane
-from manifill.image import to_tensor, to_uint8
+from manifill.data.pictures import SUFFIXES, DataError
 from manifill.inpainter import Inpainter, KnownCodes
-from manifill.pictures import SUFFIXES, DataError
-from manifill.structure import SamplingOptions
-from manifill.vqvae import VQVAE
+from manifill.networks.structure import SamplingOptions
+from manifill.networks.vqvae import VQVAE
+from manifill.photos.detail import Membrane
+from manifill.photos.tensors import to_tensor, to_uint8
 
 SEEDS = 1000  # seeds kept apart for each picture: sample s of picture k has seed + SEEDS * k + s
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from manifill import __version__
-from manifill.checkpoint import check_new, write_atomic
+from manifill.networks.checkpoint import check_new, write_atomic
 
 UNITS = 256
 SMALLEST = 32

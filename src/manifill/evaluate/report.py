@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from manifill.checkpoint import write_atomic
 from manifill.evaluate.methods import Method
 from manifill.evaluate.scores import Scores
-from manifill.image import grid
-from manifill.page import page, paragraph, picture, rows, section
+from manifill.networks.checkpoint import write_atomic
+from manifill.photos.tensors import grid
+from manifill.train.page import page, paragraph, picture, rows, section
 
 if TYPE_CHECKING:
     from manifill.evaluate.run import Task

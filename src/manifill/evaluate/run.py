@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from manifill.checkpoint import write_atomic
 from manifill.choosing import Choice
 from manifill.config import Fit
+from manifill.data.pictures import Pictures
 from manifill.evaluate import protocols, report
 from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
 from manifill.evaluate.methods import Classical, Folder, Method, ModelMethod, Picking, TrueCodes
 from manifill.evaluate.scores import Scores, ScoresError, figures, measure, merge, notes
-from manifill.folders import shard_of
+from manifill.files.pairs import shard_of
 from manifill.inpainter import Inpainter
-from manifill.pictures import Pictures
+from manifill.networks.checkpoint import write_atomic
 
 CURVE = ((1.0, 1.0), (0.9, 1.0), (0.8, 1.0), (0.7, 1.0), (0.9, 0.9), (0.8, 0.8), (0.6, 0.6))  # temperature, top-p
 CURVE_PICTURES = 100

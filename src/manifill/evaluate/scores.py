@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manifill.checkpoint import write_atomic
 from manifill.evaluate import metrics
 from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
 from manifill.evaluate.methods import Completed
 from manifill.evaluate.metrics import mean_distance, perceptual_map
+from manifill.networks.checkpoint import write_atomic
 
 FEW = 3000  # pictures below which P-IDS says little
 PER_COMPLETION = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam", "seam_photo", "bits")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from manifill.config import Framing
-from manifill.crops import Crop, turned_square
+from manifill.photos.crops import Crop, turned_square
 from manifill.photos.faces import Face
 
 EYES_AND_MOUTH = [0, 1, 3]  # of a face's points: the nose moves most as a head turns, and ears are guessed
@@ -68,7 +68,8 @@ def face_crops(hole: np.ndarray, faces: Sequence[Face], framing: Framing) -> lis
     if not faces:
         return []
     places = [Place(face, framing) for face in faces]
-    count, labels = cv2.connectedComponents(hole.astype(np.uint8), connectivity=8)
+    count, found = cv2.connectedComponents(hole.astype(np.uint8), connectivity=8)
+    labels = np.asarray(found, np.int32)
     ys, xs = np.nonzero(hole)
     covered = np.stack([np.bincount(labels[hole], place.covers(xs, ys), count) for place in places])
     owner = np.where(covered.any(0), covered.argmax(0), -1)  # of each connected part; label 0 is no part

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from manifill.train.distributed import Processes
 from manifill.train.loop import Metrics
-from manifill.train.processes import Processes
 
 DECAY = 0.99
 

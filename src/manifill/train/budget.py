@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from manifill.train.data import Batches
+from manifill.data.batches import Batches
+from manifill.train.distributed import Processes
 from manifill.train.loop import Stage, run
-from manifill.train.processes import Processes
 
 SHARES = {"vqvae": 0.2, "structure": 0.35, "texture": 0.45}  # of the time, where all are trained
 VALIDATIONS = 4  # in a stage; each also writes a preview

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from manifill.checkpoint import NETWORKS, Header, model_hash, parameters, read_header, write_atomic
 from manifill.config import to_dict
 from manifill.hub import PLACE, UNNAMED, front, licence
-from manifill.presets import preset as preset_named
+from manifill.networks.checkpoint import NETWORKS, Header, model_hash, parameters, read_header, write_atomic
+from manifill.train.presets import preset as preset_named
 from manifill.train.settings import RunOptions, remembered
 
 TITLES = {"vqvae": "Hierarchical VQ-VAE", "structure": "Structure generator", "texture": "Texture generator"}

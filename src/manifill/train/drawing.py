@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from manifill.native import fastest
-from manifill.structure import SamplingOptions, StructureGenerator, gumbel_noise
-from manifill.vqvae import VQVAE, untouched
+from manifill.networks.structure import SamplingOptions, StructureGenerator, gumbel_noise
+from manifill.networks.vqvae import VQVAE, untouched
+from manifill.sampling.native import fastest
 
 SEEDS = 2**40  # seeds are drawn below it
 

@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from manifill.checkpoint import (
+from manifill.config import DiscriminatorConfig, ModelConfig, StructureConfig, TextureConfig
+from manifill.data.pictures import Pictures
+from manifill.networks.checkpoint import (
     NETWORKS,
     Header,
     fingerprint,
@@ -27,16 +29,14 @@ from manifill.checkpoint import (
     load_vqvae,
     read_header,
 )
-from manifill.config import DiscriminatorConfig, ModelConfig, StructureConfig, TextureConfig
-from manifill.discriminator import Discriminator
-from manifill.pictures import Pictures
-from manifill.structure import StructureGenerator
-from manifill.texture import TextureGenerator
+from manifill.networks.discriminator import Discriminator
+from manifill.networks.structure import StructureGenerator
+from manifill.networks.texture import TextureGenerator
+from manifill.networks.vqvae import VQVAE
+from manifill.train.distributed import Processes
 from manifill.train.gate import vqvae_problems
-from manifill.train.processes import Processes
 from manifill.train.settings import RunOptions, remembered, same_sizes
-from manifill.train.vqvae_stage import figures
-from manifill.vqvae import VQVAE
+from manifill.train.vqvae import figures
 
 T = TypeVar("T")
 LOST = 1.5  # dB by which a VQ-VAE may reconstruct new pictures worse than its own and still be kept

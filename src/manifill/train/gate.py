@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from manifill.checkpoint import ModelError
+from manifill.networks.checkpoint import ModelError
 from manifill.train.diagnosis import MARGIN, PERPLEXITY
 
 

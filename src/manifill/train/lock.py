@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from manifill.pictures import DataError
+from manifill.data.pictures import DataError
 
 
 @contextmanager

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from manifill.checkpoint import read_header
-from manifill.sources import DataError
+from manifill.data.sources import DataError
+from manifill.networks.checkpoint import read_header
 from manifill.train.diagnosis import Diagnosis, Log, diagnose
 
 

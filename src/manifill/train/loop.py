@@ -21,12 +21,13 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from manifill.checkpoint import WriteError, write_atomic
-from manifill.pictures import DataError
-from manifill.train import logs, masks
-from manifill.train.board import Board
-from manifill.train.data import Batches
-from manifill.train.processes import ALONE, Processes, Share
+from manifill.data import masks
+from manifill.data.batches import Batches
+from manifill.data.pictures import DataError
+from manifill.networks.checkpoint import WriteError, write_atomic
+from manifill.train import logs
+from manifill.train.distributed import ALONE, Processes, Share
+from manifill.train.tensorboard import Board
 
 Metrics = dict[str, Any]
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from manifill.texture import similarity
-from manifill.vqvae import VQVAE, Encoding, Quantiser
+from manifill.networks.texture import similarity
+from manifill.networks.vqvae import VQVAE, Encoding, Quantiser
 
 UNKNOWN = -1  # in place of a code: nothing is asked there
 

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from manifill.checkpoint import NETWORKS, model_hash, write_atomic
-from manifill.page import page, paragraph, picture, rows, section
-from manifill.sources import DataError
+from manifill.data.sources import DataError
+from manifill.networks.checkpoint import NETWORKS, model_hash, write_atomic
 from manifill.train import logs
 from manifill.train.chart import STYLE, Curve, chart
 from manifill.train.diagnosis import Diagnosis
+from manifill.train.page import page, paragraph, picture, rows, section
 
 STAGES = ("vqvae", "structure", "texture")
 PLACES = {"training": "{}", "held-out": "val_{}", "seen": "val_seen_{}"}  # where a figure is measured

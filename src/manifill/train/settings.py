@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import torch
 
-from manifill.checkpoint import Header, ModelError, model_hash, write_atomic
 from manifill.config import (
     CodebookStart,
     DiscriminatorNorm,
@@ -21,10 +20,11 @@ from manifill.config import (
     to_dict,
     without_retired,
 )
-from manifill.native import fast_bfloat16
-from manifill.pictures import Crop, DataError
-from manifill.train import collection
-from manifill.train.stream import Stream
+from manifill.data import dataset
+from manifill.data.pictures import Crop, DataError
+from manifill.data.stream import Stream
+from manifill.networks.checkpoint import Header, ModelError, model_hash, write_atomic
+from manifill.sampling.native import fast_bfloat16
 
 T = TypeVar("T")
 
@@ -145,7 +145,7 @@ def _known(kind: type, values: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def remember(
-    out: Path, name: str, settings: Preset, options: RunOptions, pictures: collection.Collection | Stream,
+    out: Path, name: str, settings: Preset, options: RunOptions, pictures: dataset.Collection | Stream,
     write: bool = True,
 ) -> None:  # fmt: skip
     """Write what this stage is trained with, or check that a run to be resumed was started with the same."""
@@ -163,7 +163,7 @@ def remember(
         now["drawn_from"] = hashlib.sha256(prior.read_bytes()).hexdigest()[:16]
     path, before = settings_file(out, name), remembered(out, name)
     if before:
-        changed = differences(*collection.comparable(before, now))
+        changed = differences(*dataset.comparable(before, now))
         if (changed and not changed[0].startswith("training.steps:")) or len(changed) > 1:
             raise DataError(f"{path}: this run was started with other settings ({'; '.join(changed)}); "
                             "use the same ones to resume or another --out to start anew")  # fmt: skip

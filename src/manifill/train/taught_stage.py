@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from manifill.config import Preset
-from manifill.pictures import Pictures
-from manifill.structure import StructureGenerator
-from manifill.texture import hole_cells
-from manifill.train.autoguidance import Teacher, divergence
+from manifill.data.pictures import Pictures
+from manifill.networks.structure import StructureGenerator
+from manifill.networks.texture import hole_cells
+from manifill.networks.vqvae import VQVAE
+from manifill.train.distill import Teacher, divergence
+from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Metrics
-from manifill.train.processes import ALONE, Processes, Share
-from manifill.train.structure_stage import Predictor, StructureStage
-from manifill.vqvae import VQVAE
+from manifill.train.structure import Predictor, StructureStage
 
 COMPARED = 100  # pictures to compare with the teacher on
 

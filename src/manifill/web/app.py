@@ -16,9 +16,9 @@ from starlette.types import ASGIApp
 
 from manifill import __version__
 from manifill.completions import Completions
-from manifill.formats import Format
 from manifill.inpainter import Inpainter
-from manifill.native import sampler_here
+from manifill.photos.encode import Format
+from manifill.sampling.native import sampler_here
 from manifill.web import docs, files, results, schemas
 from manifill.web.limits import Limits, RefusedError
 from manifill.web.requests import open_picture

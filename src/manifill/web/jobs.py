@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from manifill.completions import Completion, Completions, Event, Preview, together
-from manifill.view import Patch
+from manifill.photos.view import Patch
 from manifill.web.limits import Limits, RefusedError
 from manifill.web.log import about, log, request_id
 from manifill.web.turns import Turns

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from manifill.photo import plugins
+from manifill.photos.photo import plugins
 from manifill.web.forms import Part, read_form
 from manifill.web.limits import Limits, RefusedError
 from manifill.web.schemas import Fields

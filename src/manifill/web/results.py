@@ -17,9 +17,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from manifill.completions import Completion
-from manifill.formats import Format, encode, format_for
-from manifill.output import Overview, describe
-from manifill.photo import ImageError
+from manifill.files.results import Overview, describe
+from manifill.photos.encode import Format, encode, format_for
+from manifill.photos.photo import ImageError
 from manifill.web.jobs import Job, box
 from manifill.web.limits import RefusedError
 

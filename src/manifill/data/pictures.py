@@ -1,0 +1,153 @@
+"""Pictures decoded, cropped and scaled; a set of them in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm import tqdm
+
+from manifill.data.sources import SUFFIXES, DataError, Encoded, Source, sources
+from manifill.photos.tensors import to_tensor
+
+__all__ = ["CROPS", "SUFFIXES", "Crop", "DataError", "Pictures", "decoded", "prepared", "square", "window"]
+
+Crop: TypeAlias = Literal["centre", "random", "jitter", "squeeze"]
+CROPS = {
+    "centre": "the largest centred square, scaled",
+    "random": "a window at a random place, not scaled (the paper's Places2 and ImageNet)",
+    "jitter": "the whole picture scaled to 266/256 of the size, then a random window (the paper's CelebA-HQ)",
+    "squeeze": "the whole picture scaled, its shape disregarded",
+}
+JITTER = 266 / 256
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for broken files
+DEEP = ("I", "I;16", "I;16L", "I;16B", "F")  # pixel formats that Pillow does not scale to 8 bits but cuts off
+
+
+def opened(data: bytes, least: int | None = None) -> Image.Image:
+    """Decode a picture, upright, in RGB; a JPEG may come smaller, its shorter side not below `least` pixels.
+
+    Raises one of UNREADABLE.
+    """
+    with Image.open(io.BytesIO(data)) as file:
+        if file.mode in DEEP:
+            raise ValueError(f"pixel format {file.mode}; expected 8 bits a channel")
+        if least:
+            file.draft("RGB", (least, least))  # decodes a half, a quarter or an eighth, in as much less time
+        return ImageOps.exif_transpose(file).convert("RGB")
+
+
+def prepared(data: bytes, size: int, crop: str) -> np.ndarray:
+    """Decode and scale a picture by the rule `crop`: uint8 (h, w, 3), of which windows of `size` pixels are taken.
+
+    Raises one of UNREADABLE.
+    """
+    if crop == "random":
+        picture = opened(data)
+        shorter = min(picture.size)
+        if shorter < size:  # too small for a window: enlarged until it fits
+            sides = [max(size, round(side * size / shorter)) for side in picture.size]
+            picture = picture.resize((sides[0], sides[1]), Image.Resampling.LANCZOS)
+        return np.asarray(picture)
+    side = round(size * JITTER) if crop == "jitter" else size
+    picture = opened(data, 2 * side)
+    if crop == "centre":
+        return np.asarray(ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS))
+    return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS))
+
+
+def window(picture: np.ndarray, size: int, place: np.ndarray | None = None) -> np.ndarray:
+    """Cut (size, size, 3) out of (h, w, 3): at `place`, two numbers in [0, 1), or in the middle."""
+    spare = np.array(picture.shape[:2]) - size
+    y, x = spare // 2 if place is None else (place * (spare + 1)).astype(int)
+    return picture[y : y + size, x : x + size]
+
+
+def square(data: bytes, size: int, crop: str = "centre") -> np.ndarray:
+    """Decode a picture as it is validated and tested: uint8 (size, size, 3); random rules take the middle or the whole.
+
+    Raises one of UNREADABLE.
+    """
+    return window(prepared(data, size, "squeeze" if crop == "jitter" else crop), size)
+
+
+def decoded(
+    listing: Sequence[Source | Encoded], decode: Callable[[bytes], np.ndarray], quiet: bool = False
+) -> list[np.ndarray | None]:
+    """Decode pictures on all cores, in their order; None where one cannot be read."""
+
+    def load(source: Source | Encoded) -> np.ndarray | None:
+        try:
+            return decode(source.read())
+        except UNREADABLE:
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        done = pool.map(load, listing)
+        return list(tqdm(done, total=len(listing), desc="pictures", unit="", disable=quiet, leave=False))
+
+
+class Pictures:
+    """All pictures of a set in memory as uint8 (N, size, size, 3); unreadable files are skipped and counted.
+
+    Raises DataError when nothing is readable. `digest` names the content: two equal digests, the same pictures.
+    """
+
+    in_memory = True
+
+    def __init__(
+        self, paths: Sequence[Path | str], size: int, limit: int | None = None, quiet: bool = False,
+        crop: str = "centre",
+    ) -> None:  # fmt: skip
+        self._fill(sources(paths)[:limit], size, quiet, crop)
+
+    @staticmethod
+    def of(listing: Sequence[Source | Encoded], size: int, quiet: bool = False, crop: str = "centre") -> Pictures:
+        """Return the pictures of a listing."""
+        pictures = object.__new__(Pictures)
+        pictures._fill(listing, size, quiet, crop)
+        return pictures
+
+    def _fill(self, listing: Sequence[Source | Encoded], size: int, quiet: bool, crop: str) -> None:
+        found = decoded(listing, lambda data: square(data, size, crop), quiet)
+        readable = [(s.name, p) for s, p in zip(listing, found, strict=True) if p is not None]
+        if not readable:
+            first = f", {listing[0].name} the first of them" if listing else ""
+            raise DataError(f"none of {len(listing)} pictures could be read{first}")
+        self.size = size
+        self.skipped = [s.name for s, p in zip(listing, found, strict=True) if p is None]
+        self.names = [name for name, _ in readable]
+        self.array = np.stack([picture for _, picture in readable])
+        self.digest = hashlib.sha256(self.array.tobytes()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def prepared(self, index: int) -> np.ndarray:
+        """Return one picture, uint8 (size, size, 3)."""
+        return self.array[index]
+
+    def tensor(self, index: Sequence[int] | np.ndarray) -> Tensor:
+        """Return pictures as (B, 3, size, size) float32 in [-1, 1]."""
+        return to_tensor(self.array[np.asarray(index)])
+
+    def split(self, every: int = 20) -> tuple[Pictures, Pictures]:
+        """Return (training, validation) parts: every `every`-th picture is held out."""
+        held = np.arange(len(self)) % every == every - 1
+        if not held.any() or held.all():
+            raise DataError(f"{len(self)} pictures are too few to hold some out: name a validation set with --val")
+        return self._part(~held), self._part(held)
+
+    def _part(self, which: np.ndarray) -> Pictures:
+        part, array = object.__new__(Pictures), self.array[which]
+        part.size, part.skipped, part.array = self.size, [], array
+        part.names = [name for name, kept in zip(self.names, which, strict=True) if kept]
+        part.digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
+        return part

@@ -1,0 +1,1 @@
+"""Photos, masks and results in folders."""

@@ -1,0 +1,80 @@
+"""Many photos, one after another: what is there is skipped, one that fails does not stop the rest."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from manifill.completions import Completions
+from manifill.files.pairs import Pair
+from manifill.files.results import Output, check_free, forget, planned, structure_path
+from manifill.photos.encode import Format, check_format, format_for
+
+
+@dataclass
+class Tally:
+    """What became of the photos: names of those that failed, with the reason."""
+
+    done: int = 0
+    skipped: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How all photos are done: `count` completions each; `existing` says what to do with results that are there."""
+
+    complete: Callable[[Pair], Completions]
+    output: Output
+    count: int
+    format: Format | None = None
+    existing: str = "refuse"  # or "skip", "replace"
+    alone: bool = False  # one photo was asked for: that it fails is an error
+
+    def run(self, pairs: Sequence[Pair], said: Callable[[Path], None]) -> Tally:
+        """Complete all pairs; `said` gets every path that is written. Raises ImageError before anything is written."""
+        check_format(self.format, self.output.quality)
+        waiting = [p for p in pairs if not (self.existing == "skip" and self.finished(p))]
+        tally = Tally(skipped=len(pairs) - len(waiting))
+        if self.existing == "refuse":
+            for pair in waiting:
+                check_free(path for format in self.formats() for path in self.paths(pair, format))
+        names = {p.relative_to(self.output.out).as_posix() for pair in waiting for f in self.formats()
+                 for p in self.paths(pair, f)}  # fmt: skip
+        forget(self.output.out / self.output.manifest, names)
+        for pair in tqdm(waiting, unit="photo", disable=self.alone):
+            with self.reported(pair, tally):
+                completions = self.complete(pair)
+                format = format_for(completions.photo, self.format, self.output.quality)
+                mask = "(transparency)" if pair.mask is None else str(pair.mask)
+                said(self.output.write(completions, pair.name, mask, format, said))
+                tally.done += 1
+        return tally
+
+    def formats(self) -> Sequence[Format]:
+        """Return the formats that results may be in: without a choice, PNG or for CMYK TIFF."""
+        return [self.format] if self.format else ["png", "tiff"]
+
+    def paths(self, pair: Pair, format: Format) -> list[Path]:
+        """Return all files of a pair, the grid, which is written last, at the end."""
+        *results, grid = planned(self.output.out, pair.name, self.count, format)
+        return [*results, *(structure_path(path) for path in results if self.output.structures), grid]
+
+    def finished(self, pair: Pair) -> bool:
+        """Say whether all files of a pair are there."""
+        return any(all(path.exists() for path in self.paths(pair, f)) for f in self.formats())
+
+    @contextlib.contextmanager
+    def reported(self, pair: Pair, tally: Tally) -> Iterator[None]:
+        """Count a photo that cannot be completed, unless it is the only one."""
+        try:
+            yield
+        except (ValueError, PermissionError, MemoryError) as error:
+            if self.alone:
+                raise
+            named = str(error) if str(pair.photo) in str(error) else f"{pair.photo}: {error}"
+            tally.failures.append(named)

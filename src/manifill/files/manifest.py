@@ -1,0 +1,87 @@
+"""Completions read back from files, to go on from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from manifill.completions import Completion, Completions, KnownCodes
+from manifill.config import Fit
+from manifill.files.results import file_of
+from manifill.photos.photo import ImageError, load_photo
+from manifill.photos.view import Patch
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a completion was asked for; None is the model's own."""
+
+    fit: Fit
+    known_codes: KnownCodes
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+
+    def of_saved(self, line: dict[str, Any]) -> Settings:
+        """Return the settings of a saved completion; temperature, top_k and top_p are these where given."""
+        own = {name: getattr(self, name) for name in ("temperature", "top_k", "top_p")}
+        drawn = {name: line[name] if value is None else value for name, value in own.items()}
+        return Settings(Fit(**line["fit"]), line["known_codes"], **drawn)
+
+
+def read_completion(completions: Completions, path: Path) -> Completion:
+    """Return a completion of the same photo and hole that was saved, from its file and its line in the manifest.
+
+    Raises ImageError when it is of another photo, hole, size or model, or was saved with loss.
+    """
+    line = find_line(path)
+    model, request = completions.inpainter, completions.request
+    if line["model"].split()[-1] != model.weights:
+        raise ImageError(f"{path}: made by the model {line['model']}; expected {model.name} {model.weights}")
+    saved, photo = load_photo(path), request.photo
+    if saved.samples.shape != photo.samples.shape or saved.samples.dtype != photo.samples.dtype:
+        raise ImageError(f"{path}: pixels {saved.samples.shape} of {saved.mode}; the photo has {photo.samples.shape} "
+                         f"of {photo.mode}")  # fmt: skip
+    if (saved.samples != photo.samples)[~request.hole].any():
+        raise ImageError(
+            f"{path}: differs from {photo.name} outside the hole (another photo or mask, or saved with loss)"
+        )
+    codes, side, kinds = np.array(line["codes"]), model.image_size // 8, model.structure.config.codebook_size
+    if codes.shape != (len(completions.crops), side, side) or codes.min() < 0 or codes.max() >= kinds:
+        raise ImageError(f"{path}: has codes {codes.shape}; expected {(len(completions.crops), side, side)}, 0 to "
+                         f"{kinds - 1} (another mask?)")  # fmt: skip
+    h, w = request.hole.shape
+    patch = Patch(slice(0, h), slice(0, w), request.hole, saved.rgb, saved.samples)
+    picture = Image.fromarray(saved.rgb)
+    return Completion(request, 0, line["seed"], codes, [patch], picture, picture,
+                      line["log_likelihood"], line.get("realism"))  # fmt: skip
+
+
+def find_line(path: Path) -> dict[str, Any]:
+    """Return the manifest's line of a saved completion, from its folder or one above. Raises ImageError."""
+    for folder in path.resolve().parents:
+        for manifest in sorted(folder.glob("manifest*.jsonl")):
+            name = path.resolve().relative_to(folder).as_posix()
+            for text in manifest.read_text().splitlines(True):
+                if file_of(text) == name:
+                    return _checked(json.loads(text), manifest)
+    raise ImageError(f"{path}: no manifest.jsonl beside it or above says how it was made")
+
+
+def _checked(line: dict[str, Any], manifest: Path) -> dict[str, Any]:
+    """Return a line that says all that is needed to go on. Raises ImageError."""
+    kinds = {"model": str, "seed": int, "codes": list, "fit": dict, "known_codes": str, "log_likelihood": float}
+    for name, kind in kinds.items():
+        if not isinstance(line.get(name), kind):
+            raise ImageError(f"{manifest}: says {name} {line.get(name)!r} of {line['file']}; expected {kind.__name__}")
+    try:
+        Fit(**line["fit"])
+        np.array(line["codes"], np.int64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ImageError(f"{manifest}: cannot be understood about {line['file']} ({error})") from error
+    return line

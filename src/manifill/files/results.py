@@ -1,0 +1,154 @@
+"""Completions as files: a picture and a manifest line each, and a grid; nothing half-written, nothing overwritten."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from manifill.completions import Completion, Completions
+from manifill.networks.checkpoint import write_atomic
+from manifill.photos.encode import SUFFIX, Format, encode
+from manifill.photos.photo import ImageError
+from manifill.photos.tensors import grid
+
+CELL = 256  # pixels of the longer side of a picture in the grid; photos up to twice as large keep their size
+
+
+def planned(out: Path, name: str, count: int, format: Format = "png") -> list[Path]:
+    """Return the paths of the completions and, last, of the grid; `name` may hold folders."""
+    return [*(out / f"{name}_{k:03d}{SUFFIX[format]}" for k in range(count)), out / f"{name}_grid.png"]
+
+
+def structure_path(path: Path) -> Path:
+    """Return where the structure of a completion goes."""
+    return path.with_name(f"{path.stem}_structure.png")
+
+
+def check_free(paths: Iterable[Path]) -> None:
+    """Raise ImageError when one of the files is there already."""
+    taken = next((p for p in paths if p.exists()), None)
+    if taken:
+        raise ImageError(f"{taken}: exists already; name another folder or use --overwrite (nothing was written)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where and how results are written: `manifest` is a file in `out`, `quality` 1 to 100 or the format's own."""
+
+    out: Path
+    manifest: str = "manifest.jsonl"
+    quality: int | None = None
+    structures: bool = False
+
+    def write(
+        self, completions: Completions, name: str, mask: str, format: Format, callback: Callable[[Path], None]
+    ) -> Path:
+        """Write every completion as it is ready, then the grid; return the grid's path.
+
+        `mask` names the mask in the manifest; `callback` gets each path.
+        """
+        *paths, grid_path = planned(self.out, name, len(completions), format)
+        grid_path.parent.mkdir(parents=True, exist_ok=True)
+        cells, kept, began = Overview(completions), {}, time.perf_counter()
+        for path, completion in zip(paths, completions, strict=True):
+            line = describe(completions, completion, mask) | {"file": path.relative_to(self.out).as_posix()}
+            text = {"seed": str(completion.seed), "model": str(line["model"])}
+            data = encode(completions.photo, completion.samples, format, self.quality, text, kept)
+            write_atomic(path, lambda f, data=data: f.write(data))
+            if self.structures:
+                save_png(completion.structure, structure_path(path), text)
+            line["seconds"] = round(time.perf_counter() - began, 3)
+            with (self.out / self.manifest).open("a") as f:
+                f.write(json.dumps(line) + "\n")
+            cells.add(completion)
+            callback(path)
+            began = time.perf_counter()
+        save_png(cells.sheet(), grid_path, {"model": completions.inpainter.weights})
+        return grid_path
+
+
+def forget(manifest: Path, names: set[str]) -> None:
+    """Drop the lines of files that are about to be written again, and a line that was cut short by a kill."""
+    if not manifest.exists():
+        return
+    lines = manifest.read_text().splitlines(True)
+    kept = [line for line in lines if (file := file_of(line)) is not None and file not in names]
+    if len(kept) < len(lines):
+        write_atomic(manifest, lambda f: f.write("".join(kept).encode()))
+
+
+def file_of(line: str) -> str | None:
+    """Return the file that a manifest's line is about, None for a line cut short."""
+    try:
+        return json.loads(line)["file"] if line.endswith("\n") else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def describe(completions: Completions, completion: Completion, mask: str) -> dict[str, Any]:
+    """Return what the manifest says of a completion."""
+    model, request = completions.inpainter, completions.request
+    options, photo = request.options, request.photo
+    scores = {"log_likelihood": completion.log_likelihood, "realism": completion.realism}
+    return {
+        "photo": photo.name, "mask": mask, "seed": completion.seed,
+        "temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p,
+        "known_codes": request.known_codes,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "model": f"{model.name} {model.weights}", "size": [photo.rgb.shape[1], photo.rgb.shape[0]],
+        "fit": dataclasses.asdict(request.fit),
+        **{k: None if v is None else round(v, 5) for k, v in scores.items()}, "codes": completion.codes.tolist(),
+    }  # fmt: skip
+
+
+def save_png(picture: Image.Image, path: Path, text: dict[str, str]) -> None:
+    """Write a PNG with text chunks, whole or not at all."""
+    chunks, buffer = PngInfo(), io.BytesIO()
+    for key, value in text.items():
+        chunks.add_text(key, value)
+    picture.save(buffer, "PNG", pnginfo=chunks)
+    write_atomic(path, lambda f: f.write(buffer.getvalue()))
+
+
+class Overview:
+    """The grid: photo over masked photo, then the completions in two rows, transparent parts on white."""
+
+    def __init__(self, completions: Completions) -> None:
+        photo, hole = completions.photo, completions.hole
+        h, w = hole.shape
+        scale = min(max(h, w, CELL), 2 * CELL) / max(h, w)
+        self.size = max(1, round(w * scale)), max(1, round(h * scale))
+        self.alpha, self.hole = photo.alpha, hole
+        self.photo, self.masked = self.cell(photo.rgb, photo.alpha), self.cell(np.asarray(completions.masked()), None)
+        self.cells: list[np.ndarray] = []
+
+    def add(self, completion: Completion) -> None:
+        """Add a completion."""
+        alpha = None if self.alpha is None else np.where(self.hole, np.uint8(255), self.alpha)
+        self.cells.append(self.cell(completion.rgb, alpha))
+
+    def cell(self, rgb: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+        """Return a picture as uint8 (h, w, 3) of the grid's size."""
+        picture = Image.fromarray(rgb)
+        if alpha is not None:
+            picture.putalpha(Image.fromarray(alpha))
+            flat = Image.new("RGBA", picture.size, "white")
+            flat.alpha_composite(picture)
+            picture = flat.convert("RGB")
+        return np.asarray(picture.resize(self.size, Image.Resampling.LANCZOS, reducing_gap=3))
+
+    def sheet(self) -> Image.Image:
+        """Return the grid."""
+        columns = [np.stack([self.photo, self.masked])]
+        cells = [*self.cells, np.full_like(self.photo, 255)] if len(self.cells) % 2 else self.cells
+        columns += [np.stack(pair) for pair in zip(cells[0::2], cells[1::2], strict=True)]
+        return grid(columns, gap=4)

@@ -1,0 +1,282 @@
+"""Diverse structure generator (section 3.2): condition network, PixelCNN and the sampler that defines the result.
+
+Every convolution here is weight-normalised in training (`manifill.train`); what a model folder holds, and what this
+file computes with, is the product W = g V / ||V||, a plain convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from manifill.config import StructureConfig
+from manifill.networks.layers import SameConv2d, halves, with_mask
+
+
+def concat_elu(x: Tensor, dim: int = 1) -> Tensor:
+    """Return elu(cat[x, -x]): twice the channels."""
+    return F.elu(torch.cat([x, -x], dim=dim), inplace=True)
+
+
+def gate(x: Tensor, dim: int = 1) -> Tensor:
+    """Split the channels in two halves and return a * sigmoid(b)."""
+    a, b = x.chunk(2, dim=dim)
+    return a * torch.sigmoid(b)
+
+
+class GatedResidual(nn.Module):
+    """G(ch, dilation) of the condition network: two 3x3 convolutions, the first dilated, and a gate."""
+
+    def __init__(self, width: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.conv1 = SameConv2d(2 * width, width, 3, dilation=dilation)
+        self.conv2 = SameConv2d(2 * width, 2 * width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = halves(self.conv2(concat_elu(self.conv1(concat_elu(x)))))
+        return x + a * torch.sigmoid(b)
+
+
+class ConditionNetwork(nn.Module):
+    """Masked picture and mask -> `cond` (N, 8n, H/8, W/8), n = condition_width."""
+
+    def __init__(self, c: StructureConfig) -> None:
+        super().__init__()
+        n = c.condition_width
+        self.down = nn.Sequential(
+            SameConv2d(5, n, 5), GatedResidual(n),
+            SameConv2d(n, 2 * n, 3, stride=2), GatedResidual(2 * n),
+            SameConv2d(2 * n, 4 * n, 3, stride=2), GatedResidual(4 * n),
+            SameConv2d(4 * n, 8 * n, 3, stride=2),
+        )  # fmt: skip
+        self.features = SameConv2d(c.codebook_dim + 1, 8 * n, 1) if c.condition_features else None
+        self.body = nn.Sequential(*(GatedResidual(8 * n, d) for d in c.dilations))
+
+    def forward(self, image: Tensor, mask: Tensor, features: Tensor | None = None) -> Tensor:
+        """Return `cond`.
+
+        `image` (N, 3, H, W) in [-1, 1], `mask` (N, 1, H, W) with 1 in the hole; `features` (N, D, H/8, W/8) are the VQ
+        encoder's structure features of the masked picture, read only with `condition_features`.
+        """
+        x = self.down(with_mask(image, mask))
+        if self.features is not None:
+            assert features is not None, "this model's condition network reads the features of the masked picture"
+            shrunk = F.adaptive_avg_pool2d(mask.expand(len(image), -1, -1, -1), x.shape[-2:])
+            x = x + self.features(torch.cat([features, shrunk], dim=1))
+        return self.body(x)
+
+
+class CausalAttention(nn.Module):
+    """Multi-head attention of every position to the positions strictly before it; the first one gets zeros."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Conv2d(width, heads * width // 8, 1)
+        self.key = nn.Conv2d(width, heads * width // 8, 1)
+        self.value = nn.Conv2d(width, heads * width // 2, 1)
+        self.out = nn.Conv2d(heads * width // 2, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        q, k, v = (self.split(p(x)) for p in (self.query, self.key, self.value))
+        before = torch.ones(h * w, h * w, dtype=torch.bool, device=x.device).tril(-1)
+        before[0, 0] = True  # keeps the first row finite; its result is zeroed below
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=before)
+        attended = torch.cat([torch.zeros_like(attended[:, :, :1]), attended[:, :, 1:]], dim=2)
+        return self.out(attended.transpose(1, 2).reshape(n, h, w, -1).permute(0, 3, 1, 2))  # channels_last
+
+    def split(self, x: Tensor) -> Tensor:
+        """Separate the heads: (N, heads * d, h, w) -> (N, heads, h*w, d)."""
+        n, _, h, w = x.shape
+        return x.reshape(n, self.heads, -1, h * w).transpose(2, 3)
+
+
+class CausalConv2d(nn.Conv2d):
+    """A convolution that sees `above` rows above its position and columns from `left` to `right` of it."""
+
+    def __init__(self, i: int, o: int, kernel: tuple[int, int], left: int, right: int) -> None:
+        super().__init__(i, o, kernel)
+        self.pads = (left, right, kernel[0] - 1, 0)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(F.pad(input, self.pads), self.weight, self.bias)
+
+
+class GatedBlock(nn.Module):
+    """One gated block of either stream; `u` enters the `ul` stream's, `cond` both."""
+
+    def __init__(self, c: StructureConfig, stream: str, attention: bool) -> None:
+        super().__init__()
+        m = c.width
+        shape = ((2, 3), 1, 1) if stream == "u" else ((2, 2), 1, 0)
+        self.conv1 = CausalConv2d(2 * m, m, *shape)
+        self.from_u = nn.Conv2d(2 * m, m, 1) if stream == "ul" else None
+        self.conv2 = CausalConv2d(2 * m, 2 * m, *shape)
+        self.from_cond = nn.Conv2d(16 * c.condition_width, 2 * m, 1)
+        self.attention = CausalAttention(m, c.heads) if attention else None
+        self.dropout = nn.Dropout(c.dropout)
+
+    def forward(self, x: Tensor, cond: Tensor, u: Tensor | None = None) -> Tensor:
+        """`cond` and `u` come after their concat_elu."""
+        c = self.conv1(concat_elu(x))
+        if self.from_u is not None:
+            c = c + self.from_u(u)
+        c = gate(self.conv2(concat_elu(c)) + self.from_cond(cond))
+        if self.attention is not None:
+            c = c + self.attention(c)
+        return x + self.dropout(c)
+
+
+def shift_down(x: Tensor) -> Tensor:
+    """Move the rows one down; zeros enter at the top."""
+    return F.pad(x, (0, 0, 1, 0))[:, :, :-1]
+
+
+def shift_right(x: Tensor) -> Tensor:
+    """Move the columns one to the right; zeros enter at the left."""
+    return F.pad(x, (1, 0))[:, :, :, :-1]
+
+
+class PixelCNN(nn.Module):
+    """Structure features and `cond` -> logits of every code given the codes before it in raster order."""
+
+    def __init__(self, c: StructureConfig) -> None:
+        super().__init__()
+        i, m = c.codebook_dim + 1, c.width
+        self.input_u = CausalConv2d(i, m, (2, 3), 1, 1)
+        self.input_above = CausalConv2d(i, m, (1, 3), 1, 1)
+        self.input_left = CausalConv2d(i, m, (2, 1), 0, 0)
+        every = c.layers // c.attention_layers if c.attention_layers else c.layers + 1
+        self.u_blocks = nn.ModuleList(GatedBlock(c, "u", False) for _ in range(c.layers))
+        self.ul_blocks = nn.ModuleList(GatedBlock(c, "ul", (k + 1) % every == 0) for k in range(c.layers))
+        self.out_blocks = nn.ModuleList(nn.Conv2d(m, m, 1) for _ in range(c.output_blocks))
+        self.logits = nn.Conv2d(m, c.codebook_size, 1)
+
+    def forward(self, structure: Tensor, cond: Tensor) -> Tensor:
+        x = torch.cat([structure, torch.ones_like(structure[:, :1])], dim=1)  # tells zero padding from data
+        u = shift_down(self.input_u(x))
+        ul = shift_down(self.input_above(x)) + shift_right(self.input_left(x))
+        cond = concat_elu(cond)
+        for u_block, ul_block in zip(self.u_blocks, self.ul_blocks, strict=True):
+            u = u_block(u, cond)
+            ul = ul_block(ul, cond, concat_elu(u))
+        for out in self.out_blocks:
+            ul = ul + out(F.elu(ul))
+        return self.logits(F.elu(ul))
+
+
+class StructureGenerator(nn.Module):
+    """Condition network and PixelCNN: the distribution of structure codes given a masked picture."""
+
+    def __init__(self, config: StructureConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.condition = ConditionNetwork(config)
+        self.pixelcnn = PixelCNN(config)
+
+    def cond(self, image: Tensor, mask: Tensor, features: Tensor | None = None) -> Tensor:
+        """Return the condition of pictures, computed once a picture; arguments as in ConditionNetwork.forward."""
+        return self.condition(image, mask, features)
+
+    def logits(self, structure: Tensor, cond: Tensor) -> Tensor:
+        """Return logits (N, K, h, w); the one at a position depends on the codes before it alone.
+
+        `structure` (N, D, h, w) quantised features; `cond` (N or 1, 8n, h, w).
+        """
+        return self.pixelcnn(structure, cond)
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How codes are drawn: `temperature` > 0 first, then the `top_k` likeliest (0 = all), then `top_p` in (0, 1]."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}; expected a number above 0")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}; expected 0 (all codes) or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; expected a number in (0, 1]")
+
+
+def gumbel_noise(seeds: Sequence[int], positions: int, codebook_size: int) -> Tensor:
+    """Return Gumbel noise (N, positions, codebook_size), a pure function of (seed, position, code).
+
+    A Philox counter-based generator keyed by the seed; the counter is position * codebook_size + code.
+    """
+    rows = []
+    for seed in seeds:
+        bits = np.random.Philox(key=seed).random_raw(positions * codebook_size)
+        uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # inside (0, 1)
+        rows.append((-np.log(-np.log(uniform))).astype(np.float32).reshape(positions, codebook_size))
+    return torch.from_numpy(np.stack(rows))
+
+
+def noisy_logits(logits: Tensor, noise: Tensor, options: SamplingOptions) -> Tensor:
+    """Return filtered logits / temperature + noise, (N, K) each; its argmax is the drawn code."""
+    scaled = logits.float() / options.temperature
+    if 0 < options.top_k < scaled.shape[1]:
+        least = scaled.topk(options.top_k, dim=1).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < least, -torch.inf)
+    if options.top_p < 1:
+        ordered, order = scaled.sort(dim=1, descending=True, stable=True)
+        share = ordered.softmax(1)
+        cut = share.cumsum(1) - share >= options.top_p  # keeps the code that crosses the threshold
+        scaled = scaled.masked_fill(torch.zeros_like(cut).scatter(1, order, cut), -torch.inf)
+    return scaled + noise
+
+
+def draw(logits: Tensor, noise: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
+    """Return the codes drawn from logits (N, K) with noise (N, K), and their log-likelihoods without filters: (N,)."""
+    codes = noisy_logits(logits, noise.to(logits), options).argmax(1)
+    return codes, logits.log_softmax(1).gather(1, codes[:, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """`codes` (N, h, w) int64 and `log_likelihood` (N, h, w), the natural log of each under the unfiltered model."""
+
+    codes: Tensor
+    log_likelihood: Tensor
+
+
+@torch.no_grad()
+def sample_naive(
+    model: StructureGenerator,
+    codebook: Tensor,
+    cond: Tensor,
+    noise: Tensor,
+    options: SamplingOptions,
+    callback: Callable[[int, int], None] | None = None,
+    known: Tensor | None = None,
+) -> Sampled:
+    """Draw structure codes by one whole pass a position, in raster order: slow, but what every other must return.
+
+    `codebook` (K, D); `cond` (1 or N, 8n, h, w); `noise` (N, h*w, K) from `gumbel_noise`; `callback(done, total)` is
+    called as positions are done. `known` (1 or N, h, w) int64 clamps codes, -1 where one is to be drawn; a clamped code
+    has the log-likelihood zero.
+    """
+    h, w = cond.shape[-2:]
+    known = torch.full((1, h, w), -1, device=cond.device) if known is None else known
+    codes = torch.zeros(len(noise), h, w, dtype=torch.int64, device=cond.device)
+    log_likelihood = torch.zeros(len(noise), h, w, device=cond.device)
+    for position in range(h * w):
+        i, j = divmod(position, w)
+        structure = F.embedding(codes, codebook).permute(0, 3, 1, 2)
+        logits = model.logits(structure, cond)[:, :, i, j].float()
+        drawn, likelihood = draw(logits, noise[:, position], options)
+        codes[:, i, j] = torch.where(known[:, i, j] < 0, drawn, known[:, i, j])
+        log_likelihood[:, i, j] = likelihood * (known[:, i, j] < 0)
+        if callback:
+            callback(position + 1, h * w)
+    return Sampled(codes, log_likelihood)

@@ -1,0 +1,342 @@
+"""Photos as people bring them: any common format and pixel type in, the same pixel type out, metadata kept."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from manifill.photos.metadata import as_stored, metadata, orientation_of
+
+Picture: TypeAlias = Image.Image | np.ndarray | str | Path
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}  # of files that are read everywhere
+SMALLEST = 8  # pixels of a photo's side: less shows nothing to go by
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "I;16", "I;16L", "I;16B", "I;16N")
+DEEP = re.compile(r"(LA|RGB|RGBA);16[BLN]?")  # kinds of 16-bit samples that Pillow cuts to 8
+
+
+class ImageError(ValueError):
+    """A photo or mask that cannot be used; the message names it, what was found and what was expected."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo, upright.
+
+    `samples` are its own pixels, uint8 or uint16: (H, W) grey or palette indices, (H, W, C) otherwise; `mode` is
+    Pillow's name of their kind, with ";16" for 16-bit ones. `rgb` uint8 (H, W, 3) is what the networks see and `alpha`
+    uint8 (H, W) its opacity, if any. `info` has what survives: icc_profile, exif, dpi, and the palette.
+    """
+
+    name: str
+    samples: np.ndarray
+    mode: str
+    rgb: np.ndarray
+    alpha: np.ndarray | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A decoded picture with its name for messages, not yet upright.
+
+    `deep` are samples that Pillow would cut to 8 bits, uint16 (H, W, C), C being 2 (grey and alpha), 3 or 4.
+    """
+
+    name: str
+    picture: Image.Image
+    orientation: int
+    deep: np.ndarray | None = None
+
+
+def load_photo(source: Picture) -> Photo:
+    """Decode a photo, turned upright by its EXIF orientation. Raises ImageError."""
+    opened = open_picture(source, "photo")
+    name, picture = opened.name, opened.picture
+    if min(picture.size) < SMALLEST:
+        w, h = picture.size
+        raise ImageError(f"{name}: a photo of {w}x{h} pixels; expected at least {SMALLEST}x{SMALLEST}")
+    if picture.mode == "I" and _fits_16(picture):
+        picture = Image.fromarray(np.asarray(picture).astype(np.uint16))
+    if picture.mode not in MODES:
+        raise ImageError(f"{name}: pixel format {picture.mode}; expected 8- or 16-bit grey or RGB, palette or CMYK")
+    info = metadata(opened.picture)
+    if opened.deep is not None:
+        mode, samples = {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[opened.deep.shape[2]], opened.deep
+    else:
+        mode, samples = _eight(picture, info)
+    samples = upright(samples, opened.orientation)
+    rgb, alpha = _seen(samples, mode, info)
+    return Photo(name, samples, mode, rgb, alpha, info)
+
+
+def open_picture(source: Picture, role: str) -> Opened:
+    """Decode a path, a PIL image or an array; `role` is for messages. Raises ImageError.
+
+    Arrays are uint8 or uint16 (H, W), (H, W, 3) or (H, W, 4), or bool (H, W).
+    """
+    if isinstance(source, np.ndarray):
+        deep = source if source.dtype == np.uint16 and source.ndim == 3 else None
+        return Opened(role, _from_array(source, role), 1, deep)
+    if isinstance(source, Image.Image):
+        try:
+            source.load()
+        except Exception as error:  # decoders meet damage in many ways
+            raise ImageError(f"damaged or truncated {role} ({error})") from error
+        return Opened(role, source, orientation_of(source))
+    path = Path(source)
+    try:
+        if not path.is_file():
+            raise ImageError(f"{path}: no such {role} file" if not path.exists() else f"{path}: not a file ({role})")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror}; {role})") from error
+    return decode(data, str(path), role)
+
+
+def decode(data: bytes, name: str, role: str) -> Opened:
+    """Decode a picture file. Raises ImageError, whatever the bytes."""
+    plugins()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata; a bomb of twice Pillow's limit is an error
+            with Image.open(io.BytesIO(data)) as file:
+                layout, before = str(file.tile[0][3]) if file.tile else "", orientation_of(file)
+                file.load()  # which turns a TIFF upright
+                metadata(file)  # reads all of it while the file is open
+                deep = _deep(data, file, layout)
+                return Opened(name, file, orientation_of(file) if deep is None else before, deep)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error} ({role})") from error
+    except UnidentifiedImageError as error:
+        found = f"{len(data)} bytes" if data else "no bytes"
+        raise ImageError(f"{name}: not an image that can be read ({role}, {found})") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: more pixels than are safe to decode ({role}; {error})") from error
+    except Exception as error:  # decoders meet damage in many ways; whatever it is, the file is at fault
+        raise ImageError(f"{name}: damaged or truncated {role} ({' '.join(str(error).split())})") from error
+
+
+def plugins() -> None:
+    """Let Pillow read HEIC where the extra [heif] is installed."""
+    if "HEIF" not in Image.OPEN:
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            return
+        register_heif_opener()
+
+
+def _deep(data: bytes, file: Image.Image, layout: str) -> np.ndarray | None:
+    """Return 16-bit samples that Pillow cuts to 8, uint16 (H, W, C); None when there are none. Raises ImageError.
+
+    `layout` is Pillow's description of how the file stores samples.
+    """
+    if file.format not in ("PNG", "TIFF", "PPM") or ";16" not in layout or file.mode.startswith("I"):
+        return None
+    import cv2
+
+    kind = DEEP.search(layout)
+    data = as_stored(data) if file.format == "TIFF" else data
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if kind else None
+    if kind is None or found is None or found.dtype != np.uint16 or found.ndim != 3:
+        raise ImageError(f"16-bit samples of the kind {layout[:40]!r} cannot be decoded; expected RGB, with or without "
+                         "transparency, or 8 bits")  # fmt: skip
+    order = {"LA": [0, 3], "RGB": [2, 1, 0], "RGBA": [2, 1, 0, 3]}[kind[1]]
+    return found[..., [2, 1, 0, 3] if kind[1] == "RGB" and found.shape[2] == 4 else order]
+
+
+def _from_array(source: np.ndarray, role: str) -> Image.Image:
+    shape_fits = source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (3, 4) and source.dtype != np.bool_)
+    if source.dtype not in (np.uint8, np.uint16, np.bool_) or not shape_fits or source.size == 0:
+        found = f"{source.dtype} {source.shape}"
+        raise ImageError(
+            f"{role}: array {found}; expected uint8 or uint16 (H, W), (H, W, 3) or (H, W, 4), or bool (H, W)"
+        )
+    if source.dtype == np.bool_:
+        return Image.fromarray(source.astype(np.uint8) * 255)
+    return Image.fromarray(source if source.dtype == np.uint8 or source.ndim == 2 else (source >> 8).astype(np.uint8))
+
+
+def _fits_16(picture: Image.Image) -> bool:
+    low, high = picture.getextrema()
+    return low >= 0 and high <= 65535  # type: ignore[operator]
+
+
+def _eight(picture: Image.Image, info: dict[str, Any]) -> tuple[str, np.ndarray]:
+    """Return (mode, samples) as Pillow decoded them; a palette goes into `info`."""
+    if picture.mode == "P":
+        info["palette"] = picture.getpalette("RGB")
+        if "transparency" in picture.info:
+            info["transparency"] = picture.info["transparency"]
+        elif picture.palette is not None and picture.palette.mode == "RGBA":
+            info["transparency"] = bytes((picture.getpalette("RGBA") or [])[3::4])
+        return "P", np.asarray(picture)
+    if picture.mode.startswith("I;16"):
+        grey = np.asarray(picture).astype(np.uint16)  # in this machine's order of bytes
+        if "transparency" not in picture.info:
+            return "I;16", grey
+        return "LA;16", np.dstack([grey, np.where(grey == picture.info["transparency"], 0, 65535).astype(np.uint16)])
+    if picture.mode in ("PA", "RGBX") or "transparency" in picture.info:
+        kind = "RGB" if picture.mode == "RGBX" else "LA" if picture.mode in ("1", "L") else "RGBA"
+        picture = picture.convert(kind)
+    if picture.mode == "1":
+        return "1", np.asarray(picture.convert("L"))
+    return picture.mode, np.asarray(picture)
+
+
+def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an array (H, W, ...) by an EXIF orientation, 1 to 8; others are left as they are."""
+    if orientation in (5, 6, 7, 8):
+        samples = samples.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    return np.ascontiguousarray(samples)
+
+
+def _seen(samples: np.ndarray, mode: str, info: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return what the networks see of samples: (rgb uint8 (H, W, 3), alpha uint8 (H, W) or None)."""
+    if samples.dtype == np.uint16:
+        samples = (samples >> 8).astype(np.uint8)
+    if mode == "P":
+        rgba = np.asarray(_paletted(samples, info).convert("RGBA"))
+        return np.ascontiguousarray(rgba[..., :3]), rgba[..., 3].copy() if "transparency" in info else None
+    if mode == "CMYK":
+        return np.asarray(_profiled(Image.fromarray(samples, "CMYK"), info, "RGB")), None
+    if samples.ndim == 2:
+        return np.repeat(samples[..., None], 3, axis=2), None
+    if samples.shape[2] == 2:
+        return np.repeat(samples[..., :1], 3, axis=2), samples[..., 1]
+    return (samples, None) if samples.shape[2] == 3 else (np.ascontiguousarray(samples[..., :3]), samples[..., 3])
+
+
+def _paletted(samples: np.ndarray, info: dict[str, Any]) -> Image.Image:
+    picture = Image.fromarray(samples)
+    picture.putpalette(info["palette"])
+    if "transparency" in info:
+        picture.info["transparency"] = info["transparency"]
+    return picture
+
+
+def _profiled(picture: Image.Image, info: dict[str, Any], mode: str) -> Image.Image:
+    """Convert between CMYK and RGB, by the photo's colour profile where it has one that can be used."""
+    try:
+        own, screen = ImageCms.ImageCmsProfile(io.BytesIO(info["icc_profile"])), ImageCms.createProfile("sRGB")
+        pair = (own, screen) if mode == "RGB" else (screen, own)
+        converted = ImageCms.profileToProfile(picture, *pair, outputMode=mode)
+        assert converted is not None
+        return converted
+    except (KeyError, OSError, ImageCms.PyCMSError):
+        return picture.convert(mode)
+
+
+def stored(photo: Photo, painted: np.ndarray) -> np.ndarray:
+    """Turn painted colours, float (h, w, 3) in [0, 255], into opaque samples of the photo's kind."""
+    rgb = painted.round().clip(0, 255).astype(np.uint8)
+    if photo.mode in ("1", "L", "LA"):
+        grey = np.asarray(Image.fromarray(rgb).convert("1" if photo.mode == "1" else "L").convert("L"))
+        return grey if photo.mode != "LA" else np.dstack([grey, np.full_like(grey, 255)])
+    if photo.mode == "P":
+        return _to_palette(rgb, photo.info)
+    if photo.mode == "CMYK":
+        return np.asarray(_profiled(Image.fromarray(rgb), photo.info, "CMYK"))
+    if photo.samples.dtype == np.uint16:
+        rgb = (painted.clip(0, 255) * 257).round().astype(np.uint16)
+    if photo.mode in ("I;16", "LA;16"):
+        rgb = (rgb @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint16)
+    if photo.mode in ("RGB", "RGB;16", "I;16"):
+        return rgb
+    return np.dstack([rgb, np.full(rgb.shape[:2], np.iinfo(rgb.dtype).max, rgb.dtype)])
+
+
+def _to_palette(rgb: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+    """Return the indices of the nearest opaque colours of the photo's own palette, dithered."""
+    colours = np.array(info["palette"], np.uint8).reshape(-1, 3)
+    clear = info.get("transparency", b"")
+    opacity = np.full(len(colours), 255)
+    if isinstance(clear, int):
+        opacity[clear] = 0
+    else:
+        opacity[: len(clear)] = list(clear)[: len(colours)]
+    usable = np.flatnonzero(opacity == 255) if (opacity == 255).any() else np.arange(len(colours))
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colours[usable].tobytes())
+    return usable[np.asarray(Image.fromarray(rgb).quantize(palette=palette)).clip(0, len(usable) - 1)].astype(np.uint8)
+
+
+def to_pillow(photo: Photo, samples: np.ndarray) -> Image.Image:
+    """Return samples of the photo's kind as a PIL image with its metadata; 16-bit colour, which PIL lacks, as 8-bit."""
+    if photo.mode == "P":
+        picture = _paletted(samples, photo.info)
+    elif photo.mode == "1":
+        picture = Image.fromarray(samples).convert("1", dither=Image.Dither.NONE)
+    elif samples.dtype == np.uint16 and samples.ndim == 3:
+        picture = Image.fromarray((samples >> 8).astype(np.uint8))
+    else:
+        picture = Image.fromarray(samples, "CMYK") if photo.mode == "CMYK" else Image.fromarray(samples)
+    picture.info.update({k: v for k, v in photo.info.items() if k in ("icc_profile", "exif", "dpi")})
+    return picture
+
+
+def load_mask(source: Picture | None, photo: Photo, invert: bool = False) -> np.ndarray:
+    """Return the hole as bool (H, W): white is hole; without a mask, where the photo is transparent.
+
+    A mask of another size is scaled to the photo's, by the nearest pixel. Warns of a grey mask, of another shape, of a
+    hole over 75 % and of one that is everything; raises ImageError for one without a hole.
+    """
+    h, w, _ = photo.rgb.shape
+    if source is None:
+        if photo.alpha is None:
+            raise ImageError(f"{photo.name}: no mask given and no transparency to take as the hole")
+        name, hole = f"{photo.name} (transparency)", photo.alpha == 0
+    else:
+        name, grey = _grey(source)
+        if ((grey > 15) & (grey < 240)).any():
+            warnings.warn(f"{name}: the mask has grey values; lighter than half is taken as the hole", stacklevel=2)
+        hole = grey > 127
+    hole = ~hole if invert else hole
+    share = hole.mean()
+    if share == 0:
+        raise ImageError(f"{name}: the mask has no hole, so there is nothing to fill (white marks the hole)")
+    if share > 0.75:
+        extent = "everything is hole" if share == 1 else f"the hole is {share:.0%} of the photo"
+        warnings.warn(f"{name}: {extent}; is the mask inverted? (white marks the hole)", stacklevel=2)
+    return _scaled(hole, name, h, w)
+
+
+def _grey(source: Picture) -> tuple[str, np.ndarray]:
+    """Return a mask's name and luminance, uint8 (H, W), upright."""
+    opened = open_picture(source, "mask")
+    name, picture = opened.name, opened.picture
+    if picture.mode.startswith("I"):
+        wide = np.asarray(picture).astype(np.int64)
+        grey = (wide >> 8 if wide.max() > 255 else wide).clip(0, 255).astype(np.uint8)
+    elif picture.mode == "F":
+        raise ImageError(f"{name}: pixel format F; expected a mask of 8 or 16 bits, white where the hole is")
+    else:
+        grey = np.asarray(picture.convert("L"))
+    if grey.max() == 1:  # zeros and ones, as programs write them
+        grey = grey * np.uint8(255)
+    return name, upright(grey, opened.orientation)
+
+
+def _scaled(hole: np.ndarray, name: str, h: int, w: int) -> np.ndarray:
+    mask_h, mask_w = hole.shape
+    if (mask_h, mask_w) == (h, w):
+        return hole
+    if abs(mask_h * w - mask_w * h) > max(h, w) * max(mask_h, mask_w) // 50:
+        warnings.warn(f"{name}: mask of {mask_w}x{mask_h} pixels, another shape than the photo's {w}x{h}; stretched",
+                      stacklevel=3)  # fmt: skip
+    scaled = np.asarray(Image.fromarray(hole).resize((w, h), Image.Resampling.NEAREST))
+    if not scaled.any():
+        raise ImageError(f"{name}: the mask of {mask_w}x{mask_h} pixels has no hole left at the photo's {w}x{h}")
+    return scaled

@@ -1,0 +1,279 @@
+"""The fast samplers in plain PyTorch: the same codes as `structure.sample_naive`, with everything computed once.
+
+What does not change is kept. `u` at row i depends on the rows above alone, so a whole row of it, and the upper taps
+of `ul`, are computed at once; the projections of `cond` once a picture. Only the lower taps of `ul`, the attention with
+its cached keys and values, the output blocks and the logits depend on the codes to the left. `sample_cached` computes
+those position by position, `sample_rows` a guessed row at a time, again and again until the row reproduces itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from manifill.networks.structure import (
+    CausalAttention,
+    CausalConv2d,
+    GatedBlock,
+    Sampled,
+    SamplingOptions,
+    StructureGenerator,
+    concat_elu,
+    draw,
+    gate,
+)
+
+
+class RowConv:
+    """A two-row convolution fed one row at a time; it remembers the row above."""
+
+    def __init__(self, conv: CausalConv2d) -> None:
+        self.conv = conv
+        self.above: Tensor | None = None
+
+    def __call__(self, row: Tensor) -> Tensor:
+        """(N, C, 1, w) -> (N, O, 1, w)."""
+        above = torch.zeros_like(row) if self.above is None else self.above
+        self.above = row
+        left, right, _, _ = self.conv.pads
+        both = F.pad(torch.cat([above, row], dim=2), (left, right))
+        return F.conv2d(both, self.conv.weight, self.conv.bias)
+
+
+class SplitConv:
+    """A 2x2 convolution of the `ul` stream: upper taps a row at a time, lower taps for a run of columns."""
+
+    def __init__(self, conv: CausalConv2d, n: int, w: int) -> None:
+        self.upper_weight, self.bias = conv.weight[:, :, :1], conv.bias
+        lower = conv.weight[:, :, 1]  # (O, C, 2): left, here
+        self.lower_weight = torch.cat([lower[:, :, 0], lower[:, :, 1]], dim=1).t()  # (2C, O)
+        self.row = lower.new_zeros(n, 1 + w, lower.shape[1])  # begins with a column of padding
+        self.upper = self.row
+
+    def start_row(self, add: Tensor) -> None:
+        """Compute the upper taps of a row from the finished one above, plus `add` (N or 1, O, 1, w)."""
+        above = self.row.transpose(1, 2)[:, :, None]  # (N, C, 1, 1 + w)
+        self.upper = (F.conv2d(above, self.upper_weight, self.bias) + add)[:, :, 0].transpose(1, 2).contiguous()
+
+    def __call__(self, x: Tensor, j: int) -> Tensor:
+        """Take columns j and on: (N, s, C) -> (N, s, O)."""
+        stop = j + x.shape[1]
+        self.row[:, j + 1 : stop + 1] = x
+        return self.upper[:, j:stop] + torch.cat([self.row[:, j:stop], x], dim=2) @ self.lower_weight
+
+
+class CachedAttention:
+    """Causal attention with a cache of keys and values, for a run of positions."""
+
+    def __init__(self, attention: CausalAttention, n: int, positions: int) -> None:
+        self.attention = attention
+        projections = (attention.query, attention.key, attention.value)
+        self.projection = torch.cat([p.weight[:, :, 0, 0] for p in projections])
+        self.bias = torch.cat([p.bias for p in projections])  # type: ignore[misc]
+        self.sizes = [len(p.weight) for p in projections]
+        heads, key, value = attention.heads, self.sizes[1], self.sizes[2]
+        self.keys = self.bias.new_zeros(n, heads, positions, key // heads)
+        self.values = self.bias.new_zeros(n, heads, positions, value // heads)
+
+    def __call__(self, x: Tensor, at: int) -> Tensor:
+        """Take the positions from `at` on, which see all before them: (N, s, m) -> (N, s, m)."""
+        stop = at + x.shape[1]
+        q, k, v = (
+            part.unflatten(2, (self.attention.heads, -1)).transpose(1, 2)
+            for part in F.linear(x, self.projection, self.bias).split(self.sizes, dim=2)
+        )
+        self.keys[:, :, at:stop], self.values[:, :, at:stop] = k, v
+        before = torch.ones(stop - at, stop, dtype=torch.bool, device=x.device).tril(at - 1)
+        before[0, 0] = True  # keeps the first row finite; its result is zeroed below
+        mixed = F.scaled_dot_product_attention(q, self.keys[:, :, :stop], self.values[:, :, :stop], attn_mask=before)
+        if at == 0:
+            mixed[:, :, 0] = 0
+        out = self.attention.out
+        return F.linear(mixed.transpose(1, 2).flatten(2), out.weight[:, :, 0, 0], out.bias)
+
+
+class Layer:
+    """One layer of both streams, of n rows; `cond` (1 to n, ...) has the row of a picture for all of its samples."""
+
+    def __init__(self, u: GatedBlock, ul: GatedBlock, cond: Tensor, n: int) -> None:
+        self.samples = n // len(cond) if len(cond) > 1 else 1
+        h, w = cond.shape[2:]
+        self.u1, self.u2 = RowConv(u.conv1), RowConv(u.conv2)
+        self.ul1, self.ul2 = SplitConv(ul.conv1, n, w), SplitConv(ul.conv2, n, w)
+        self.u_cond, self.ul_cond = u.from_cond(cond), ul.from_cond(cond)
+        self.from_u = ul.from_u
+        self.attention = CachedAttention(ul.attention, n, h * w) if ul.attention is not None else None
+
+    def start_row(self, u: Tensor, i: int) -> Tensor:
+        """Advance `u` (N, m, 1, w) through this layer and prepare `ul` for row i."""
+        assert self.from_u is not None
+        u = u + gate(self.u2(concat_elu(self.u1(concat_elu(u)))) + self.row(self.u_cond, i))
+        self.ul1.start_row(self.from_u(concat_elu(u)))
+        self.ul2.start_row(self.row(self.ul_cond, i))
+        return u
+
+    def row(self, cond: Tensor, i: int) -> Tensor:
+        """Return row i of a projection for all samples."""
+        row = cond[:, :, i : i + 1]
+        return row if self.samples == 1 else row.repeat_interleave(self.samples, dim=0)
+
+    def step(self, x: Tensor, j: int, position: int) -> Tensor:
+        """Advance `ul` (N, s, m) at columns j and on, the first of which is at `position` in raster order."""
+        c = gate(self.ul2(concat_elu(self.ul1(concat_elu(x, 2), j), 2), j), 2)
+        if self.attention is not None:
+            c = c + self.attention(c, position)
+        return x + c
+
+
+class Streams:
+    """The state of both streams while codes of N samples are drawn row by row."""
+
+    def __init__(self, model: StructureGenerator, codebook: Tensor, cond: Tensor, n: int, known: Tensor | None) -> None:
+        self.net, self.codebook, (self.h, self.w) = model.pixelcnn, codebook, cond.shape[-2:]
+        if known is None:
+            known = torch.full((1, self.h, self.w), -1, device=cond.device)
+        self.known = known.expand(n, -1, -1)
+        self.drawn = (known < 0).any(0).tolist()  # [i][j]: some sample draws here
+        self.last = max((i for i, row in enumerate(self.drawn) if any(row)), default=-1)
+        self.codes = self.known.clamp_min(0)
+        self.log_likelihood = torch.zeros(n, self.h, self.w, device=cond.device)
+        projected = concat_elu(cond)
+        self.layers = [
+            Layer(u, ul, projected, n)  # type: ignore[arg-type]
+            for u, ul in zip(self.net.u_blocks, self.net.ul_blocks, strict=True)
+        ]
+
+    def features(self, i: int) -> Tensor:
+        """Return row i of the codes as the input layer sees it, zeros above the picture: (N, D + 1, 1, w)."""
+        n, d = len(self.codes), self.codebook.shape[1]
+        if i < 0:
+            return self.codebook.new_zeros(n, d + 1, 1, self.w)
+        row = F.embedding(self.codes[:, i], self.codebook)  # (n, w, D)
+        return F.pad(row, (0, 1), value=1.0).transpose(1, 2)[:, :, None]
+
+    def start_row(self, i: int) -> None:
+        """Advance `u` to row i through all layers; the rows above are drawn."""
+        net, two = self.net, torch.cat([self.features(i - 2), self.features(i - 1)], dim=2)
+        u = F.conv2d(F.pad(two, (1, 1)), net.input_u.weight, net.input_u.bias)
+        above = F.conv2d(F.pad(two[:, :, 1:], (1, 1)), net.input_above.weight, net.input_above.bias)
+        if i == 0:  # a shifted convolution gives zeros, not its bias, in the row that enters
+            u, above = torch.zeros_like(u), torch.zeros_like(above)
+        self.above = above[:, :, 0].transpose(1, 2)  # (N, w, m)
+        self.row_above = two[:, :, 1:]
+        for layer in self.layers:
+            u = layer.start_row(u, i)
+
+    def step(self, i: int, j: int, stop: int) -> Tensor:
+        """Return `ul` behind all layers at columns [j, stop) of row i, (n, stop - j, m); those before are final."""
+        left = torch.cat([self.row_above, self.features(i)], dim=2)[:, :, :, max(j - 1, 0) : stop - 1]
+        x = self.above[:, j:stop]
+        if left.shape[3]:
+            from_left = F.conv2d(left, self.net.input_left.weight, self.net.input_left.bias)[:, :, 0].transpose(1, 2)
+            x = x + F.pad(from_left, (0, 0, x.shape[1] - from_left.shape[1], 0))  # none from outside
+        for layer in self.layers:
+            x = layer.step(x, j, i * self.w + j)
+        return x
+
+    def draw(self, x: Tensor, noise: Tensor, options: SamplingOptions, i: int, j: int) -> Tensor:
+        """Return the codes at columns j and on of row i, known ones as they are, and note their likelihoods: (N, s)."""
+        n, s, first = len(self.codes), x.shape[1], i * self.w + j
+        logits = self.logits(x).flatten(0, 1)
+        codes, log_likelihood = draw(logits, noise[:, first : first + s].flatten(0, 1), options)
+        known = self.known[:, i, j : j + s]
+        self.log_likelihood[:, i, j : j + s] = log_likelihood.view(n, s) * (known < 0)
+        return torch.where(known < 0, codes.view(n, s), known)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Run the output blocks and the logits: (N, s, m) -> (N, s, K) float32."""
+        for out in self.net.out_blocks:
+            x = x + F.linear(F.elu(x), out.weight[:, :, 0, 0], out.bias)  # type: ignore[index, arg-type]
+        last = self.net.logits
+        return F.linear(F.elu(x), last.weight[:, :, 0, 0], last.bias).float()
+
+
+def runs(drawn: list[bool]) -> Iterator[tuple[int, int]]:
+    """Divide a row into (start, stop): single columns where codes are drawn, known neighbours together."""
+    start = 0
+    while start < len(drawn):
+        stop = start + 1
+        while not drawn[start] and stop < len(drawn) and not drawn[stop]:
+            stop += 1
+        yield start, stop
+        start = stop
+
+
+@torch.no_grad()
+def sample_cached(
+    model: StructureGenerator,
+    codebook: Tensor,
+    cond: Tensor,
+    noise: Tensor,
+    options: SamplingOptions,
+    callback: Callable[[int, int], None] | None = None,
+    known: Tensor | None = None,
+) -> Sampled:
+    """Draw structure codes position by position; arguments and result as in `structure.sample_naive`."""
+    s = Streams(model, codebook, cond, len(noise), known)
+    for i in range(s.last + 1):
+        s.start_row(i)
+        for j, stop in runs(s.drawn[i]):
+            x = s.step(i, j, stop)
+            if s.drawn[i][j]:
+                s.codes[:, i, j : j + 1] = s.draw(x, noise, options, i, j)
+            if callback:
+                callback(i * s.w + stop, s.h * s.w)
+    return Sampled(s.codes, s.log_likelihood)
+
+
+@torch.no_grad()
+def sample_rows(
+    model: StructureGenerator,
+    codebook: Tensor,
+    cond: Tensor,
+    noise: Tensor,
+    options: SamplingOptions,
+    callback: Callable[[int, int], None] | None = None,
+    known: Tensor | None = None,
+) -> Sampled:
+    """Draw structure codes by fixed-point iteration over rows; arguments and result as in `structure.sample_naive`.
+
+    A row is guessed and all of its codes are drawn at once. Up to the first code that differs from the guess every
+    input was right, so those codes and that one are final; the others become the next guess. The noise belongs to
+    the position, so this ends, after at most w rounds, with the codes that one after another gives (Wiggers and
+    Hoogeboom, ICML 2020). Few large products instead of many small ones: for devices where the number of calls costs.
+    """
+    s = Streams(model, codebook, cond, len(noise), known)
+    for i in range(s.last + 1):
+        s.start_row(i)
+        if i > 0:
+            s.codes[:, i] = torch.where(s.known[:, i] < 0, s.codes[:, i - 1], s.codes[:, i])
+        j = 0
+        while j < s.w:
+            guess = s.codes[:, i, j:].clone()
+            s.codes[:, i, j:] = s.draw(s.step(i, j, s.w), noise, options, i, j)
+            right = (s.codes[:, i, j:] == guess).all(0).long().cumprod(0).sum()
+            j += int(right) + 1
+        if callback:
+            callback((i + 1) * s.w, s.h * s.w)
+    return Sampled(s.codes, s.log_likelihood)
+
+
+def sample_in_pytorch(
+    model: StructureGenerator,
+    codebook: Tensor,
+    cond: Tensor,
+    noise: Tensor,
+    options: SamplingOptions,
+    callback: Callable[[int, int], None] | None = None,
+    known: Tensor | None = None,
+) -> Sampled:
+    """Draw structure codes by the faster of the two ways; arguments and result as in `structure.sample_naive`.
+
+    On a CPU, rows win for a few samples; many seldom agree with a guess all at once.
+    """
+    many_on_cpu = cond.device.type == "cpu" and len(noise) > 4
+    sample = sample_cached if many_on_cpu else sample_rows
+    return sample(model, codebook, cond, noise, options, callback, known)

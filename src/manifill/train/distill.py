@@ -1,0 +1,66 @@
+"""A structure generator guided by a weaker version of itself, and one network taught to draw as the two do together.
+
+Not in the paper. Where a network spreads its probability too widely, one that was trained for a shorter time, or is
+smaller, does so more; going from the weaker one's logits to its own and on in the same direction takes that away, and
+leaves what both are sure of (autoguidance: Karras et al. 2024, 2406.02507). Codes that the better one finds implausible
+stay out, since that difference says nothing there (contrastive decoding: Li et al. 2022, 2210.15097). Drawing with both
+would take twice the time. So the guided distribution is the target of a training, at every position of true and of
+drawn structures, and what it leaves is a structure generator like any other.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor
+
+from manifill.networks.structure import SamplingOptions, StructureGenerator
+from manifill.networks.vqvae import VQVAE
+from manifill.train.distributed import Share
+from manifill.train.drawing import SEEDS, Drawing
+
+DRAWN = 0.5  # share of pictures whose structure is a drawn one
+PLAUSIBLE = 0.01  # of the likeliest code's probability, which others must reach to be drawn
+
+
+class Teacher:
+    """A frozen copy of `strong` guided by `weak`, both structure generators of the same codes, with a weight."""
+
+    def __init__(
+        self, strong: StructureGenerator, weak: StructureGenerator, vqvae: VQVAE, device: torch.device, weight: float
+    ) -> None:
+        # it draws from its own distribution, whatever settings the model has
+        self.drawing = Drawing(copy.deepcopy(strong), vqvae, device, SamplingOptions())
+        self.strong, self.weak = self.drawing.structure, weak.eval().requires_grad_(False).to(device)
+        self.weight = weight
+
+    def lesson(self, truth: Tensor, share: Share) -> Tensor:
+        """Return codes (n, h, w) to teach at: a share's true ones or, for DRAWN of its pictures, drawn ones.
+
+        The choice is made for the whole batch, so that it does not depend on how the batch is divided.
+        """
+        drawn = share.rows(torch.rand(share.whole, device=truth.device) < DRAWN)
+        seeds = share.rows(torch.randint(SEEDS, (share.whole,), device=truth.device))
+        given = (share.image, share.mask, truth, seeds)
+        return truth.index_copy(0, drawn.nonzero()[:, 0], self.drawing.codes(*(x[drawn] for x in given)))
+
+    @torch.no_grad()
+    def logits(self, structure: Tensor, image: Tensor, mask: Tensor, features: Tensor | None) -> Tensor:
+        """Return guided logits (N, K, h, w), -inf where implausible, of structures (N, D, h, w) of masked pictures.
+
+        `features` (N, D, h, w) are the VQ encoder's of the masked pictures, for those that are conditioned by them.
+        """
+        strong, weak = (
+            m.logits(structure, m.cond(image, mask, features if m.config.condition_features else None)).float()
+            for m in (self.strong, self.weak)
+        )
+        plausible = strong >= strong.amax(1, keepdim=True) + math.log(PLAUSIBLE)
+        return ((1 + self.weight) * strong - self.weight * weak).masked_fill(~plausible, -torch.inf)
+
+
+def divergence(teacher: Tensor, logits: Tensor) -> Tensor:
+    """Return what `logits` lose where `teacher` ones (N, K, h, w) are wanted: KL divergences in nats (N, h, w)."""
+    wanted = teacher.softmax(1)
+    return -(torch.special.entr(wanted) + wanted * logits.float().log_softmax(1)).sum(1)

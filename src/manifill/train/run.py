@@ -1,0 +1,177 @@
+"""`manifill train`: which stages to run, on what, and what must hold before the next one starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from manifill.config import Preset
+from manifill.data import dataset
+from manifill.data.batches import Batches
+from manifill.data.pictures import Pictures
+from manifill.data.sources import title
+from manifill.data.stream import Stream
+from manifill.memory import keep_freed_memory
+from manifill.networks.checkpoint import ModelError, load_structure, load_vqvae
+from manifill.train import finetune, report
+from manifill.train.budget import VALIDATIONS, Budget, fitting
+from manifill.train.card import write_card
+from manifill.train.distributed import ALONE, Processes, launched
+from manifill.train.drawing import Drawing
+from manifill.train.gate import check_vqvae
+from manifill.train.lock import held
+from manifill.train.loop import Stage, run
+from manifill.train.presets import preset as preset_named
+from manifill.train.settings import (
+    PRECISIONS,
+    RunOptions,
+    drawn_from,
+    precision,
+    remember,
+    remembered,
+    same_sizes,
+    with_options,
+)
+from manifill.train.structure import SEEN, StructureStage
+from manifill.train.taught_stage import TaughtStage
+from manifill.train.tensorboard import writer_class
+from manifill.train.texture import TextureStage
+from manifill.train.vqvae import VQVAEStage, figures
+
+STAGES = ("vqvae", "structure", "texture")
+
+
+def train(
+    stages: Sequence[str], data: Sequence[Path | str], out: Path, preset: str, options: RunOptions,
+    val: Sequence[Path | str] = (),
+) -> None:  # fmt: skip
+    """Train `stages` in order into `out`; the same call resumes after an interruption."""
+    keep_freed_memory(large=True)
+    if options.tensorboard:
+        writer_class()  # missing, it is missed before anything is trained
+    named = preset_named(preset)
+    with launched(options.accumulate, options.compile) as processes:
+        options = dataclasses.replace(options, quiet=options.quiet or not processes.first)
+        pictures, held_out = load(data, val, named.model.image_size, options)
+        names = [title(p) for p in data], [title(p) for p in val]
+        train_on(stages, pictures, held_out, out, preset, options, *names, processes)
+        if processes.first:
+            print(report.write(out))
+
+
+def train_on(
+    stages: Sequence[str], pictures: dataset.Collection | Stream, held_out: Pictures, out: Path, preset: str,
+    options: RunOptions, names: Sequence[str], val_names: Sequence[str] | None = None, processes: Processes = ALONE,
+) -> None:  # fmt: skip
+    """Train `stages` on pictures that `load` returned; the names say in the card where they are from (see card.py)."""
+    settings = with_options(preset_named(preset), stages, options)
+    stages = finetune.needed(stages, held_out, out, settings.model, options, processes)
+    budget = Budget(options.minutes) if options.minutes else None
+    for k, name in enumerate(stages):
+        processes.check(getattr(settings, name).batch_size)
+        seen = pictures.sample(SEEN) if name == "structure" and processes.first else None
+        own = settled = dataclasses.replace(options, precision=precision(out, name, options, processes.device))
+        if budget:
+            seconds = budget.seconds(name, stages[k + 1 :])
+            settings, own = timed(name, settings, pictures, held_out, seen, out, settled, seconds, processes)
+        stage = build(name, settings, held_out, out, settled, processes, seen)
+        with held(out / name, processes.first):  # after the gates: a refused stage leaves nothing behind
+            remember(out, name, settings, settled, pictures, processes.first)
+            pictures.keep(out, processes.first)
+            with batches_of(name, settings, pictures, options, processes) as batches:
+                run(
+                    stage, batches, out, getattr(settings, name).steps, own.seed, own.log_every,
+                    own.validate_every, own.checkpoint_every, own.quiet, processes, own.tensorboard,
+                )  # fmt: skip
+        if processes.first:
+            finetune.complete(out, options.init_from)
+            write_card(out, preset, names, val_names)
+
+
+def batches_of(
+    name: str, settings: Preset, pictures: dataset.Collection | Stream, options: RunOptions, processes: Processes
+) -> Batches:
+    """Return a stage's batches, or this process's part of them."""
+    training, part = getattr(settings, name), (processes.index, processes.count)
+    return Batches(pictures, training.batch_size, options.seed, training.flip, part, options.workers)
+
+
+def timed(
+    name: str, settings: Preset, pictures: dataset.Collection | Stream, held_out: Pictures, seen: Pictures | None,
+    out: Path, options: RunOptions, seconds: float, processes: Processes,
+) -> tuple[Preset, RunOptions]:  # fmt: skip
+    """Return settings and options with the steps that fit into `seconds`, or those that the run was started with."""
+    before = remembered(out, name)
+    if before:
+        steps = before["training"]["steps"]
+    else:
+        stage = build(name, settings, held_out, out, options, processes, seen)
+        with batches_of(name, settings, pictures, options, processes) as batches:
+            steps = fitting(stage, batches, options.seed, seconds, processes)
+        print(f"{name}: {steps} steps in {seconds / 60:.1f} minutes")
+    every = max(1, -(-steps // VALIDATIONS))
+    options = dataclasses.replace(
+        options, validate_every=min(options.validate_every, every),
+        checkpoint_every=min(options.checkpoint_every, every),
+    )  # fmt: skip
+    return with_options(settings, [name], dataclasses.replace(options, minutes=None, steps=steps)), options
+
+
+def build(
+    name: str, settings: Preset, val: Pictures, out: Path, options: RunOptions, processes: Processes = ALONE,
+    seen: Pictures | None = None,
+) -> Stage:  # fmt: skip
+    """Return the stage `name`, its networks initialised from the seed or with the weights of `options.init_from`."""
+    torch.manual_seed(options.seed)
+    device = processes.device
+    dtype = PRECISIONS[options.precision]
+    first = options.init_from
+    if name == "vqvae":
+        start = same_sizes(*load_vqvae(first), settings.model.vqvae) if first else None
+        return VQVAEStage(settings, val, device, dtype, start, processes)
+    path = out / "model" / "vqvae.safetensors"
+    if not path.exists():
+        raise ModelError(f"{path}: missing; train the vqvae stage into {out} first")
+    vqvae, header = load_vqvae(out / "model")
+    vqvae = same_sizes(vqvae, header, settings.model.vqvae).to(device)
+    check_vqvae(figures(vqvae, val, device, limit=100), header.path, options.force)
+    if name == "structure":
+        start = finetune.structure(first, vqvae, val, settings.model.structure) if first else None
+        if not settings.structure.autoguidance:
+            return StructureStage(settings, vqvae, val, device, dtype, start, processes, seen)
+        assert start is not None  # RunOptions asks for both
+        assert options.weaker is not None
+        weaker, _ = load_structure(options.weaker, header.codebook)
+        return TaughtStage(settings, vqvae, val, device, dtype, start, weaker, processes, seen)
+    generator = finetune.texture(first, vqvae, val, settings.model.texture) if first else None
+    discriminator = finetune.discriminator(first, settings.model.discriminator) if first else None
+    pyramid = feature_maps(options.perceptual, device) if options.perceptual else None
+    drawing = None
+    if settings.texture.drawn:
+        drawing = Drawing(load_structure(drawn_from(out, options), header.codebook)[0], vqvae, device)
+    return TextureStage(settings, vqvae, val, device, dtype, generator, discriminator, pyramid, processes, drawing)
+
+
+def feature_maps(path: Path, device: torch.device) -> Callable[[Tensor], list[Tensor]]:
+    """Load a TorchScript feature network's `pyramid`, frozen. Raises ModelError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is what these networks come in
+            network = torch.jit.load(path, map_location=device).eval()
+        for p in network.parameters():
+            p.requires_grad_(False)
+        return network.pyramid
+    except (RuntimeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: not a TorchScript network with `pyramid` ({error})") from error
+
+
+def load(
+    data: Sequence[Path | str], val: Sequence[Path | str], size: int, options: RunOptions
+) -> tuple[dataset.Collection | Stream, Pictures]:
+    """Return training and validation pictures; without a validation set every 20th picture is held out."""
+    return dataset.load(data, val, size, options.crop, options.limit, options.quiet)

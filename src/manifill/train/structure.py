@@ -1,0 +1,218 @@
+"""Stage two: the structure generator (section 3.2), on the codes of a frozen VQ-VAE."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from manifill.config import Preset
+from manifill.data import masks
+from manifill.data.pictures import Pictures
+from manifill.networks.checkpoint import fingerprint, save_network
+from manifill.networks.structure import GatedBlock, SamplingOptions, StructureGenerator, gumbel_noise
+from manifill.networks.texture import hole_cells
+from manifill.networks.vqvae import VQVAE
+from manifill.photos.tensors import grid, to_uint8
+from manifill.sampling.cached import sample_cached
+from manifill.train.distributed import ALONE, Processes, Share
+from manifill.train.loop import Metrics, autocast, average, scaler, schedule
+from manifill.train.weight_norm import folded, normalised
+
+VALIDATED, SEEN = 200, 50  # pictures to validate on, and at most of those that it is trained on
+
+
+class Best(nn.Module):
+    """The lowest bits per code inside the hole so far; a module so that checkpoints carry it."""
+
+    bits: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bits", torch.tensor(math.inf))
+
+
+class Dropout(nn.Module):
+    """Dropout whose noise is drawn for the whole batch, so that it does not depend on how the batch is divided."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p, self.start, self.whole = p, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        plain = x.is_contiguous()
+        noise = torch.empty(
+            self.whole, *x.shape[1:], dtype=x.dtype, device=x.device,
+            memory_format=torch.contiguous_format if plain else torch.channels_last,
+        ).bernoulli_(1 - self.p).div_(1 - self.p)  # fmt: skip
+        if self.whole > len(x):
+            noise = noise[self.start : self.start + len(x)].clone()  # the backward pass keeps no more than this
+        return x * noise
+
+
+class Predictor(nn.Module):
+    """Structure and masked picture to logits in one call, which is what processes spread and torch.compile compiles."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, structure: Tensor, image: Tensor, mask: Tensor, features: Tensor | None) -> Tensor:
+        """Return logits (N, K, h, w); the arguments are those of StructureGenerator's `logits` and `cond`."""
+        return self.model.logits(structure, self.model.cond(image, mask, features))
+
+
+class StructureStage:
+    """Cross-entropy of the true structure codes, teacher-forced (Eq. 4); keeps the best averages by val bits."""
+
+    name = "structure"
+    kept_by = "bits_hole"  # the figure whose lowest value says which averages are the best
+
+    def __init__(
+        self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
+        start: StructureGenerator | None = None, processes: Processes = ALONE, seen: Pictures | None = None,
+    ) -> None:  # fmt: skip
+        self.options, self.val, self.device, self.precision = preset.structure, val, device, precision
+        self.seen = seen
+        self.processes, self.scaler = processes, scaler(device, precision)
+        self.vqvae, self.size, self.masks = vqvae.to(device), preset.model.image_size, self.options.masks
+        model = start or started(preset)
+        self.dropouts = whole_dropouts(model)
+        self.model = normalised(model.requires_grad_(True)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = average(self.model, self.options.averaging)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), weight_decay=self.options.weight_decay)
+        self.network = processes.spread(Predictor(self.model))
+        self.best = Best()
+        self.state = {
+            "model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "best": self.best,
+        }  # fmt: skip
+        if self.scaler.is_enabled():
+            self.state["scaler"] = self.scaler
+        o, width = self.options, preset.model.structure.width
+        self.rates = [(self.optimiser, schedule(o.schedule, o.learning_rate, o.steps, width))]
+
+    def step(self, own: Share) -> Sequence[Metrics]:
+        self.model.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        found = [self._learn(share) for share in self.processes.shares(own.to(self.device), self.network)]
+        if self.options.clip:
+            self.scaler.unscale_(self.optimiser)
+            codes = own.whole * (self.size // 8) ** 2
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip * codes)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.averaged.update_parameters(self.model)
+        return found
+
+    def _learn(self, share: Share) -> Metrics:
+        """Add the gradients of a share; return its bits."""
+        for dropout in self.dropouts:
+            dropout.start, dropout.whole = share.start, share.whole
+        with autocast(self.device, self.precision):
+            nats = self.nats(share)
+        hole = hole_cells(share.mask, *nats.shape[1:]).view_as(nats)
+        loss = (nats * torch.where(hole, 1.0, self.options.known_weight)).sum()  # summed: Adam hides the scale
+        self.scaler.scale(loss * self.processes.count).backward()  # the processes' mean of this is the sum
+        return bits(nats.detach(), hole)
+
+    def nats(self, share: Share) -> Tensor:
+        """Return what is to be made small at every position of a share (n, h, w)."""
+        return self.cross_entropy(self.network, share.image, share.mask)
+
+    def cross_entropy(self, network: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
+        """Return the negative log-likelihood of every true code in nats (N, h, w); `network` is a Predictor."""
+        codes, features = self.given(image, mask)
+        logits = network(self.vqvae.lookup(codes), image, mask, features)
+        return F.cross_entropy(logits.float(), codes, reduction="none")
+
+    @torch.no_grad()
+    def given(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the true structure codes and, where the model wants them, the features of the masked pictures."""
+        encoder = self.vqvae.encoder
+        codes = encoder.structure_quantiser.codes(encoder.structure_features(image))
+        wanted = self.model.config.condition_features
+        return codes, encoder.structure_features(image * (1 - mask)) if wanted else None
+
+    def validate(self) -> Metrics:
+        """Return bits per code with centre holes, over all codes, inside the hole and outside; held-out and seen.
+
+        The latter, `seen_...`, are those of pictures it is trained on, at the same holes, where there are any.
+        """
+        found = self._bits_of(self.val, VALIDATED)
+        if self.seen:
+            found |= {f"seen_{key}": value for key, value in self._bits_of(self.seen, SEEN).items()}
+        return found
+
+    @torch.no_grad()
+    def _bits_of(self, pictures: Pictures, limit: int) -> Metrics:
+        network = Predictor(self.averaged.module.eval())
+        sums, count = {"bits": 0.0, "bits_hole": 0.0, "bits_known": 0.0}, min(limit, len(pictures))
+        for _, image, mask in self.batches(pictures, count):
+            nats = self.cross_entropy(network, image, mask)
+            for key, (total, codes) in bits(nats, hole_cells(mask, *nats.shape[1:]).view_as(nats)).items():
+                sums[key] += float(total / codes.clamp_min(1)) * len(image)
+        return {key: value / count for key, value in sums.items()}
+
+    def batches(self, pictures: Pictures, count: int) -> Iterator[tuple[range, Tensor, Tensor]]:
+        """Yield the first `count` pictures, twenty at a time, with their numbers and centre holes."""
+        mask = masks.centre_mask(self.size).to(self.device)
+        for start in range(0, count, 20):
+            numbers = range(start, min(start + 20, count))
+            image = pictures.tensor(numbers).to(self.device)
+            yield numbers, image, mask.expand(len(image), -1, -1, -1)
+
+    @torch.no_grad()
+    def preview(self) -> Image.Image:
+        """Show photo, masked, its true structure and four sampled structures, decoded without texture."""
+        model: Any = folded(self.averaged.module).eval()
+        image = self.val.tensor(range(min(6, len(self.val)))).to(self.device)
+        mask = masks.centre_mask(self.size).to(self.device)
+        mask = mask.expand(len(image), -1, -1, -1)
+        codes, features = self.given(image, mask)
+        cond = model.cond(image, mask, features)
+        columns = [image, image * (1 - mask), self.vqvae.decode_structure(self.vqvae.lookup(codes))]
+        codebook = self.vqvae.encoder.structure_quantiser.codebook
+        for seed in range(4):
+            noise = gumbel_noise([seed], codes[0].numel(), len(codebook)).expand(len(image), -1, -1)
+            sampled = sample_cached(model, codebook, cond, noise, SamplingOptions())
+            columns.append(self.vqvae.decode_structure(self.vqvae.lookup(sampled.codes)))
+        return grid([to_uint8(x) for x in columns])
+
+    def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
+        figure = figures[self.kept_by]
+        if figure < float(self.best.bits):
+            self.best.bits.fill_(figure)
+            network = folded(self.averaged.module)
+            save_network(folder, "structure", network, self.size, step, figures, fingerprint(self.vqvae))
+
+
+def started(preset: Preset) -> StructureGenerator:
+    """Return a new structure generator whose first logits are the uniform guess."""
+    model = StructureGenerator(preset.model.structure)
+    with torch.no_grad():
+        model.pixelcnn.logits.weight.mul_(0.1)
+    return model
+
+
+def whole_dropouts(model: StructureGenerator) -> list[Dropout]:
+    """Put Dropout in place of the model's dropouts and return them."""
+    found = []
+    for block in [m for m in model.modules() if isinstance(m, GatedBlock)]:
+        found.append(Dropout(block.dropout.p))
+        block.dropout = found[-1]  # type: ignore[assignment]
+    return found
+
+
+def bits(nats: Tensor, hole: Tensor) -> Metrics:
+    """Return bits over all codes, inside the hole and outside of it: each their sum and the number of codes (2,)."""
+    nats = nats / math.log(2)
+    places = {"bits": torch.ones_like(hole), "bits_hole": hole, "bits_known": ~hole}
+    return {key: torch.stack([(nats * place).sum(), place.sum().float()]) for key, place in places.items()}

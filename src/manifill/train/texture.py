@@ -1,0 +1,278 @@
+"""Stage three: the texture generator against its discriminator (section 3.3), with a frozen VQ-VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from manifill.config import Preset
+from manifill.data import masks
+from manifill.data.pictures import Pictures
+from manifill.networks.checkpoint import fingerprint, save_network
+from manifill.networks.discriminator import Discriminator
+from manifill.networks.texture import TextureGenerator, hole_cells
+from manifill.networks.vqvae import VQVAE, Encoding
+from manifill.photos.tensors import grid, to_uint8
+from manifill.train.adversary import Anchors, balanced
+from manifill.train.distributed import ALONE, Processes, Share
+from manifill.train.drawing import SEEDS, Drawing
+from manifill.train.loop import Metrics, autocast, average, scaler, schedule
+from manifill.train.losses import (
+    UNKNOWN,
+    adversarial_loss,
+    discriminator_loss,
+    feature_losses,
+    perceptual_loss,
+)
+from manifill.train.vqvae import psnr
+from manifill.train.weight_norm import folded, spectral
+
+VALIDATED = 100  # pictures
+NEIGHBOURS = 8  # nearest prototypes that a perturbed code may become
+
+
+class Painted(NamedTuple):
+    """What the generator made of a share: its losses, the composed pictures (n, 3, H, W), and gradients' `lengths`.
+
+    The lengths (m,) are those of all losses but the adversarial one, at the pictures whose codes were not drawn; none
+    where the adversarial loss has a fixed weight.
+    """
+
+    losses: Metrics
+    composed: Tensor
+    lengths: Tensor
+
+
+def apart(truth: Encoding, codes: Tensor, mask: Tensor, drawn: Tensor) -> Encoding:
+    """Return the codes to aim at: `truth`, where `drawn` (N,) the drawn `codes`, and texture codes of no hole there."""
+    rows = drawn[:, None, None]
+    hole = hole_cells(mask, *truth.texture_codes.shape[1:]).view_as(truth.texture_codes)
+    return truth._replace(
+        structure_codes=torch.where(rows, codes, truth.structure_codes),
+        texture_codes=torch.where(rows & hole, UNKNOWN, truth.texture_codes),
+    )
+
+
+class TextureStage:
+    """L1, adversarial and feature losses (Eq. 8 to 12): one generator step, then one discriminator step."""
+
+    name = "texture"
+
+    def __init__(
+        self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
+        generator: TextureGenerator | None = None, discriminator: Discriminator | None = None,
+        pyramid: Callable[[Tensor], list[Tensor]] | None = None, processes: Processes = ALONE,
+        drawing: Drawing | None = None,
+    ) -> None:  # fmt: skip
+        if preset.texture.features in ("perceptual", "all") and pyramid is None:
+            raise ValueError("the perceptual loss needs a feature network: name it with --perceptual")
+        if preset.texture.drawn and drawing is None:
+            raise ValueError("drawn codes need a structure generator")
+        self.drawing = drawing
+        self.pyramid = pyramid  # feature maps of pictures (N, 3, H, W) in 0..255
+        self.options, self.val, self.device, self.precision = preset.texture, val, device, precision
+        self.processes, self.scaler = processes, scaler(device, precision)
+        self.vqvae, self.size, self.masks = vqvae.to(device), preset.model.image_size, self.options.masks
+        model = generator or TextureGenerator(preset.model.texture)
+        discriminator = discriminator or Discriminator(preset.model.discriminator)
+        self.model = model.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        discriminator.requires_grad_(True).train()
+        spectrally = self.options.discriminator_norm == "spectral"
+        self.discriminator = spectral(discriminator) if spectrally else discriminator
+        self.discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = average(self.model, self.options.averaging)
+        o = self.options
+        self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.5, 0.999))
+        self.opponent = torch.optim.Adam(self.discriminator.parameters(), betas=(0.5, 0.999))
+        self.painter, self.judge = processes.spread(self.model), processes.spread(self.discriminator)
+        self.state = {
+            "model": self.model, "averaged": self.averaged, "discriminator": self.discriminator,
+            "optimiser": self.optimiser, "opponent": self.opponent,
+        }  # fmt: skip
+        self.anchors = Anchors().to(device)
+        self.anchored = o.adversarial_share > 0
+        if self.anchored:
+            self.state["anchors"] = self.anchors
+        if self.scaler.is_enabled():
+            self.state["scaler"] = self.scaler
+        self.rates = [
+            (self.optimiser, schedule(o.schedule, o.learning_rate, o.steps)),
+            (self.opponent, schedule(o.schedule, o.discriminator_rate, o.steps)),
+        ]
+        codebook = vqvae.encoder.structure_quantiser.codebook
+        self.neighbours = torch.cdist(codebook, codebook).topk(NEIGHBOURS + 1, largest=False).indices[:, 1:]
+
+    def step(self, own: Share) -> Sequence[Metrics]:
+        own = own.to(self.device)
+        self.optimiser.zero_grad(set_to_none=True)
+        painted = [self._paint(share) for share in self.processes.shares(own, self.painter)]
+        self.scaler.step(self.optimiser)
+        self.averaged.update_parameters(self.model)
+        self.opponent.zero_grad(set_to_none=True)
+        judged = []
+        for share, done in zip(self.processes.shares(own, self.judge), painted, strict=True):
+            self.discriminator.train(not judged)  # one power iteration a step, in its first share
+            judged.append(self._judge(share, done.composed))
+        self.discriminator.train()
+        if self.anchored:
+            self.anchors.move(judged, [done.lengths for done in painted], self.processes)
+        self.scaler.step(self.opponent)
+        self.scaler.update()
+        return [done.losses | scores for done, scores in zip(painted, judged, strict=True)]
+
+    def _paint(self, share: Share) -> Painted:
+        """Add the generator's gradients of a share."""
+        image, mask = share.image, share.mask
+        with autocast(self.device, self.precision):
+            with torch.no_grad():
+                truth = self.vqvae.encode(image)
+            codes = self.perturbed(truth.structure_codes, mask, share.start, share.whole)
+            codes, drawn = self.redrawn(codes, truth, share)
+            painted = self.painter(image, mask, self.vqvae.lookup(codes))
+            composed = painted * mask + image * (1 - mask)
+            wanted = image
+            if self.options.drawn:  # nothing says what belongs into a hole whose structure is another
+                truth = apart(truth, codes, mask, drawn)
+                unknown = (mask > 0) & drawn[:, None, None, None]
+                wanted = torch.where(unknown, painted.detach().to(image.dtype), image)
+            losses = self.generator_losses(wanted, mask, painted, composed, truth)
+        lengths = self._pull(painted, losses, drawn)
+        return Painted({k: v.detach() for k, v in losses.items()}, composed.detach(), lengths)
+
+    def _pull(self, painted: Tensor, losses: Metrics, drawn: Tensor) -> Tensor:
+        """Add the gradients of the losses of `painted` pictures; return their lengths, as in `Painted`."""
+        weights = self.weights()
+        scaled = {k: self.scaler.scale(weights[k] * v / self.processes.accumulate) for k, v in losses.items()}
+        adversarial, others = scaled.pop("adversarial"), torch.stack(list(scaled.values())).sum()
+        if not self.options.adversarial_share:
+            (others + adversarial).backward()
+            return torch.zeros(0, device=self.device)
+        unit = self.scaler.get_scale() / (len(painted) * self.processes.accumulate)  # of a gradient at one picture
+        due, usual = self.options.adversarial_share * self.anchors.sight, self.anchors.length * unit
+        gradient, lengths = balanced(painted, others, adversarial, due, drawn, usual)
+        painted.backward(gradient)
+        return lengths[~drawn] / unit
+
+    def weights(self) -> dict[str, float]:
+        """Return the weight of every loss of the generator (Eq. 12)."""
+        o = self.options
+        return {
+            "l1": o.l1_weight, "adversarial": o.adversarial_weight,
+            "structural": o.feature_weight, "textural": o.feature_weight, "perceptual": o.feature_weight,
+        }  # fmt: skip
+
+    def generator_losses(
+        self, image: Tensor, mask: Tensor, painted: Tensor, composed: Tensor, truth: Encoding
+    ) -> Metrics:
+        """Return the losses of the generator, before their weights."""
+        losses = {"l1": F.l1_loss(painted.float(), image)}
+        self.discriminator.eval().requires_grad_(False)  # its one power iteration a step belongs to its own step
+        losses["adversarial"] = adversarial_loss(self.discriminator(composed, mask))
+        self.discriminator.train().requires_grad_(True)
+        if self.options.features in ("perceptual", "all"):
+            assert self.pyramid is not None
+            losses["perceptual"] = perceptual_loss(*(self.pyramid((x.float() + 1) * 127.5) for x in (composed, image)))
+        if self.options.features not in ("perceptual", "none"):
+            structural, textural = feature_losses(self.vqvae, composed, truth)
+            if self.options.features in ("both", "all", "structural"):
+                losses["structural"] = structural
+            if self.options.features in ("both", "all", "textural"):
+                losses["textural"] = textural
+        return losses
+
+    def _judge(self, share: Share, composed: Tensor) -> Metrics:
+        """Add the discriminator's gradients of a share; return its loss and mean scores."""
+        with autocast(self.device, self.precision):
+            pictures = torch.cat([share.image, composed.to(share.image.dtype)])
+            real, fake = self.judge(pictures, torch.cat([share.mask, share.mask])).chunk(2)
+        loss = discriminator_loss(real, fake)
+        self.scaler.scale(loss / self.processes.accumulate).backward()
+        return {
+            "discriminator": loss.detach(),
+            "d_real": real.detach().mean(),
+            "d_composed": fake.detach().mean(),
+        }
+
+    def perturbed(self, codes: Tensor, mask: Tensor, start: int = 0, whole: int | None = None) -> Tensor:
+        """Replace a share of the hole's codes by near neighbours, so that sampled codes are no surprise.
+
+        `codes` (n, h, w) are the rows from `start` of a batch of `whole` pictures, for all of which it draws.
+        """
+        if self.options.perturb == 0:
+            return codes
+        shape, rows = (whole or len(codes), *codes.shape[1:]), slice(start, start + len(codes))
+        chosen = torch.rand(shape, device=codes.device)[rows] < self.options.perturb
+        chosen &= hole_cells(mask, *codes.shape[1:]).view_as(codes)
+        pick = torch.randint(NEIGHBOURS, shape, device=codes.device)[rows]
+        return torch.where(chosen, self.neighbours[codes, pick], codes)
+
+    def redrawn(self, codes: Tensor, truth: Encoding, share: Share) -> tuple[Tensor, Tensor]:
+        """Draw the hole's codes of some pictures from the structure generator: codes (n, h, w), which rows (n,) bool.
+
+        As `perturbed`, it chooses for the whole batch and takes the share's rows.
+        """
+        if self.drawing is None or not self.options.drawn:
+            return codes, torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
+        rows = slice(share.start, share.start + len(codes))
+        drawn = (torch.rand(share.whole, device=codes.device) < self.options.drawn)[rows]
+        seeds = torch.randint(SEEDS, (share.whole,), device=codes.device)[rows]
+        given = (share.image, share.mask, truth.structure_codes, seeds)
+        codes = codes.index_copy(0, drawn.nonzero()[:, 0], self.drawing.codes(*(x[drawn] for x in given)))
+        return codes, drawn
+
+    @property
+    def shown(self) -> nn.Module:
+        """The weights that are validated and exported: averaged ones, or the last."""
+        return self.averaged.module if self.options.averaging else self.model
+
+    @torch.no_grad()
+    def validate(self) -> Metrics:
+        """Return figures of composites with centre holes and true structure codes."""
+        count, mask = min(VALIDATED, len(self.val)), masks.centre_mask(self.size).to(self.device)
+        sums = dict.fromkeys(("psnr", "l1_hole", "structural", "textural"), 0.0)
+        for start in range(0, count, 20):
+            image = self.val.tensor(range(start, min(start + 20, count))).to(self.device)
+            truth = self.vqvae.encode(image)
+            painted = self.shown(image, mask.expand(len(image), -1, -1, -1), truth.structure)
+            composed = painted * mask + image * (1 - mask)
+            structural, textural = feature_losses(self.vqvae, composed, truth)
+            error = (composed - image) ** 2
+            values = (
+                psnr(error.mean((1, 2, 3))).mean(),
+                (composed - image).abs().mean() / mask.mean(),
+                structural,
+                textural,
+            )
+            for key, value in zip(sums, values, strict=True):
+                sums[key] += float(value) * len(image)
+        return {key: value / count for key, value in sums.items()}
+
+    @torch.no_grad()
+    def preview(self) -> Image.Image:
+        """Show masked, structure, result and photo; where training draws codes, drawn structure and result too."""
+        image = self.val.tensor(range(min(8, len(self.val)))).to(self.device)
+        mask = masks.centre_mask(self.size).to(self.device).expand(len(image), -1, -1, -1)
+        truth = self.vqvae.encode(image).structure_codes
+        columns = [image * (1 - mask), *self.pasted(image, mask, truth)]
+        if self.drawing is not None:
+            with autocast(self.device, self.precision):  # as in training
+                drawn = self.drawing.codes(image, mask, truth, torch.arange(len(image)))
+            columns += self.pasted(image, mask, drawn)
+        return grid([to_uint8(x) for x in (*columns, image)])
+
+    def pasted(self, image: Tensor, mask: Tensor, codes: Tensor) -> list[Tensor]:
+        """Return what codes say: their structure alone, and the picture completed with it."""
+        structure = self.vqvae.lookup(codes)
+        painted = self.shown(image, mask, structure)
+        return [self.vqvae.decode_structure(structure), painted * mask + image * (1 - mask)]
+
+    def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
+        codebook = fingerprint(self.vqvae)
+        save_network(folder, "texture", self.shown, self.size, step, figures, codebook)
+        save_network(folder, "discriminator", folded(self.discriminator), self.size, step, figures, codebook)

@@ -1,0 +1,199 @@
+"""Stage one: the hierarchical VQ-VAE (section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from manifill.config import Preset, VQVAETraining
+from manifill.data.pictures import Pictures
+from manifill.networks.checkpoint import save_network
+from manifill.networks.vqvae import VQVAE, Encoding
+from manifill.photos.tensors import grid, to_uint8
+from manifill.train.distributed import ALONE, Processes, Share
+from manifill.train.loop import Metrics, autocast, average, scaler, schedule
+
+REVIVE_EVERY = 50
+DEAD = 0.02  # a code used less than this share of an even use is dead
+
+
+class Taken(torch.nn.Module):
+    """The number of steps taken; a module so that checkpoints carry it."""
+
+    steps: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+
+class Autoencoder(torch.nn.Module):
+    """Encode and decode in one call, which is what several processes spread and torch.compile compiles."""
+
+    def __init__(self, model: VQVAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor, keep: Tensor) -> tuple[Encoding, Tensor]:
+        """Return the encoding of (N, 3, H, W) and its decoded picture; `keep` (N,) is 0 to leave out texture codes."""
+        e = self.model.encode(image)
+        return e, self.model.decode(e.structure, e.texture * keep.to(e.texture.dtype)[:, None, None, None])
+
+
+class VQVAEStage:
+    """Reconstruction and commitment losses, EMA codebooks, polyak-averaged weights."""
+
+    name = "vqvae"
+    masks = ()
+
+    def __init__(
+        self, preset: Preset, val: Pictures, device: torch.device, precision: torch.dtype, start: VQVAE | None = None,
+        processes: Processes = ALONE,
+    ) -> None:  # fmt: skip
+        self.options, self.val, self.device, self.precision = preset.vqvae, val, device, precision
+        self.processes, self.scaler = processes, scaler(device, precision)
+        self.model = (start or VQVAE(preset.model.vqvae)).requires_grad_(True).train()
+        self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = average(self.model, self.options.averaging)
+        self.optimiser = torch.optim.Adam(self.model.parameters())
+        self.network = processes.spread(Autoencoder(self.model))
+        self.taken = Taken()
+        self.begin = "random" if start is not None else first_codebooks(self.options)
+        self.state = {
+            "model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "taken": self.taken,
+        }  # fmt: skip
+        if self.scaler.is_enabled():
+            self.state["scaler"] = self.scaler
+        self.rates = [(self.optimiser, schedule(self.options.schedule, self.options.learning_rate, self.options.steps))]
+
+    def step(self, own: Share) -> Sequence[Metrics]:
+        own = own.to(self.device)
+        taken = int(self.taken.steps)
+        if taken == 0 and self.begin != "random":
+            self._start_from_data(own)
+        self.optimiser.zero_grad(set_to_none=True)
+        learnt = [self._learn(share) for share in self.processes.shares(own, self.network)]
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self._update_codebooks([encoding for _, encoding in learnt], taken)
+        self.averaged.update_parameters(self.model)
+        self.taken.steps += 1
+        return [losses for losses, _ in learnt]
+
+    def _learn(self, share: Share) -> tuple[Metrics, Encoding]:
+        """Add the gradients of a share; return its losses and its encoding."""
+        with autocast(self.device, self.precision):
+            encoding, decoded = self.network(share.image, self._texture_kept(share))
+        reconstruction = F.mse_loss(decoded.float(), share.image)
+        commitment = commitment_loss(encoding)
+        loss = reconstruction + self.options.commitment_weight * commitment
+        self.scaler.scale(loss / self.processes.accumulate).backward()
+        losses = {"loss": loss, "reconstruction": reconstruction, "commitment": commitment}
+        return {k: v.detach() for k, v in losses.items()}, Encoding(*(x.detach() for x in encoding))
+
+    def _texture_kept(self, share: Share) -> Tensor:
+        """Return 0 for a share of the batch's pictures, so that the structure codes must carry them, else 1: (n,)."""
+        count = round(self.options.structure_only * share.whole)
+        return share.rows((torch.arange(share.whole, device=self.device) >= count).float())
+
+    def _start_from_data(self, own: Share) -> None:
+        """Take the first codebooks from the features of the first batch, structure before texture.
+
+        What is random is drawn alike by all processes, from features that all of them have.
+        """
+        encoder = self.model.encoder
+        for level, quantiser in enumerate((encoder.structure_quantiser, encoder.texture_quantiser)):
+            with torch.no_grad():
+                features = [self.model.encode(share.image)[level] for share in own.split(self.processes.accumulate)]
+            whole = self.processes.gathered(joined(features))
+            quantiser.reseed(whole, torch.ones_like(quantiser.sizes, dtype=torch.bool))
+
+    def _update_codebooks(self, shares: Sequence[Encoding], taken: int) -> None:
+        encoder = self.model.encoder
+        levels = (
+            (encoder.structure_quantiser, [(e.structure_features, e.structure_codes) for e in shares]),
+            (encoder.texture_quantiser, [(e.texture_features, e.texture_codes) for e in shares]),
+        )
+        for quantiser, chosen in levels:
+            features, codes = (joined(x) for x in zip(*chosen, strict=True))
+            quantiser.update(features, codes, self.options.decay, self.processes.total)
+            if self.options.revive and taken % REVIVE_EVERY == REVIVE_EVERY - 1 and taken < self.options.steps * 0.8:
+                quantiser.reseed(self.processes.gathered(features), quantiser.sizes < DEAD * quantiser.sizes.mean())
+
+    @property
+    def shown(self) -> VQVAE:
+        """The averaged weights, which are validated and exported."""
+        return cast(VQVAE, self.averaged.module)
+
+    def validate(self) -> Metrics:
+        return figures(self.shown, self.val, self.device)
+
+    def preview(self) -> Image.Image:
+        model = self.shown
+        with torch.no_grad():
+            image = self.val.tensor(range(min(8, len(self.val)))).to(self.device)
+            e = model.encode(image)
+            shown = (image, model.decode(e.structure, e.texture), model.decode_structure(e.structure),
+                     model.decode_texture(e.texture))  # fmt: skip
+        return grid([to_uint8(x) for x in shown])
+
+    def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
+        if last:  # the other stages build on the final codebooks
+            save_network(folder, "vqvae", self.shown, self.val.size, step, figures)
+
+
+def first_codebooks(options: VQVAETraining) -> str:
+    """Return where a new VQ-VAE's codebooks are from: random, data or kmeans."""
+    if options.start == "auto":
+        return "data" if options.revive else "random"
+    return options.start
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return the rows of all parts, without a copy where there is but one."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def commitment_loss(encoding: Encoding) -> Tensor:
+    """Return the mean squared distances of both levels' features to their codes, added (Eq. 1-3), before the weight."""
+    pairs = (
+        (encoding.structure_features, encoding.structure),
+        (encoding.texture_features, encoding.texture),
+    )
+    return sum(
+        (F.mse_loss(f.float(), q.detach().float()) for f, q in pairs), torch.zeros((), device=pairs[0][0].device)
+    )
+
+
+def psnr(squared_error: Tensor) -> Tensor:
+    """Return decibels for a mean squared error between images in [-1, 1]."""
+    return 10 * torch.log10(4 / squared_error)
+
+
+@torch.no_grad()
+def figures(model: VQVAE, pictures: Pictures, device: torch.device, limit: int = 500, batch: int = 25) -> Metrics:
+    """Return mean PSNR (dB) of reconstruction, structure, texture and mean colour; codes used and perplexity."""
+    names = ("psnr", "psnr_structure", "psnr_texture", "psnr_mean_colour")
+    sums, count = dict.fromkeys(names, 0.0), min(limit, len(pictures))
+    histograms = [torch.zeros(model.config.codebook_size), torch.zeros(model.config.codebook_size)]
+    for start in range(0, count, batch):
+        image = pictures.tensor(range(start, min(start + batch, count))).to(device)
+        e = model.encode(image)
+        shown = (model.decode(e.structure, e.texture), model.decode_structure(e.structure),
+                 model.decode_texture(e.texture), image.mean((2, 3), keepdim=True))  # fmt: skip
+        for name, x in zip(names, shown, strict=True):
+            sums[name] += float(psnr(((x.clamp(-1, 1) - image) ** 2).mean((1, 2, 3))).sum())
+        for histogram, codes in zip(histograms, (e.structure_codes, e.texture_codes), strict=True):
+            histogram += torch.bincount(codes.flatten().cpu(), minlength=len(histogram))
+    result: Metrics = {name: total / count for name, total in sums.items()}
+    for name, histogram in zip(("structure", "texture"), histograms, strict=True):
+        share = histogram / histogram.sum()
+        result[f"{name}_codes_used"] = int((histogram > 0).sum())
+        result[f"{name}_perplexity"] = float(torch.exp(torch.special.entr(share).sum()))
+    return result
