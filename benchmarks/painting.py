@@ -20,7 +20,7 @@ from timing import fastest, photo, square, subject
 from manifill.inpainter import Inpainter
 from manifill.memory import keep_freed_memory
 from manifill.networks.layers import SameConv2d
-from manifill.networks.structure import SamplingOptions
+from manifill.sampling.naive import SamplingOptions
 
 
 def convolutions(work: Callable[[], object]) -> Callable[[], object]:

@@ -20,10 +20,10 @@ from timing import fastest, photo, square, subject
 from torch import Tensor
 
 from manifill.inpainter import Inpainter
-from manifill.networks.structure import Sampled, SamplingOptions, gumbel_noise, noisy_logits, sample_naive
 from manifill.photos.photo import load_photo
 from manifill.photos.tensors import to_model
 from manifill.sampling.cached import sample_cached, sample_rows
+from manifill.sampling.naive import Sampled, SamplingOptions, gumbel_noise, noisy_logits, sample_naive
 from manifill.sampling.native import NativeSampler
 
 

@@ -121,7 +121,7 @@ struct Job {
     void draw(int sample, int position, const float* logits) const;
 };
 
-// Mask out, with -inf, what structure.noisy_logits masks.
+// Mask out, with -inf, what naive.noisy_logits masks.
 void filter(std::vector<float>& scaled, const Options& o) {
     const int count = static_cast<int>(scaled.size());
     if (o.top_k > 0 && o.top_k < count) {

@@ -86,10 +86,11 @@ def test_imports_keep_the_law(module: str) -> None:
 
 def test_no_circles() -> None:
     graph = {module: {found for found, _ in imported(path)} for module, path in modules().items()}
+    for module in ("completions", "filling"):  # until the pipeline is a plain generator
+        graph[module] -= {"inpainter"}
     waiting = {module: set(others) - {module} for module, others in graph.items()}
     while free := {module for module, others in waiting.items() if not others & waiting.keys()}:
         waiting = {module: others for module, others in waiting.items() if module not in free}
-    waiting = {m: found for m, found in waiting.items() if m not in ("completions", "filling", "inpainter", "__init__")}
     assert not waiting, {module: others & waiting.keys() for module, others in waiting.items()}
 
 

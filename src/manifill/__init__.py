@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from manifill.hub import push_to_hub
     from manifill.inpainter import Completion, Completions, Inpainter
     from manifill.networks.checkpoint import ModelError
-    from manifill.networks.structure import SamplingOptions
     from manifill.photos.photo import ImageError
+    from manifill.sampling.naive import SamplingOptions
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
 _HOME = {
     "Completion": "inpainter", "Completions": "inpainter", "Fit": "config", "Inpainter": "inpainter",
     "ImageError": "photos.photo",
-    "ModelError": "networks.checkpoint", "SamplingOptions": "networks.structure", "push_to_hub": "hub",
+    "ModelError": "networks.checkpoint", "SamplingOptions": "sampling.naive", "push_to_hub": "hub",
 }  # fmt: skip
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from manifill.choosing import Choice, best, farthest
 from manifill.config import Fit
-from manifill.networks.structure import Sampled, SamplingOptions
 from manifill.photos.crops import plan
 from manifill.photos.photo import Photo, to_pillow
 from manifill.photos.view import Patch, recoloured, retouched
+from manifill.sampling.naive import Sampled, SamplingOptions
 
 if TYPE_CHECKING:
     from manifill.inpainter import Inpainter

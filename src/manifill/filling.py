@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from manifill.completions import Completion, Draw, Preview, Request, Work
-from manifill.networks.structure import Sampled, gumbel_noise
 from manifill.networks.texture import hole_cells
 from manifill.photos.crops import Crop
 from manifill.photos.photo import stored
 from manifill.photos.tensors import to_uint8
 from manifill.photos.view import Patch, View
+from manifill.sampling.naive import Sampled, gumbel_noise
 from manifill.sampling.nearby import mixed, noise_of
 
 if TYPE_CHECKING:

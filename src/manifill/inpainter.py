@@ -29,11 +29,13 @@ from manifill.networks.checkpoint import (
     model_hash,
 )
 from manifill.networks.discriminator import Discriminator
-from manifill.networks.structure import Sampled, SamplingOptions, StructureGenerator, gumbel_noise
+from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import TextureGenerator, hole_cells
 from manifill.networks.vqvae import VQVAE, untouched
 from manifill.photos.crops import Crop, dilated
-from manifill.photos.photo import ImageError, Picture, load_mask, load_photo
+from manifill.photos.mask import load_mask
+from manifill.photos.photo import ImageError, Picture, load_photo
+from manifill.sampling.naive import Sampled, SamplingOptions, gumbel_noise
 from manifill.sampling.native import fast_bfloat16, fastest
 
 AT_ONCE = 16  # structures drawn in one batch, where memory allows

@@ -20,8 +20,8 @@ from manifill.evaluate import metrics, run
 from manifill.evaluate.features import load_networks
 from manifill.evaluate.methods import Classical, Folder, ModelMethod, Picking, TrueCodes
 from manifill.evaluate.scores import Scores, ScoresError, distribution, figures, merge
-from manifill.networks.structure import Sampled
 from manifill.photos.tensors import to_tensor, to_uint8
+from manifill.sampling.naive import Sampled
 
 
 class Small(nn.Module):

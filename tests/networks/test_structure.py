@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from manifill.config import StructureConfig
-from manifill.networks.structure import SamplingOptions, StructureGenerator, gumbel_noise, noisy_logits
+from manifill.networks.structure import StructureGenerator
+from manifill.sampling.naive import SamplingOptions, gumbel_noise, noisy_logits
 from manifill.train.presets import PRESETS
 
 

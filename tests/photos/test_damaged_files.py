@@ -21,7 +21,8 @@ from PIL import Image
 
 from manifill import ImageError, cli
 from manifill.photos.encode import encode, format_for
-from manifill.photos.photo import Photo, load_mask, load_photo
+from manifill.photos.mask import load_mask
+from manifill.photos.photo import Photo, load_photo
 
 
 def png_of(width: int, height: int, data: bytes = b"") -> bytes:

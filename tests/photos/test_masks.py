@@ -9,7 +9,8 @@ import photo_files as photos
 import pytest
 from PIL import Image
 
-from manifill.photos.photo import ImageError, Photo, load_mask, load_photo, upright
+from manifill.photos.mask import load_mask
+from manifill.photos.photo import ImageError, Photo, load_photo, upright
 
 
 def plain(height: int = 24, width: int = 40) -> Photo:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from manifill.networks.structure import SamplingOptions, draw, gumbel_noise, noisy_logits
+from manifill.sampling.naive import SamplingOptions, draw, gumbel_noise, noisy_logits
 from manifill.sampling.nearby import from_normal, mixed, noise_of, to_normal
 
 GUMBEL = stats.gumbel_r

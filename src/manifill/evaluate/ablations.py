@@ -12,8 +12,9 @@ from manifill.data.pictures import Pictures
 from manifill.evaluate import protocols
 from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
 from manifill.evaluate.methods import TrueCodes
-from manifill.evaluate.run import Task, describe
+from manifill.evaluate.run import describe
 from manifill.evaluate.scores import figures
+from manifill.evaluate.task import Task
 from manifill.networks.checkpoint import load_texture, load_vqvae, model_hash, write_atomic
 from manifill.train.presets import ABLATIONS
 from manifill.train.presets import preset as preset_named

@@ -18,10 +18,10 @@ from manifill.choosing import Choice
 from manifill.config import Fit
 from manifill.data.pictures import SUFFIXES, DataError
 from manifill.inpainter import Inpainter, KnownCodes
-from manifill.networks.structure import SamplingOptions
 from manifill.networks.vqvae import VQVAE
 from manifill.photos.detail import Membrane
 from manifill.photos.tensors import to_tensor, to_uint8
+from manifill.sampling.naive import SamplingOptions
 
 SEEDS = 1000  # seeds kept apart for each picture: sample s of picture k has seed + SEEDS * k + s
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from manifill.evaluate.methods import Method
 from manifill.evaluate.scores import Scores
+from manifill.evaluate.task import Task
 from manifill.networks.checkpoint import write_atomic
 from manifill.photos.tensors import grid
 from manifill.train.page import page, paragraph, picture, rows, section
-
-if TYPE_CHECKING:
-    from manifill.evaluate.run import Task
 
 PUBLISHED = {
     "PSNR": 24.56, "SSIM": 0.8675, "IS": 3.456, "MIS": 0.0245, "FID": 9.784, "diversity (LPIPS)": 0.029,

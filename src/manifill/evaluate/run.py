@@ -6,14 +6,13 @@ import datetime
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from manifill.choosing import Choice
 from manifill.config import Fit
@@ -21,45 +20,14 @@ from manifill.data.pictures import Pictures
 from manifill.evaluate import protocols, report
 from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
 from manifill.evaluate.methods import Classical, Folder, Method, ModelMethod, Picking, TrueCodes
-from manifill.evaluate.scores import Scores, ScoresError, figures, measure, merge, notes
+from manifill.evaluate.scores import Scores, ScoresError, figures, merge, notes
+from manifill.evaluate.task import Task
 from manifill.files.pairs import shard_of
 from manifill.inpainter import Inpainter
 from manifill.networks.checkpoint import write_atomic
 
 CURVE = ((1.0, 1.0), (0.9, 1.0), (0.8, 1.0), (0.7, 1.0), (0.9, 0.9), (0.8, 0.8), (0.6, 0.6))  # temperature, top-p
 CURVE_PICTURES = 100
-
-
-@dataclass(frozen=True)
-class Task:
-    """Pictures with their holes, and the networks that look at what fills them."""
-
-    pictures: Pictures
-    holes: Callable[[int], np.ndarray]
-    networks: Sequence[FeatureNetwork]
-    perceptual: Sequence[PerceptualNetwork]
-    about: dict[str, Any]
-    shard: tuple[int, int] = (0, 1)  # this one, of so many
-
-    def part(self, count: int) -> Task:
-        """Return the same with the first `count` pictures, undivided."""
-        about = self.about | {"pictures": min(count, len(self.pictures))}
-        return replace(self, about=about, shard=(0, 1))
-
-    def indices(self) -> range:
-        """Return the pictures of this shard."""
-        return range(self.shard[0], self.about["pictures"], self.shard[1])
-
-    def score(self, method: Method, quiet: bool = False) -> Scores:
-        """Complete and measure every picture of this shard."""
-        rows = []
-        for k in tqdm(self.indices(), desc=method.name, unit="picture", disable=quiet, leave=False):
-            picture, hole = self.pictures.array[k], self.holes(k)
-            done = method.complete(picture, hole, k, self.pictures.names[k])
-            rows.append(measure(picture, hole, done, self.networks, self.perceptual))
-        values = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-        about = self.about | method.about | {"shard": f"{self.shard[0]}/{self.shard[1]}"}
-        return Scores(about, np.array(self.indices(), np.int64), values)
 
 
 def describe(pictures: Pictures, protocol: str, digest: str, count: int) -> dict[str, Any]:

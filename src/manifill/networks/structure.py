@@ -1,4 +1,4 @@
-"""Diverse structure generator (section 3.2): condition network, PixelCNN and the sampler that defines the result.
+"""Diverse structure generator (section 3.2): condition network and PixelCNN.
 
 Every convolution here is weight-normalised in training (`manifill.train`); what a model folder holds, and what this
 file computes with, is the product W = g V / ||V||, a plain convolution.
@@ -6,10 +6,6 @@ file computes with, is the product W = g V / ||V||, a plain convolution.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -190,93 +186,3 @@ class StructureGenerator(nn.Module):
         `structure` (N, D, h, w) quantised features; `cond` (N or 1, 8n, h, w).
         """
         return self.pixelcnn(structure, cond)
-
-
-@dataclass(frozen=True)
-class SamplingOptions:
-    """How codes are drawn: `temperature` > 0 first, then the `top_k` likeliest (0 = all), then `top_p` in (0, 1]."""
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature is {self.temperature}; expected a number above 0")
-        if self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k}; expected 0 (all codes) or more")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; expected a number in (0, 1]")
-
-
-def gumbel_noise(seeds: Sequence[int], positions: int, codebook_size: int) -> Tensor:
-    """Return Gumbel noise (N, positions, codebook_size), a pure function of (seed, position, code).
-
-    A Philox counter-based generator keyed by the seed; the counter is position * codebook_size + code.
-    """
-    rows = []
-    for seed in seeds:
-        bits = np.random.Philox(key=seed).random_raw(positions * codebook_size)
-        uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # inside (0, 1)
-        rows.append((-np.log(-np.log(uniform))).astype(np.float32).reshape(positions, codebook_size))
-    return torch.from_numpy(np.stack(rows))
-
-
-def noisy_logits(logits: Tensor, noise: Tensor, options: SamplingOptions) -> Tensor:
-    """Return filtered logits / temperature + noise, (N, K) each; its argmax is the drawn code."""
-    scaled = logits.float() / options.temperature
-    if 0 < options.top_k < scaled.shape[1]:
-        least = scaled.topk(options.top_k, dim=1).values[:, -1:]
-        scaled = scaled.masked_fill(scaled < least, -torch.inf)
-    if options.top_p < 1:
-        ordered, order = scaled.sort(dim=1, descending=True, stable=True)
-        share = ordered.softmax(1)
-        cut = share.cumsum(1) - share >= options.top_p  # keeps the code that crosses the threshold
-        scaled = scaled.masked_fill(torch.zeros_like(cut).scatter(1, order, cut), -torch.inf)
-    return scaled + noise
-
-
-def draw(logits: Tensor, noise: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
-    """Return the codes drawn from logits (N, K) with noise (N, K), and their log-likelihoods without filters: (N,)."""
-    codes = noisy_logits(logits, noise.to(logits), options).argmax(1)
-    return codes, logits.log_softmax(1).gather(1, codes[:, None])[:, 0]
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """`codes` (N, h, w) int64 and `log_likelihood` (N, h, w), the natural log of each under the unfiltered model."""
-
-    codes: Tensor
-    log_likelihood: Tensor
-
-
-@torch.no_grad()
-def sample_naive(
-    model: StructureGenerator,
-    codebook: Tensor,
-    cond: Tensor,
-    noise: Tensor,
-    options: SamplingOptions,
-    callback: Callable[[int, int], None] | None = None,
-    known: Tensor | None = None,
-) -> Sampled:
-    """Draw structure codes by one whole pass a position, in raster order: slow, but what every other must return.
-
-    `codebook` (K, D); `cond` (1 or N, 8n, h, w); `noise` (N, h*w, K) from `gumbel_noise`; `callback(done, total)` is
-    called as positions are done. `known` (1 or N, h, w) int64 clamps codes, -1 where one is to be drawn; a clamped code
-    has the log-likelihood zero.
-    """
-    h, w = cond.shape[-2:]
-    known = torch.full((1, h, w), -1, device=cond.device) if known is None else known
-    codes = torch.zeros(len(noise), h, w, dtype=torch.int64, device=cond.device)
-    log_likelihood = torch.zeros(len(noise), h, w, device=cond.device)
-    for position in range(h * w):
-        i, j = divmod(position, w)
-        structure = F.embedding(codes, codebook).permute(0, 3, 1, 2)
-        logits = model.logits(structure, cond)[:, :, i, j].float()
-        drawn, likelihood = draw(logits, noise[:, position], options)
-        codes[:, i, j] = torch.where(known[:, i, j] < 0, drawn, known[:, i, j])
-        log_likelihood[:, i, j] = likelihood * (known[:, i, j] < 0)
-        if callback:
-            callback(position + 1, h * w)
-    return Sampled(codes, log_likelihood)

@@ -1,4 +1,4 @@
-"""The fast samplers in plain PyTorch: the same codes as `structure.sample_naive`, with everything computed once.
+"""The fast samplers in plain PyTorch: the same codes as `naive.sample_naive`, with everything computed once.
 
 What does not change is kept. `u` at row i depends on the rows above alone, so a whole row of it, and the upper taps
 of `ul`, are computed at once; the projections of `cond` once a picture. Only the lower taps of `ul`, the attention with
@@ -14,17 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from manifill.networks.structure import (
-    CausalAttention,
-    CausalConv2d,
-    GatedBlock,
-    Sampled,
-    SamplingOptions,
-    StructureGenerator,
-    concat_elu,
-    draw,
-    gate,
-)
+from manifill.networks.structure import CausalAttention, CausalConv2d, GatedBlock, StructureGenerator, concat_elu, gate
+from manifill.sampling.naive import Sampled, SamplingOptions, draw
 
 
 class RowConv:
@@ -215,7 +206,7 @@ def sample_cached(
     callback: Callable[[int, int], None] | None = None,
     known: Tensor | None = None,
 ) -> Sampled:
-    """Draw structure codes position by position; arguments and result as in `structure.sample_naive`."""
+    """Draw structure codes position by position; arguments and result as in `naive.sample_naive`."""
     s = Streams(model, codebook, cond, len(noise), known)
     for i in range(s.last + 1):
         s.start_row(i)
@@ -238,7 +229,7 @@ def sample_rows(
     callback: Callable[[int, int], None] | None = None,
     known: Tensor | None = None,
 ) -> Sampled:
-    """Draw structure codes by fixed-point iteration over rows; arguments and result as in `structure.sample_naive`.
+    """Draw structure codes by fixed-point iteration over rows; arguments and result as in `naive.sample_naive`.
 
     A row is guessed and all of its codes are drawn at once. Up to the first code that differs from the guess every
     input was right, so those codes and that one are final; the others become the next guess. The noise belongs to
@@ -270,7 +261,7 @@ def sample_in_pytorch(
     callback: Callable[[int, int], None] | None = None,
     known: Tensor | None = None,
 ) -> Sampled:
-    """Draw structure codes by the faster of the two ways; arguments and result as in `structure.sample_naive`.
+    """Draw structure codes by the faster of the two ways; arguments and result as in `naive.sample_naive`.
 
     On a CPU, rows win for a few samples; many seldom agree with a guess all at once.
     """

@@ -1,4 +1,4 @@
-"""The sampler in C++ (`native/`): the codes of `sampling.sample_cached` on a CPU, without Python in its loop.
+"""The sampler in C++ (`native/`): the codes of `cached.sample_cached` on a CPU, without Python in its loop.
 
 It computes what `structure.PixelCNN` computes, with three changes that are algebra, not approximation. The input layer
 sees codes, of which there are K, so its taps are tables. The values and the result of attention are linear in the
@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from manifill.networks.structure import GatedBlock, Sampled, SamplingOptions, StructureGenerator, concat_elu
+from manifill.networks.structure import GatedBlock, StructureGenerator, concat_elu
 from manifill.sampling.cached import sample_in_pytorch
+from manifill.sampling.naive import Sampled, SamplingOptions
 
 PANEL = 32  # widths are padded with zeros to multiples of it
 LIBRARY = Path(__file__).parents[1] / ("manifill.dll" if sys.platform == "win32" else "libmanifill.so")
@@ -130,7 +131,7 @@ class NativeSampler:
         self, cond: Tensor, noise: Tensor, options: SamplingOptions,
         callback: Callable[[int, int], None] | None = None, known: Tensor | None = None,
     ) -> Sampled:  # fmt: skip
-        """Draw structure codes; arguments and result as in `structure.sample_naive`. `callback` is called every row.
+        """Draw structure codes; arguments and result as in `naive.sample_naive`. `callback` is called every row.
 
         Raises ValueError for shapes and codes that do not fit: the library would read beyond them.
         """

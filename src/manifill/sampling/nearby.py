@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manifill.networks.structure import SamplingOptions, noisy_logits
+from manifill.sampling.naive import SamplingOptions, noisy_logits
 
 MARGIN = 1e-3  # by which the other codes stay behind, so that rounding in another sampler does not let them past
 

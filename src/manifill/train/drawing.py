@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from manifill.networks.structure import SamplingOptions, StructureGenerator, gumbel_noise
+from manifill.networks.structure import StructureGenerator
 from manifill.networks.vqvae import VQVAE, untouched
+from manifill.sampling.naive import SamplingOptions, gumbel_noise
 from manifill.sampling.native import fastest
 
 SEEDS = 2**40  # seeds are drawn below it

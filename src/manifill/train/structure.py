@@ -16,11 +16,12 @@ from manifill.config import Preset
 from manifill.data import masks
 from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import fingerprint, save_network
-from manifill.networks.structure import GatedBlock, SamplingOptions, StructureGenerator, gumbel_noise
+from manifill.networks.structure import GatedBlock, StructureGenerator
 from manifill.networks.texture import hole_cells
 from manifill.networks.vqvae import VQVAE
 from manifill.photos.tensors import grid, to_uint8
 from manifill.sampling.cached import sample_cached
+from manifill.sampling.naive import SamplingOptions, gumbel_noise
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Metrics, autocast, average, scaler, schedule
 from manifill.train.weight_norm import folded, normalised
