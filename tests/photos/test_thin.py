@@ -12,7 +12,7 @@ from PIL import Image
 from manifill.photos import thin
 from manifill.photos.thin import fill_thin, thin_part
 
-CAT = np.asarray(Image.open(Path(__file__).parent / "pictures" / "cat.jpg"))
+CAT = np.asarray(Image.open(Path(__file__).parent.parent / "pictures" / "cat.jpg"))
 SHAPE = CAT.shape[:2]
 
 
