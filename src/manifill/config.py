@@ -17,7 +17,7 @@ DiscriminatorNorm = Literal["spectral", "none"]
 # the numbers of a training, by what they may be
 COUNTS = {"steps", "batch_size", "limit", "accumulate", "log_every", "validate_every", "checkpoint_every"}
 RATES = {"learning_rate", "discriminator_rate", "minutes"}
-SHARES = {"averaging", "decay", "structure_only", "perturb", "drawn"}
+SHARES = {"averaging", "decay", "structure_only", "perturb", "drawn", "geometry"}
 NOT_NEGATIVE = {
     "commitment_weight", "known_weight", "clip", "weight_decay", "l1_weight", "adversarial_weight", "feature_weight",
     "adversarial_share", "autoguidance", "workers",
@@ -40,6 +40,7 @@ class StructureConfig:
 
     `condition_features` gives the condition network the VQ encoder's features of the masked picture (not in the paper).
     `temperature`, `top_k` and `top_p` are the model's own defaults for sampling.
+    `both_directions` says that the PixelCNN reads rows from left to right and from right to left (not in the paper).
     """
 
     codebook_size: int = 512
@@ -56,6 +57,7 @@ class StructureConfig:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    both_directions: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ class StructureTraining:
 
     `known_weight` weighs the codes outside the hole in the loss; `clip` bounds the gradient norm (0 = off).
     `autoguidance`, when not 0, is the weight of a weaker structure generator that guides a finished one, which learns
-    to draw as both do together (`train/autoguidance.py`; not in the paper). Raises ValueError for a number out of its
-    range.
+    to draw as both do together (`train/distill.py`). `geometry` is the fraction of pictures that are rotated, scaled and
+    shifted a little (`data/geometry.py`). Neither is in the paper. Raises ValueError for a number out of its range.
     """
 
     steps: int = 1_000_000
@@ -154,6 +156,7 @@ class StructureTraining:
     weight_decay: float = 0.0
     autoguidance: float = 0.0
     flip: bool = False
+    geometry: float = 0.0
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -173,6 +176,7 @@ class TextureTraining:
     keeps its scores so small that with few steps it stays blind. `adversarial_share`, when not 0, replaces
     `adversarial_weight`: at every painted picture the adversarial gradient is so many times as long as all others',
     less while the discriminator's mean scores of photos and completions are less than 1 apart: a blind one's is noise.
+    `geometry` is as in StructureTraining.
     Raises ValueError for a number out of its range.
     """
 
@@ -192,6 +196,7 @@ class TextureTraining:
     discriminator_norm: DiscriminatorNorm = "spectral"
     adversarial_share: float = 0.0
     flip: bool = False
+    geometry: float = 0.0
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -268,18 +273,22 @@ RETIRED: dict[type, dict[str, Any]] = {
     StructureTraining: {"condition_dropout": 0.0},
     TextureTraining: {"lecam_weight": 0.0},
 }  # fields of earlier versions, and the value with which they did nothing
+YOUNGER: dict[type, dict[str, Any]] = {
+    StructureConfig: {"both_directions": False},
+}  # fields that models saved earlier do not name, and what that means
 
 
 def without_retired(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     """Return saved values of the dataclass `kind` without the fields that are no more.
 
-    Raises ValueError, which names it, for one that had an effect.
+    Fields younger than the values get what was so before them. Raises ValueError, which names it, for a field that is
+    no more and had an effect.
     """
     retired = RETIRED.get(kind, {})
     for name, off in retired.items():
         if values.get(name, off) != off:
             raise ValueError(f"{name} is {values[name]}; this version knows {off} alone")
-    return {name: value for name, value in values.items() if name not in retired}
+    return YOUNGER.get(kind, {}) | {name: value for name, value in values.items() if name not in retired}
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:

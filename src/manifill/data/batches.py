@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from manifill.data import geometry as geometric
 from manifill.data.pictures import DataError, window
 from manifill.data.stream import Place, Stream
 from manifill.photos.tensors import to_tensor
@@ -63,13 +64,14 @@ class Batches:
 
     def __init__(
         self, pictures: Numbered | Stream, batch_size: int, seed: int, flip: bool, part: tuple[int, int] = (0, 1),
-        workers: int | None = None,
+        workers: int | None = None, geometry: float = 0.0,
     ) -> None:  # fmt: skip
         if not isinstance(pictures, Stream) and len(pictures) < batch_size:
             raise DataError(f"{len(pictures)} pictures are fewer than one batch of {batch_size}")
         if batch_size % part[1]:
             raise DataError(f"a batch of {batch_size} pictures cannot be divided among {part[1]} processes")
         self.pictures, self.batch_size, self.seed, self.flip = pictures, batch_size, seed, flip
+        self.geometry = geometry  # fraction of pictures that are turned, scaled and shifted
         self.order = pictures if isinstance(pictures, Stream) else Shuffled(pictures)
         each = batch_size // part[1]
         self.part = range(part[0] * each, part[0] * each + each)
@@ -81,7 +83,11 @@ class Batches:
         rng = np.random.default_rng([self.seed, 2, step])
         flips = rng.random(self.batch_size) < (0.5 if self.flip else 0.0)
         rows = [row[:, ::-1] if flips[k] else row for k, row in zip(self.part, self._rows(step), strict=True)]
-        return to_tensor(np.stack(rows)), rng
+        image = to_tensor(np.stack(rows))
+        if self.geometry:
+            maps = geometric.maps(self.batch_size, self.geometry, np.random.default_rng([self.seed, 6, step]))
+            image = geometric.warped(image, maps[self.part.start : self.part.stop])
+        return image, rng
 
     def _rows(self, step: int) -> list[np.ndarray]:
         """Return this process's pictures of a step, uint8 (size, size, 3), and have the next ones decoded."""

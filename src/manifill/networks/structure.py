@@ -154,8 +154,11 @@ class PixelCNN(nn.Module):
         self.out_blocks = nn.ModuleList(nn.Conv2d(m, m, 1) for _ in range(c.output_blocks))
         self.logits = nn.Conv2d(m, c.codebook_size, 1)
 
-    def forward(self, structure: Tensor, cond: Tensor) -> Tensor:
-        x = torch.cat([structure, torch.ones_like(structure[:, :1])], dim=1)  # tells zero padding from data
+    def forward(self, structure: Tensor, cond: Tensor, reading: Tensor | None = None) -> Tensor:
+        ones = torch.ones_like(structure[:, :1])  # tells zero padding from data
+        if reading is not None:
+            ones = ones * reading.to(ones)[:, None, None, None]
+        x = torch.cat([structure, ones], dim=1)
         u = shift_down(self.input_u(x))
         ul = shift_down(self.input_above(x)) + shift_right(self.input_left(x))
         cond = concat_elu(cond)
@@ -180,9 +183,11 @@ class StructureGenerator(nn.Module):
         """Return the condition of pictures, computed once a picture; arguments as in ConditionNetwork.forward."""
         return self.condition(image, mask, features)
 
-    def logits(self, structure: Tensor, cond: Tensor) -> Tensor:
+    def logits(self, structure: Tensor, cond: Tensor, reading: Tensor | None = None) -> Tensor:
         """Return logits (N, K, h, w); the one at a position depends on the codes before it alone.
 
-        `structure` (N, D, h, w) quantised features; `cond` (N or 1, 8n, h, w).
+        `structure` (N, D, h, w) quantised features; `cond` (N or 1, 8n, h, w). `reading` (N,) is 1 for rows that are
+        read from left to right (None: all) and -1 for those read from right to left, which a model with
+        `both_directions` knows: their `structure` and `cond` come flipped left to right, and so do their logits.
         """
-        return self.pixelcnn(structure, cond)
+        return self.pixelcnn(structure, cond, reading)

@@ -98,7 +98,8 @@ def batches_of(
 ) -> Batches:
     """Return a stage's batches, or this process's part of them."""
     training, part = getattr(settings, name), (processes.index, processes.count)
-    return Batches(pictures, training.batch_size, options.seed, training.flip, part, options.workers)
+    geometry = getattr(training, "geometry", 0.0)  # the VQ-VAE needs none
+    return Batches(pictures, training.batch_size, options.seed, training.flip, part, options.workers, geometry)
 
 
 def timed(

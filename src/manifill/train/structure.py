@@ -26,6 +26,8 @@ from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Metrics, autocast, average, scaler, schedule
 from manifill.train.weight_norm import folded, normalised
 
+BACKWARDS = (0.5, 0.25)  # fraction of pictures read from right to left, until TURN of the steps and at the end
+TURN = 0.7
 VALIDATED, SEEN = 200, 50  # pictures to validate on, and at most of those that it is trained on
 
 
@@ -66,9 +68,23 @@ class Predictor(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, structure: Tensor, image: Tensor, mask: Tensor, features: Tensor | None) -> Tensor:
-        """Return logits (N, K, h, w); the arguments are those of StructureGenerator's `logits` and `cond`."""
-        return self.model.logits(structure, self.model.cond(image, mask, features))
+    def forward(
+        self,
+        structure: Tensor,
+        image: Tensor,
+        mask: Tensor,
+        features: Tensor | None,
+        backwards: Tensor | None = None,
+    ) -> Tensor:
+        """Return logits (N, K, h, w); the arguments are those of StructureGenerator's `logits` and `cond`.
+
+        `backwards` (N,) bool marks the pictures that are read from right to left, whose `structure` comes flipped; so
+        are their logits.
+        """
+        cond = self.model.cond(image, mask, features)
+        if backwards is None:
+            return self.model.logits(structure, cond)
+        return self.model.logits(structure, turned(cond, backwards), 1.0 - 2.0 * backwards.float())
 
 
 class StructureStage:
@@ -118,29 +134,49 @@ class StructureStage:
         for dropout in self.dropouts:
             dropout.start, dropout.whole = share.start, share.whole
         with autocast(self.device, self.precision):
-            nats = self.nats(share)
+            nats = self.nats(share, self._backwards(share))
         hole = hole_cells(share.mask, *nats.shape[1:]).view_as(nats)
         loss = (nats * torch.where(hole, 1.0, self.options.known_weight)).sum()  # summed: Adam hides the scale
         self.scaler.scale(loss * self.processes.count).backward()  # the processes' mean of this is the sum
         return bits(nats.detach(), hole)
 
-    def nats(self, share: Share) -> Tensor:
+    def nats(self, share: Share, backwards: Tensor | None) -> Tensor:
         """Return what is to be made small at every position of a share (n, h, w)."""
-        return self.cross_entropy(self.network, share.image, share.mask)
+        return self.cross_entropy(self.network, share.image, share.mask, backwards)
 
-    def cross_entropy(self, network: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
-        """Return the negative log-likelihood of every true code in nats (N, h, w); `network` is a Predictor."""
+    def _backwards(self, share: Share) -> Tensor | None:
+        """Return which pictures are read from right to left, (n,) bool; None for a model of one direction.
+
+        Half of them, and at the end of training a quarter: samples are read from left to right, so the last steps
+        belong to that.
+        """
+        if not self.model.config.both_directions:
+            return None
+        late = min(max(float(self.averaged.n_averaged) / self.options.steps - TURN, 0.0) / (1 - TURN), 1.0)
+        fraction = BACKWARDS[0] + (BACKWARDS[1] - BACKWARDS[0]) * late
+        return share.rows(torch.rand(share.whole, device=self.device) < fraction)
+
+    def cross_entropy(
+        self, network: nn.Module, image: Tensor, mask: Tensor, backwards: Tensor | None = None
+    ) -> Tensor:
+        """Return the negative log-likelihood of every true code in nats (N, h, w); `network` is a Predictor.
+
+        Pictures that `backwards` (N,) marks are read from right to left.
+        """
         codes, features = self.given(image, mask)
-        logits = network(self.vqvae.lookup(codes), image, mask, features)
-        return F.cross_entropy(logits.float(), codes, reduction="none")
+        read = codes if backwards is None else turned(codes, backwards)
+        logits = network(self.vqvae.lookup(read), image, mask, features, backwards)
+        nats = F.cross_entropy(logits.float(), read, reduction="none")
+        return nats if backwards is None else turned(nats, backwards)
 
     @torch.no_grad()
     def given(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the true structure codes and, where the model wants them, the features of the masked pictures."""
         encoder = self.vqvae.encoder
-        codes = encoder.structure_quantiser.codes(encoder.structure_features(image))
-        wanted = self.model.config.condition_features
-        return codes, encoder.structure_features(image * (1 - mask)) if wanted else None
+        with torch.autocast(self.device.type, enabled=False):  # the codes of inference: bfloat16 gives 2 % others
+            codes = encoder.structure_quantiser.codes(encoder.structure_features(image))
+            wanted = self.model.config.condition_features
+            return codes, encoder.structure_features(image * (1 - mask)) if wanted else None
 
     def validate(self) -> Metrics:
         """Return bits per code with centre holes, over all codes, inside the hole and outside; held-out and seen.
@@ -193,6 +229,11 @@ class StructureStage:
             self.best.bits.fill_(figure)
             network = folded(self.averaged.module)
             save_network(folder, "structure", network, self.size, step, figures, fingerprint(self.vqvae))
+
+
+def turned(x: Tensor, backwards: Tensor) -> Tensor:
+    """Flip left to right those of N pictures' maps (N, ..., w) that `backwards` (N,) marks."""
+    return torch.where(backwards.view(-1, *[1] * (x.dim() - 1)), x.flip(-1), x)
 
 
 def started(preset: Preset) -> StructureGenerator:

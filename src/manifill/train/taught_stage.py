@@ -45,7 +45,7 @@ class TaughtStage(StructureStage):
         found = super()._learn(share)
         return {"taught": found["bits_hole"], "taught_known": found["bits_known"]}
 
-    def nats(self, share: Share) -> Tensor:
+    def nats(self, share: Share, backwards: Tensor | None) -> Tensor:
         """Return the divergence from the teacher at every position of a share (n, h, w)."""
         codes, features = self.given(share.image, share.mask)
         return self.lost(self.network, self.teacher.lesson(codes, share), share.image, share.mask, features)
