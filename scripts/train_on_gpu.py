@@ -1,8 +1,8 @@
 """Trains one network of a bundled model on a GPU for a given time: what `manifill train` does, by the clock.
 
-    python scripts/train_on_gpu.py STAGE --model START --pictures PICTURES.npy --masks MASKS.npy --out OUT --until SECONDS
+    python scripts/train_on_gpu.py STAGE --model START --pictures P.npy --masks M.npz --out OUT --until SECONDS
 
-STAGE is vqvae, structure or texture. Pictures (uint8, N x size x size x 3) and masks stay on the GPU; batches are drawn,
+STAGE is vqvae, structure or texture. Pictures (uint8, N x size x size x 3) and masks stay on the GPU; batches are made,
 mirrored, turned and scaled there. The learning rate falls along a cosine to nothing at `--until`, seconds after the
 modification of the file `--clock`. START is a model folder whose weights are the first ones: another width of the
 structure generator starts from them too (`widened`), and another VQ-VAE, that of OUT, has them carried into its codes.
@@ -20,20 +20,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manifill.checkpoint import fingerprint, load_discriminator, load_texture, load_vqvae, read_header, save_network
 from manifill.config import StructureConfig
+from manifill.data import geometry
 from manifill.evaluate.features import LPIPS
-from manifill.presets import preset as preset_named
-from manifill.structure import StructureGenerator
-from manifill.train import finetune, geometry
+from manifill.networks.checkpoint import (
+    fingerprint,
+    load_discriminator,
+    load_texture,
+    load_vqvae,
+    read_header,
+    save_network,
+)
+from manifill.networks.structure import StructureGenerator
+from manifill.networks.vqvae import Encoding
+from manifill.train import finetune
+from manifill.train.distributed import Share
+from manifill.train.loop import Metrics
 from manifill.train.losses import perceptual_loss
-from manifill.train.parametrise import folded
-from manifill.train.processes import Share
-from manifill.train.structure_stage import StructureStage
-from manifill.train.texture_stage import TextureStage
-from manifill.train.vqvae_stage import VQVAEStage
+from manifill.train.presets import preset as preset_named
+from manifill.train.structure import StructureStage
+from manifill.train.texture import TextureStage
+from manifill.train.vqvae import VQVAEStage
+from manifill.train.weight_norm import folded
 
 LOG = 15.0  # seconds between lines
+# where a layer's old channels lie among the new: `one` set of them, `two` behind each other, or each head's own
+OUTPUTS = {"conv2": "two", "from_cond": "two", "query": "keys", "key": "keys", "value": "values", "logits": "all"}
+INPUTS = {"conv1": "two", "conv2": "two", "from_u": "two", "out": "values", "from_cond": "all", "input_u": "all",
+          "input_above": "all", "input_left": "all"}  # fmt: skip
 CUDA = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -47,11 +61,12 @@ class Held:
         return len(self.pictures)
 
     def tensor(self, index: range) -> Tensor:
+        """Return pictures (n, 3, size, size) in [-1, 1]."""
         return self.pictures[list(index)].permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 class Batches:
-    """Random batches of pictures and masks on the device; half of the masks are of the first pool, half of the second."""
+    """Random batches of pictures and masks on the device; half of the masks are from each of two pools."""
 
     def __init__(self, pictures: Path, masks: Path, count: int, fraction: float, seed: int) -> None:
         self.pictures = torch.from_numpy(np.load(pictures)).to(CUDA).permute(0, 3, 1, 2).contiguous()
@@ -60,6 +75,7 @@ class Batches:
         self.count, self.fraction, self.rng = count, fraction, np.random.default_rng(seed)
 
     def __call__(self) -> Share:
+        """Return the next batch."""
         n = self.count
         image = self.pictures[torch.randint(len(self.pictures), (n,), device=CUDA)].float() / 127.5 - 1
         image = self.mirrored(image)
@@ -71,6 +87,7 @@ class Batches:
 
     @staticmethod
     def mirrored(x: Tensor) -> Tensor:
+        """Flip half of the rows left to right."""
         return torch.where(torch.rand(len(x), 1, 1, 1, device=CUDA) < 0.5, x.flip(3), x)
 
 
@@ -81,9 +98,13 @@ class PerceptualStage(TextureStage):
     shares = (0.2, 0.5)  # weights of the perceptual and style losses, and of the learned distance
 
     def weights(self) -> dict[str, float]:
+        """Return the weight of every loss."""
         return super().weights() | {"perceptual": self.shares[0], "lpips": self.shares[1]}
 
-    def generator_losses(self, image: Tensor, mask: Tensor, painted: Tensor, composed: Tensor, truth) -> dict:  # noqa: ANN001
+    def generator_losses(
+        self, image: Tensor, mask: Tensor, painted: Tensor, composed: Tensor, truth: Encoding
+    ) -> Metrics:
+        """Return the losses of the generator, before their weights."""
         losses = super().generator_losses(image, mask, painted, composed, truth)
         a, b = (self.vgg.maps((x.float() + 1) * 127.5) for x in (composed, image))
         losses["perceptual"] = perceptual_loss(a, b)
@@ -110,17 +131,19 @@ def widened(old: StructureGenerator, wanted: StructureConfig) -> StructureGenera
     two = torch.cat([one, one + wide])
     keys = torch.cat([torch.arange(d) + k * to_d for k in range(heads)])
     values = torch.cat([torch.arange(v) + k * to_v for k in range(heads)])
-    everything = slice(None)
+    places = {"one": one, "two": two, "keys": keys, "values": values, "all": slice(None)}
     for name, layer in new.pixelcnn.named_modules():
         if not isinstance(layer, torch.nn.Conv2d):
             continue
         source, last = old.pixelcnn.get_submodule(name), name.rpartition(".")[2]
-        rows = {"conv2": two, "from_cond": two, "query": keys, "key": keys, "value": values, "logits": everything}.get(last, one)
-        columns = {"conv1": two, "conv2": two, "from_u": two, "out": values, "from_cond": everything,
-                   "input_u": everything, "input_above": everything, "input_left": everything}.get(last, one)  # fmt: skip
+        rows = OUTPUTS.get(last, "one")
+        columns = INPUTS.get(last, "one")
+        rows, columns = places[rows], places[columns]
         weight = torch.zeros_like(layer.weight[rows])
         weight[:, columns] = source.weight * (math.sqrt(to_d / d) if last == "query" else 1)
-        if last == "query":  # next to nothing of a head's new dimensions yet; weight normalisation divides by its length
+        if (
+            last == "query"
+        ):  # next to nothing of a head's new dimensions yet; weight normalisation divides by its length
             layer.weight.mul_(1e-3)
             layer.bias.zero_()
         layer.weight[rows] = weight
@@ -138,7 +161,9 @@ def build(a: argparse.Namespace, held: Held) -> tuple[VQVAEStage | StructureStag
     vqvae = load_vqvae(a.out if (a.out / "vqvae.safetensors").exists() else a.model)[0].to(CUDA)
     if a.stage == "structure":
         wanted = replace(settings.model.structure, width=a.width, dropout=a.dropout, both_directions=True)
-        same = replace(wanted, width=read_header(a.model, "structure").config["width"], both_directions=False, dropout=0.1)
+        same = replace(
+            wanted, width=read_header(a.model, "structure").config["width"], both_directions=False, dropout=0.1
+        )
         start = widened(finetune.structure(a.model, vqvae, held, same).cpu(), wanted)
         settings = replace(settings, model=replace(settings.model, structure=wanted),
                            structure=replace(settings.structure, steps=a.steps, averaging=0.999))  # fmt: skip
@@ -148,7 +173,9 @@ def build(a: argparse.Namespace, held: Held) -> tuple[VQVAEStage | StructureStag
     if fingerprint(vqvae) != codes:
         finetune.carry_texture(generator, finetune.translation(load_vqvae(a.model)[0], vqvae, held))
     discriminator = load_discriminator(a.model, codes)[0]
-    settings = replace(settings, texture=replace(settings.texture, adversarial_share=a.adversarial, perturb=0.1, steps=a.steps))
+    settings = replace(
+        settings, texture=replace(settings.texture, adversarial_share=a.adversarial, perturb=0.1, steps=a.steps)
+    )
     stage = PerceptualStage(settings, vqvae, held, CUDA, bf16, generator, discriminator)
     stage.vgg = LPIPS("vgg", a.vgg, device=CUDA)
     stage.vgg.convolutions.to(memory_format=torch.channels_last)
@@ -175,7 +202,13 @@ def main() -> None:
     for name in ("--model", "--pictures", "--masks", "--out", "--clock", "--vgg"):
         p.add_argument(name, type=Path)
     p.add_argument("--until", type=float, required=True)
-    for name, value in (("--rate", 0.0), ("--adversarial", 1.0), ("--dropout", 0.1), ("--geometry", 0.6), ("--early", 0.3)):
+    for name, value in (
+        ("--rate", 0.0),
+        ("--adversarial", 1.0),
+        ("--dropout", 0.1),
+        ("--geometry", 0.6),
+        ("--early", 0.3),
+    ):
         p.add_argument(name, type=float, default=value)
     for name, value in (("--batch", 64), ("--width", 96), ("--steps", 4000), ("--seed", 0)):
         p.add_argument(name, type=int, default=value)
@@ -202,7 +235,10 @@ def main() -> None:
             means = stage.processes.means(taken)  # waits for the device
             now = time.time()
             words = ", ".join(f"{k} {v:.4g}" for k, v in means.items())
-            print(f"{now - clock:.0f} s, step {step}, {len(taken) * a.batch / (now - logged):.0f} pictures/s: {words}", flush=True)
+            print(
+                f"{now - clock:.0f} s, step {step}, {len(taken) * a.batch / (now - logged):.0f} pictures/s: {words}",
+                flush=True,
+            )
             if not all(map(math.isfinite, means.values())):
                 raise SystemExit("not finite")
             taken, logged = [], now

@@ -141,8 +141,8 @@ class StructureTraining:
 
     `known_weight` weighs the codes outside the hole in the loss; `clip` bounds the gradient norm (0 = off).
     `autoguidance`, when not 0, is the weight of a weaker structure generator that guides a finished one, which learns
-    to draw as both do together (`train/distill.py`). `geometry` is the fraction of pictures that are rotated, scaled and
-    shifted a little (`data/geometry.py`). Neither is in the paper. Raises ValueError for a number out of its range.
+    to draw as both do together (`train/distill.py`). `geometry` is the fraction of pictures that are rotated, scaled
+    and shifted a little (`data/geometry.py`). Neither is in the paper. Raises ValueError for a number out of its range.
     """
 
     steps: int = 1_000_000

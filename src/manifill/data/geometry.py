@@ -18,7 +18,7 @@ SHIFT = 0.08  # of the side, along each axis
 
 
 def maps(count: int, fraction: float, rng: np.random.Generator) -> Tensor:
-    """Draw `count` similarity maps (count, 2, 3) float32, as `warped` takes them: a `fraction` of them, else identity."""
+    """Return similarity maps (count, 2, 3) float32 for `warped`: a `fraction` of them random, the others identity."""
     angle = np.radians(rng.uniform(-ANGLE, ANGLE, count))
     scale = np.exp(rng.uniform(math.log(SCALE[0]), math.log(SCALE[1]), count))
     shift = rng.uniform(-2 * SHIFT, 2 * SHIFT, (count, 2))  # the side is 2 long

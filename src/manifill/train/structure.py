@@ -156,9 +156,7 @@ class StructureStage:
         fraction = BACKWARDS[0] + (BACKWARDS[1] - BACKWARDS[0]) * late
         return share.rows(torch.rand(share.whole, device=self.device) < fraction)
 
-    def cross_entropy(
-        self, network: nn.Module, image: Tensor, mask: Tensor, backwards: Tensor | None = None
-    ) -> Tensor:
+    def cross_entropy(self, network: nn.Module, image: Tensor, mask: Tensor, backwards: Tensor | None = None) -> Tensor:
         """Return the negative log-likelihood of every true code in nats (N, h, w); `network` is a Predictor.
 
         Pictures that `backwards` (N,) marks are read from right to left.
