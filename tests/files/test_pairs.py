@@ -29,7 +29,7 @@ def paired(photos: Path, masks: Path | None, out: Path = NOWHERE) -> tuple[dict[
 
 def test_masks_have_the_photos_name_and_place(tmp_path: Path) -> None:
     names = ["a.jpg", "b.PNG", "sub/a.webp", "sub/deep/c.tif", "lonely.heic", "sub/b.bmp"]
-    masks = ["a.png", "b.jpeg", "sub/a.gif", "sub/a.png", "sub/deep/c.png", "notes.txt"]
+    masks = ["a.png", "b.jpeg", "sub/a.svg", "sub/a.png", "sub/deep/c.png", "notes.txt"]
     found, lonely = paired(touch(tmp_path / "p", *names), touch(tmp_path / "m", *masks))
     assert found == {
         "a": "a.png",
@@ -103,15 +103,14 @@ def test_a_list(tmp_path: Path) -> None:
     assert lonely == []
     (found, *_), _ = pairs(tmp_path / "list.txt", tmp_path / "b.png", NOWHERE)
     assert found == Pair(tmp_path / "x/a.png", tmp_path / "m/m1.png", "m1")
-    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00photo.png")
+    (tmp_path / "list.txt").write_bytes(b"\xff\x00photo.png")
     with pytest.raises(ImageError, match=r"list\.txt: not a list of photos in UTF-8"):
         pairs(tmp_path / "list.txt", None, NOWHERE)
 
 
 @pytest.mark.parametrize(
     ("names", "masks", "words"),
-    [(["a.png", "a.jpg"], None, "a.png and .*a.jpg: their results would have one name, a; rename one"),
-     (["a.png"], ["b.png"], "none of 1 photos has a mask in"),
+    [(["a.png"], ["b.png"], "none of 1 photos has a mask in"),
      (["notes.md"], None, "a folder or list without pictures"), ([], None, "no such photo file")],
 )  # fmt: skip
 def test_what_cannot_be_paired(tmp_path: Path, names: list[str], masks: list[str] | None, words: str) -> None:

@@ -113,7 +113,7 @@ def test_profile_is_kept(tmp_path: Path, face: np.ndarray) -> None:
     assert to_pillow(photo, photo.samples).info["icc_profile"] == profile
 
 
-@pytest.mark.parametrize("bad", [np.zeros((4, 4)), np.zeros(4, np.uint8), np.zeros((4, 4, 3), np.float32)])
+@pytest.mark.parametrize("bad", [np.full((9, 9), 2.0), np.zeros(4, np.uint8), np.zeros((9, 9, 2), np.float32)])
 def test_bad_arrays(bad: np.ndarray) -> None:
     with pytest.raises(ImageError, match="expected uint8"):
         load_photo(bad)

@@ -85,6 +85,7 @@ def inpaint(
     with _importing():
         import torch
 
+        from manifill.cli.terminal import printable
         from manifill.completions import Completions
         from manifill.files import pairs
         from manifill.files.batch import Batch
@@ -102,7 +103,8 @@ def inpaint(
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; expected 1 or more")
     keep_freed_memory()
-    found, lonely = pairs.pairs(photo, mask, out)
+    left_out: list[str] = []
+    found, lonely = pairs.pairs(photo, mask, out, left_out)
     mine, suffix = pairs.share(found[:limit], shard)
     if near is not None and len(found) > 1:
         raise ValueError("--near goes on from a completion of one photo; name that photo")
@@ -132,13 +134,16 @@ def inpaint(
     existing = "replace" if overwrite else "skip" if skip_existing else "refuse"
     output = Output(out, f"manifest{suffix}.jsonl", quality, structures)
     batch = Batch(complete, output, num_samples, format, existing, alone=len(found) + len(lonely) == 1)
-    tally = batch.run(mine, lambda path: tqdm.write(str(path)))
+    with output.held():
+        tally = batch.run(mine, lambda path: tqdm.write(printable(path)))
     failures = lonely + tally.failures
     print(f"{tally.done * num_samples} completions of {tally.done} photos, {tally.skipped} skipped, "
           f"{len(failures)} failed, seeds {first} to {first + (of or num_samples) - 1}, "
           f"in {time.perf_counter() - began:.1f} s")  # fmt: skip
+    if left_out:
+        print(f"{len(left_out)} files left out:", *map(printable, left_out), sep="\n  ")
     for failure in failures:
-        print(f"manifill: failed: {failure}", file=sys.stderr)
+        print(f"manifill: failed: {printable(failure)}", file=sys.stderr)
     if shard is None:
         pairs.wait_for_others()
     return 1 if failures else 0

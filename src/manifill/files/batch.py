@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,11 @@ from tqdm import tqdm
 from manifill.completions import Completions
 from manifill.files.pairs import Pair
 from manifill.files.results import Output, check_free, forget, planned, structure_path
+from manifill.networks.checkpoint import WriteError
 from manifill.photos.encode import Format, check_format, format_for
+from manifill.photos.photo import ImageError
+
+FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENODEV}
 
 
 @dataclass
@@ -38,8 +43,14 @@ class Batch:
     def run(self, pairs: Sequence[Pair], said: Callable[[Path], None]) -> Tally:
         """Complete all pairs; `said` gets every path that is written. Raises ImageError before anything is written."""
         check_format(self.format, self.output.quality)
-        waiting = [p for p in pairs if not (self.existing == "skip" and self.finished(p))]
-        tally = Tally(skipped=len(pairs) - len(waiting))
+        tally, waiting = Tally(), []
+        for pair in pairs:
+            with self.reported(pair, tally):
+                if self.existing == "skip" and self.finished(pair):
+                    tally.skipped += 1
+                    continue
+                self.check_names(pair)
+                waiting.append(pair)
         if self.existing == "refuse":
             for pair in waiting:
                 check_free(path for format in self.formats() for path in self.paths(pair, format))
@@ -64,17 +75,33 @@ class Batch:
         *results, grid = planned(self.output.out, pair.name, self.count, format)
         return [*results, *(structure_path(path) for path in results if self.output.structures), grid]
 
+    def check_names(self, pair: Pair) -> None:
+        """Raise ImageError where the system takes no name as long as that of a result."""
+        for path in (path for format in self.formats() for path in self.paths(pair, format)):
+            try:
+                path.with_name(f"{path.name}.part").exists()
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                raise ImageError(f"{pair.photo}: the result's name is too long for this system, {len(path.name)} "
+                                 "characters; rename the photo") from error  # fmt: skip
+
     def finished(self, pair: Pair) -> bool:
         """Say whether all files of a pair are there."""
         return any(all(path.exists() for path in self.paths(pair, f)) for f in self.formats())
 
     @contextlib.contextmanager
     def reported(self, pair: Pair, tally: Tally) -> Iterator[None]:
-        """Count a photo that cannot be completed, unless it is the only one."""
+        """Count a photo that cannot be completed, whatever happened, unless it is the only one.
+
+        What would stop every other photo as well, as a full disk, is raised.
+        """
         try:
             yield
-        except (ValueError, PermissionError, MemoryError) as error:
-            if self.alone:
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if self.alone or getattr(error.__cause__ if isinstance(error, WriteError) else error, "errno", 0) in FATAL:
                 raise
-            named = str(error) if str(pair.photo) in str(error) else f"{pair.photo}: {error}"
-            tally.failures.append(named)
+            words = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+            tally.failures.append(words if str(pair.photo) in words else f"{pair.photo}: {words}")

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 from manifill.photos.photo import SUFFIXES, ImageError
 
-PHOTOS = SUFFIXES | {".heic", ".heif", ".avif", ".jfif"}
+PHOTOS = SUFFIXES | {".heic", ".heif", ".hif", ".avif", ".jfif", ".jif", ".jfi", ".jpe", ".mpo"}
+PHOTOS |= {".gif", ".apng", ".dib"}
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"8BPS",
+              b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51", b"\xff\x0a", b"\0\0\0\x0cJXL", b"IIRO", b"IIU\0", b"FUJIFILM",
+              b"\x76\x2f\x31\x01", b"#?RADIANCE")  # fmt: skip
+BOXED = re.compile(rb"....ftyp(heic|heix|heif|mif1|msf1|avif|avis|crx )|RIFF....WEBP", re.DOTALL)
 
 MASKED = re.compile(r"(.+)[_-]mask(\d*)", re.IGNORECASE)  # name_mask, name_mask001 ...
 
@@ -25,14 +32,73 @@ class Pair:
     name: str
 
 
+@dataclass
+class Listing:
+    """What is in a folder: pictures, by name, and in words what looks like a picture and is left out."""
+
+    pictures: list[Path]
+    left_out: list[str]
+
+
 def listed(folder: Path) -> list[Path]:
-    """Return all pictures in a folder and its folders, any common extension in any case, by name; none hidden."""
-    found = (f for f in folder.rglob("*") if f.suffix.lower() in PHOTOS)
-    return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts))
+    """Return all pictures in a folder and its folders, those of links too, by name; none hidden.
+
+    A picture's name ends in a common extension, in any case, or in none and its first bytes are a picture's.
+    """
+    return listing(folder).pictures
 
 
-def pairs(photos: Path, masks: Path | None, out: Path) -> tuple[list[Pair], list[str]]:
+def listing(folder: Path) -> Listing:
+    """Look through a folder as `listed` does, and say what is left out."""
+    found = Listing([], [])
+    for path in _walk(folder, found.left_out):
+        if path.suffix.lower() in PHOTOS:
+            found.pictures.append(path)
+        elif _begins_as_picture(path):
+            if path.suffix:
+                found.left_out.append(f"{path}: looks like a picture, but its name does not end as one")
+            else:
+                found.pictures.append(path)
+    found.pictures.sort()
+    return found
+
+
+def _walk(folder: Path, left_out: list[str]) -> Iterator[Path]:
+    """Yield all that is in a folder but folders and what is hidden, through links, each folder once."""
+    seen: set[str] = set()
+
+    def unreadable(error: OSError) -> None:
+        left_out.append(f"{error.filename}: a folder that cannot be read ({error.strerror})")
+
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        true = os.path.realpath(place)
+        if true in seen:  # a link to a folder above it, or to one that is here too
+            folders.clear()
+            continue
+        seen.add(true)
+        pictures = [name for name in folders if Path(name).suffix.lower() in PHOTOS]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(place, name) for name in [*names, *pictures] if not name.startswith("."))
+
+
+def _begins_as_picture(path: Path) -> bool:
+    """Whether a file begins as a picture does; a file that cannot be read does not."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            start = file.read(32)
+    except OSError:
+        return False
+    return start.startswith(SIGNATURES) or BOXED.match(start) is not None
+
+
+def pairs(
+    photos: Path, masks: Path | None, out: Path, left_out: list[str] | None = None
+) -> tuple[list[Pair], list[str]]:
     """Pair photos and masks; also return what has no partner, in words. Raises ImageError when nothing is paired.
+
+    `left_out` gets, in words, what looks like a picture in a folder and is none of its photos.
 
     `photos` is a picture, a folder, or a .txt list with lines of `photo` or `photo<tab>mask`, relative to the list.
     `masks` is a folder, one picture for all photos, or None. In a folder a mask has the photo's name and place, or lies
@@ -48,9 +114,12 @@ def pairs(photos: Path, masks: Path | None, out: Path) -> tuple[list[Pair], list
     elif not photos.is_dir():
         found, lonely = _match([photos], photos.parent, masks)
     else:
-        if out.resolve() == photos.resolve():
+        if _true(out) == _true(photos):
             raise ImageError(f"{out}: is the folder of photos; name another for the results")
-        everything = [p for p in listed(photos) if not p.resolve().is_relative_to(out.resolve())]
+        found_there = listing(photos)
+        if left_out is not None:
+            left_out += found_there.left_out
+        everything = [p for p in found_there.pictures if not _true(p).is_relative_to(_true(out))]
         if masks is not None and masks.is_dir():
             everything = _without_masks(everything, photos, masks)
         found, lonely = _match(everything, photos, masks)
@@ -59,18 +128,27 @@ def pairs(photos: Path, masks: Path | None, out: Path) -> tuple[list[Pair], list
     if not found:
         raise ImageError(f"{photos}: none of {len(lonely)} photos has a mask in {masks} (masks have a photo's name, or "
                          "are called name_mask or name_mask001)")  # fmt: skip
-    _check_names(found)
-    return found, lonely
+    return _told_apart(found), lonely
 
 
-def _check_names(found: Sequence[Pair]) -> None:
+def _told_apart(found: Sequence[Pair]) -> list[Pair]:
+    """Return pairs whose results have names of their own: photos of one name but for the extension keep that, too."""
+    counts = Counter(pair.name for pair in found)
+    names = [
+        f"{pair.name}{(pair.mask if pair.mask and pair.mask.stem == Path(pair.name).name else pair.photo).suffix}"
+        if counts[pair.name] > 1 else pair.name for pair in found
+    ]  # fmt: skip
     taken: dict[str, Pair] = {}
-    for pair in found:
-        other = taken.setdefault(pair.name, pair)
+    for pair, name in zip(found, names, strict=True):
+        other = taken.setdefault(name, pair)
         if other is not pair:
-            raise ImageError(
-                f"{pair.photo} and {other.photo}: their results would have one name, {pair.name}; rename one"
-            )
+            raise ImageError(f"{pair.photo} and {other.photo}: their results would have one name, {name}; rename one")
+    return [replace(pair, name=name) for pair, name in zip(found, names, strict=True)]
+
+
+def _true(path: Path) -> Path:
+    """Return a path without links; one that leads to itself stays."""
+    return Path(os.path.realpath(path))
 
 
 def _name(photo: Path, folder: Path) -> str:
@@ -79,24 +157,29 @@ def _name(photo: Path, folder: Path) -> str:
 
 def _without_masks(everything: Sequence[Path], photos: Path, masks: Path) -> list[Path]:
     """Leave the masks out of a folder's pictures, where they are in it or among the photos."""
-    if photos.resolve() == masks.resolve():
+    if _true(photos) == _true(masks):
         return [p for p in everything if not MASKED.fullmatch(p.stem)]
-    if photos.resolve().is_relative_to(masks.resolve()):
+    if _true(photos).is_relative_to(_true(masks)):
         return list(everything)
-    return [p for p in everything if not p.resolve().is_relative_to(masks.resolve())]
+    return [p for p in everything if not _true(p).is_relative_to(_true(masks))]
 
 
 def _by_name(masks: Path, photos: Sequence[Path]) -> dict[str, list[Path]]:
     """Return the masks in a folder by the names, with their places in it ("a/b"), of the photos that they suit."""
     found: dict[str, list[Path]] = {}
-    own = {photo.resolve() for photo in photos}
+    own = {_true(photo) for photo in photos}
     for mask in listed(masks):
-        if mask.resolve() not in own:
+        if _true(mask) not in own:
             match = MASKED.fullmatch(mask.stem)
             place = mask.relative_to(masks).parent
             for stem in {mask.stem, match[1] if match else mask.stem}:
-                found.setdefault((place / stem).as_posix(), []).append(mask)
+                found.setdefault(_composed((place / stem).as_posix()), []).append(mask)
     return found
+
+
+def _composed(name: str) -> str:
+    """Return a name with its accents in one of the two ways to write them: systems differ."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _match(photos: Sequence[Path], folder: Path, masks: Path | None) -> tuple[list[Pair], list[str]]:
@@ -106,7 +189,7 @@ def _match(photos: Sequence[Path], folder: Path, masks: Path | None) -> tuple[li
     found, lonely, by_name = [], [], _by_name(masks, photos)
     for photo in photos:
         name = _name(photo, folder)
-        own = by_name.get(name) or by_name.get(photo.stem) or []
+        own = by_name.get(_composed(name)) or by_name.get(_composed(photo.stem)) or []
         if not own:
             lonely.append(f"{photo}: no mask of its name")
         found += _named(photo, own, name)
@@ -121,19 +204,45 @@ def _named(photo: Path, masks: Sequence[Path], name: str) -> list[Pair]:
 
 
 def _from_list(path: Path, masks: Path | None) -> tuple[list[Pair], list[str]]:
+    data = path.read_bytes()
     try:
-        lines = [line.strip().split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        wide = data.startswith((b"\xff\xfe", b"\xfe\xff")) and len(data) % 2 == 0  # as Windows' "Unicode"
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise ImageError(f"{path}: not a list of photos in UTF-8 ({error.reason})") from error
     own: dict[Path, list[Path]] = {}
-    for photo, *mask in lines:
-        own.setdefault(path.parent / photo.strip(), []).extend(path.parent / m.strip() for m in mask)
+    for photo, *mask in (line.strip().split("\t") for line in text.splitlines() if line.strip()):
+        own.setdefault(_there(path.parent / photo.strip()), []).extend(_there(path.parent / m.strip()) for m in mask)
+    names = _short_names(list(own), path.parent)
     found, lonely = [], []
     for photo, its in own.items():
-        more, without = ([], []) if its else _match([photo], photo.parent, masks)
-        found += _named(photo, its, photo.stem) + more
+        if its:
+            found += _named(photo, its, names[photo])
+            continue
+        more, without = _match([photo], photo.parent, masks)
+        place = Path(names[photo]).parent
+        found += [replace(pair, name=(place / pair.name).as_posix()) for pair in more]
         lonely += without
     return found, lonely
+
+
+def _there(path: Path) -> Path:
+    """Return the path of a file that is there under this name with its accents written in the other way."""
+    if not os.path.lexists(path) and not path.name.isascii():
+        for form in ("NFC", "NFD"):
+            other = Path(unicodedata.normalize(form, str(path)))
+            if os.path.lexists(other):
+                return other
+    return path
+
+
+def _short_names(photos: Sequence[Path], folder: Path) -> dict[Path, str]:
+    """Name the results of listed photos: by their own names, those that several have by their places as well."""
+    counts = Counter(photo.stem for photo in photos)
+    inside = all(".." not in Path(os.path.relpath(photo, folder)).parts for photo in photos)
+    top = str(folder) if inside or not photos else os.path.commonpath([_true(photo).parent for photo in photos])
+    places = {photo: Path(os.path.relpath(photo if inside else _true(photo), top)) for photo in photos}
+    return {p: p.stem if counts[p.stem] == 1 else places[p].with_suffix("").as_posix() for p in photos}
 
 
 def wait_for_others() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import io
 import json
+import os
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -48,6 +53,25 @@ class Output:
     manifest: str = "manifest.jsonl"
     quality: int | None = None
     structures: bool = False
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from writing into the same manifest meanwhile; a killed one lets go of it.
+
+        The lock's file is in the system's folder for such, so that only processes of one machine see each other.
+        Raises ImageError when another process holds it.
+        """
+        place = hashlib.sha256(os.fsencode(os.path.realpath(self.out / self.manifest))).hexdigest()[:24]
+        lock = FileLock(Path(tempfile.gettempdir()) / f"manifill-{place}.lock", mode=0o666)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ImageError(f"{self.out}: another process is writing results here; wait for it or name another folder "
+                             "(nothing was written)") from error  # fmt: skip
+        try:
+            yield
+        finally:
+            lock.release()
 
     def write(
         self, completions: Completions, name: str, mask: str, format: Format, callback: Callable[[Path], None]

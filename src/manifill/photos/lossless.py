@@ -124,6 +124,7 @@ def joined_check(first: int, second: int, length: int) -> int:
 
 def described(photo: Photo, text: dict[str, str], highest: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield a PNG's chunks besides the pixels, (kind, data); the palette has all indices up to the `highest`."""
+    yield from photo.info.get("colour_chunks", {}).items()
     if "icc_profile" in photo.info:
         yield b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.info["icc_profile"])
     if "dpi" in photo.info:

@@ -7,14 +7,19 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
-from manifill.photos.metadata import as_stored, metadata, orientation_of
+from manifill.photos import tiff
+from manifill.photos.arrays import as_array, samples_of
+from manifill.photos.metadata import Chunks, as_stored, forget_xmp, metadata, orientation_of, png_chunks
 
-Picture: TypeAlias = Image.Image | np.ndarray | str | Path
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Picture: TypeAlias = "Image.Image | np.ndarray | Tensor | str | Path | bytes | BinaryIO | Opened"
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}  # of files that are read everywhere
 SMALLEST = 8  # pixels of a photo's side: less shows nothing to go by
@@ -32,28 +37,33 @@ class Photo:
 
     `samples` are its own pixels, uint8 or uint16: (H, W) grey or palette indices, (H, W, C) otherwise; `mode` is
     Pillow's name of their kind, with ";16" for 16-bit ones. `rgb` uint8 (H, W, 3) is what the networks see and `alpha`
-    uint8 (H, W) its opacity, if any. `info` has what survives: icc_profile, exif, dpi, and the palette.
+    uint8 (H, W) its opacity, if any. `info` has what survives: icc_profile, exif, dpi, a PNG's chunks about colour, and
+    the palette. `orientation` is the file's, which has been applied; `notes` are the warnings about it.
     """
 
     name: str
-    samples: np.ndarray
+    samples: np.ndarray = field(repr=False)
     mode: str
-    rgb: np.ndarray
-    alpha: np.ndarray | None = None
-    info: dict[str, Any] = field(default_factory=dict)
+    rgb: np.ndarray = field(repr=False)
+    alpha: np.ndarray | None = field(default=None, repr=False)
+    info: dict[str, Any] = field(default_factory=dict, repr=False)
+    orientation: int = 1
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A decoded picture with its name for messages, not yet upright.
+    """A decoded picture with its name for messages, not yet upright: it is to be turned by `orientation`.
 
-    `deep` are samples that Pillow would cut to 8 bits, uint16 (H, W, C), C being 2 (grey and alpha), 3 or 4.
+    `deep` are samples that Pillow would cut to 8 bits, uint16 (H, W, C), C being 2 (grey and alpha), 3 or 4. `stored`
+    is the file's orientation, also where the picture has been turned already.
     """
 
     name: str
     picture: Image.Image
     orientation: int
     deep: np.ndarray | None = None
+    stored: int = 1
 
 
 def load_photo(source: Picture) -> Photo:
@@ -67,61 +77,104 @@ def load_photo(source: Picture) -> Photo:
         picture = Image.fromarray(np.asarray(picture).astype(np.uint16))
     if picture.mode not in MODES:
         raise ImageError(f"{name}: pixel format {picture.mode}; expected 8- or 16-bit grey or RGB, palette or CMYK")
-    info = metadata(opened.picture)
-    if opened.deep is not None:
-        mode, samples = {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[opened.deep.shape[2]], opened.deep
-    else:
-        mode, samples = _eight(picture, info)
-    samples = upright(samples, opened.orientation)
-    rgb, alpha = _seen(samples, mode, info)
-    return Photo(name, samples, mode, rgb, alpha, info)
+    notes: list[str] = []
+    info = metadata(opened.picture, notes)
+    try:
+        if opened.deep is not None:
+            mode, samples = {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[opened.deep.shape[2]], opened.deep
+        else:
+            mode, samples = _eight(picture, info)
+        samples = upright(samples, opened.orientation)
+        rgb, alpha = _seen(samples, mode, info)
+    except (ValueError, IndexError, TypeError, OSError) as error:  # Pillow converts what it has decoded
+        raise ImageError(f"{name}: damaged photo ({error})") from error
+    for note in notes:
+        warnings.warn(f"{name}: {note}", stacklevel=2)
+    return Photo(name, samples, mode, rgb, alpha, info, opened.stored, tuple(f"{name}: {note}" for note in notes))
 
 
 def open_picture(source: Picture, role: str) -> Opened:
-    """Decode a path, a PIL image or an array; `role` is for messages. Raises ImageError.
+    """Decode a path, a file or its bytes, a PIL image, an array or a tensor; `role` is for messages.
 
-    Arrays are uint8 or uint16 (H, W), (H, W, 3) or (H, W, 4), or bool (H, W).
+    Arrays are what `arrays.samples_of` takes. Raises ImageError.
     """
-    if isinstance(source, np.ndarray):
-        deep = source if source.dtype == np.uint16 and source.ndim == 3 else None
-        return Opened(role, _from_array(source, role), 1, deep)
+    if isinstance(source, Opened):
+        return source
+    if isinstance(source, str | Path):
+        return decode(_read(Path(source), role), str(source), role)
+    array = as_array(source)
+    if array is not None:
+        try:
+            array = samples_of(array)
+        except ValueError as error:
+            raise ImageError(f"{role}: {error}") from error
+        deep = array if array.dtype == np.uint16 and array.ndim == 3 else None
+        return Opened(role, _from_array(array), 1, deep)
     if isinstance(source, Image.Image):
         try:
             source.load()
+            orientation = orientation_of(source)
         except Exception as error:  # decoders meet damage in many ways
             raise ImageError(f"damaged or truncated {role} ({error})") from error
-        return Opened(role, source, orientation_of(source))
-    path = Path(source)
+        return Opened(role, source, orientation, None, orientation)
+    data: Any = source
+    if callable(read := getattr(source, "read", None)):
+        try:
+            data = read()
+        except (OSError, ValueError) as error:
+            raise ImageError(f"{role}: cannot be read ({error})") from error
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise ImageError(f"{role}: a {type(source).__name__}; expected a path, an open file or its bytes, a PIL image, "
+                         "an array or a tensor")  # fmt: skip
+    return decode(bytes(data), role, role)
+
+
+def _read(path: Path, role: str) -> bytes:
     try:
         if not path.is_file():
             raise ImageError(f"{path}: no such {role} file" if not path.exists() else f"{path}: not a file ({role})")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror}; {role})") from error
-    return decode(data, str(path), role)
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # of a name with a zero in it
+        raise ImageError(f"{path}: cannot be read ({getattr(error, 'strerror', error)}; {role})") from error
 
 
 def decode(data: bytes, name: str, role: str) -> Opened:
     """Decode a picture file. Raises ImageError, whatever the bytes."""
     plugins()
+    data, chunks = png_chunks(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged metadata; a bomb of twice Pillow's limit is an error
             with Image.open(io.BytesIO(data)) as file:
-                layout, before = str(file.tile[0][3]) if file.tile else "", orientation_of(file)
-                file.load()  # which turns a TIFF upright
-                metadata(file)  # reads all of it while the file is open
-                deep = _deep(data, file, layout)
-                return Opened(name, file, orientation_of(file) if deep is None else before, deep)
+                return _decoded(data, file, chunks, name)
     except ImageError as error:
         raise ImageError(f"{name}: {error} ({role})") from error
+    except tiff.TiffError as error:
+        raise ImageError(f"{name}: this TIFF {error} ({role})") from error
     except UnidentifiedImageError as error:
         found = f"{len(data)} bytes" if data else "no bytes"
         raise ImageError(f"{name}: not an image that can be read ({role}, {found})") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: more pixels than are safe to decode ({role}; {error})") from error
+    except MemoryError as error:
+        raise ImageError(f"{name}: needs more memory than there is ({role})") from error
     except Exception as error:  # decoders meet damage in many ways; whatever it is, the file is at fault
         raise ImageError(f"{name}: damaged or truncated {role} ({' '.join(str(error).split())})") from error
+
+
+def _decoded(data: bytes, file: ImageFile.ImageFile, chunks: Chunks, name: str) -> Opened:
+    """Return an open file's picture. Raises what decoders raise."""
+    page = tiff.seek_full(file)
+    forget_xmp(file)
+    layout, stored = str(file.tile[0][3]) if file.tile else "", orientation_of(file)
+    file.load()  # which turns a TIFF upright
+    forget_xmp(file)  # of a PNG, which may have it at its end
+    chunks.restore(file)
+    metadata(file, [])  # reads all of it while the file is open
+    deep = _deep(data, file, layout, page)
+    if deep is not None:
+        return Opened(name, file, stored, deep, stored)
+    return Opened(name, tiff.mend(file), orientation_of(file), None, stored)
 
 
 def plugins() -> None:
@@ -134,12 +187,21 @@ def plugins() -> None:
         register_heif_opener()
 
 
-def _deep(data: bytes, file: Image.Image, layout: str) -> np.ndarray | None:
+def _deep(data: bytes, file: Image.Image, layout: str, page: int) -> np.ndarray | None:
     """Return 16-bit samples that Pillow cuts to 8, uint16 (H, W, C); None when there are none. Raises ImageError.
 
     `layout` is Pillow's description of how the file stores samples.
     """
-    if file.format not in ("PNG", "TIFF", "PPM") or ";16" not in layout or file.mode.startswith("I"):
+    if file.mode.startswith(("I", "F")):
+        return None
+    if tiff.is_deep(file):
+        found = tiff.deep_samples(data, page)
+        if found is not None:
+            return found
+        if page > 0 or tiff.is_apart(file):  # which OpenCV does not read
+            raise ImageError("16-bit samples, a plane a colour, in a compression that cannot be decoded; expected "
+                             "them together, or deflated")  # fmt: skip
+    elif file.format not in ("PNG", "PPM") or ";16" not in layout:
         return None
     import cv2
 
@@ -153,16 +215,12 @@ def _deep(data: bytes, file: Image.Image, layout: str) -> np.ndarray | None:
     return found[..., [2, 1, 0, 3] if kind[1] == "RGB" and found.shape[2] == 4 else order]
 
 
-def _from_array(source: np.ndarray, role: str) -> Image.Image:
-    shape_fits = source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (3, 4) and source.dtype != np.bool_)
-    if source.dtype not in (np.uint8, np.uint16, np.bool_) or not shape_fits or source.size == 0:
-        found = f"{source.dtype} {source.shape}"
-        raise ImageError(
-            f"{role}: array {found}; expected uint8 or uint16 (H, W), (H, W, 3) or (H, W, 4), or bool (H, W)"
-        )
-    if source.dtype == np.bool_:
-        return Image.fromarray(source.astype(np.uint8) * 255)
-    return Image.fromarray(source if source.dtype == np.uint8 or source.ndim == 2 else (source >> 8).astype(np.uint8))
+def _from_array(samples: np.ndarray) -> Image.Image:
+    """Return an array as `arrays.samples_of` gives it as a picture, 16-bit colour cut to 8."""
+    if samples.dtype == np.bool_:
+        return Image.fromarray(samples.astype(np.uint8) * 255)
+    deep = samples.dtype == np.uint16 and samples.ndim == 3
+    return Image.fromarray((samples >> 8).astype(np.uint8) if deep else np.ascontiguousarray(samples))
 
 
 def _fits_16(picture: Image.Image) -> bool:
@@ -174,8 +232,12 @@ def _eight(picture: Image.Image, info: dict[str, Any]) -> tuple[str, np.ndarray]
     """Return (mode, samples) as Pillow decoded them; a palette goes into `info`."""
     if picture.mode == "P":
         info["palette"] = picture.getpalette("RGB")
-        if "transparency" in picture.info:
-            info["transparency"] = picture.info["transparency"]
+        clear, colours = picture.info.get("transparency"), len(info["palette"] or ()) // 3
+        if isinstance(clear, bytes) or (clear is not None and clear < colours):
+            info["transparency"] = clear[:colours] if isinstance(clear, bytes) else clear  # some are longer
+        elif clear is not None:
+            picture = picture.copy()  # the caller's own stays as it is
+            del picture.info["transparency"]
         elif picture.palette is not None and picture.palette.mode == "RGBA":
             info["transparency"] = bytes((picture.getpalette("RGBA") or [])[3::4])
         return "P", np.asarray(picture)

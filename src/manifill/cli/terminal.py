@@ -1,0 +1,18 @@
+"""What is shown on a terminal, whatever names files have and whichever characters the terminal knows."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+
+def escape_what_cannot_be_shown() -> None:
+    """Have characters that an output's encoding lacks written as escapes: a name must not end a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def printable(text: object) -> str:
+    """Return a text on one line, with escapes for what would move the cursor or end the line."""
+    return "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else ascii(c)[1:-1] for c in str(text))
