@@ -232,7 +232,7 @@ def asked_of_the_api(place: Place, photo: str, mask: str) -> int:
 def all_done(place: Place, tree: str, wanted: int, code: int, *words: str, **environment: str) -> str:
     """Check how many photos of a folder are done, and what is said of the others."""
     done = place.run(place.work / "trees" / tree, "mask.png", "-n", "2", **environment)
-    files = {name for name in os.listdir(os.fsencode(done.out)) if b"_00" in name}
+    files = {p.name for p in done.out.iterdir() if "_00" in p.name}
     expect(done.code == code, f"code {done.code}: {done.said[-300:]}")
     expect(len(files) == 2 * wanted, f"{len(files)} files in place of {2 * wanted}")
     said = done.printed + done.said
