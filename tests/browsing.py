@@ -67,16 +67,24 @@ def picture(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
+def menu(page: Page, item: str) -> None:
+    """Open the menu of an item and choose it."""
+    page.evaluate("(item) => document.querySelector(item).closest('[popover]').showPopover()", item)
+    page.click(item)
+
+
 def hole(page: Page) -> np.ndarray:
     """Return the hole as the page saves it, bool (H, W)."""
-    mask = Image.open(io.BytesIO(saved(page, "#save-mask")))
+    with page.expect_download() as download:
+        menu(page, "#save-mask")
+    mask = Image.open(download.value.path())
     assert mask.mode == "L"
     assert set(np.unique(mask)) <= {0, 255}
     return np.asarray(mask) == 255
 
 
-def draw(page: Page, count: int = 4) -> None:
-    """Draw `count` completions and wait for them."""
+def fill(page: Page, count: int = 4) -> None:
+    """Have `count` variations made and wait for them."""
     before = page.locator(".round").count()
     page.locator("#count").fill(str(count))
     page.locator("#start").click()
@@ -85,10 +93,18 @@ def draw(page: Page, count: int = 4) -> None:
     assert page.locator(".round").first.locator(".tile[data-state=done]").count() == count
 
 
-def seeds(page: Page) -> list[int]:
-    """Return the seeds that the newest round shows."""
-    texts = page.locator(".round").first.locator(".seed").all_inner_texts()
-    return [int(text.removeprefix("seed ")) for text in texts]
+def view(page: Page, number: int) -> None:
+    """Show a variation large."""
+    page.get_by_role("button", name=f"Variation {number}. Show it large").click()
+    page.wait_for_selector("#work[data-mode=view]")
+
+
+def seed(page: Page) -> int:
+    """Return the seed of the variation that is shown large."""
+    page.click("#caption")
+    found = int(page.locator("#details dd").first.inner_text())
+    page.keyboard.press("Escape")
+    return found
 
 
 def pixels(page: Page) -> str:

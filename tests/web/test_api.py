@@ -88,7 +88,7 @@ def test_a_job_tells_what_happens(web: Web) -> None:
                 assert data["seed"] == 4 + data["index"] == int(picture.headers["x-seed"])
                 assert np.array_equal(pixels(picture.content), pixels(web.post(seed=data["seed"]).content))
                 left, top, right, bottom = data["box"]
-                assert (left, top, right, bottom) == (32, 32, 96, 96)
+                assert (left, top, right, bottom) == (28, 28, 100, 100)
                 part = pixels(web.client.get(data["patch"]).content)
                 assert np.array_equal(part, pixels(picture.content)[top:bottom, left:right])
 

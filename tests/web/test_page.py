@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 
 import numpy as np
 import pytest
-from browsing import EXAMPLES, drag, draw, hole, on_canvas, open_photo, picture, pixels, saved, seeds
+from browsing import EXAMPLES, drag, fill, hole, menu, on_canvas, open_photo, picture, pixels, saved, seed, view
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs fastapi: pip install 'manifill[serve]'")
@@ -16,10 +15,10 @@ api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip i
 expect, pytest_plugins = api.expect, ["page_fixtures"]
 
 SENT = """() => {
-    const real = window.fetch;
-    window.fetch = (url, options) => {
-        if (options?.body instanceof FormData) window.sent = Object.fromEntries(options.body);
-        return real(url, options);
+    const real = XMLHttpRequest.prototype.send;
+    XMLHttpRequest.prototype.send = function (body) {
+        window.sent = Object.fromEntries(body);
+        return real.call(this, body);
     };
 }"""  # keeps the newest form that was sent in window.sent
 
@@ -38,25 +37,31 @@ def test_one_click_gives_many_completions_structures_first(visit, face):
         new MutationObserver((all) => all.forEach((m) => seen.push(m.target.dataset.state))).observe(
             document.getElementById("rounds"), { subtree: true, attributeFilter: ["data-state"] });
     }""")
-    draw(page, 4)
+    fill(page, 4)
     states = page.evaluate("window.seen.filter((s) => s)")
     assert states.count("structure") == states.count("done") == 4
     assert states.index("structure") < states.index("done")
-    first = seeds(page)[0]
-    assert seeds(page) == [first, first + 1, first + 2, first + 3]
     results = [picture(saved(page, f".tile:nth-child({k}) .save")) for k in range(1, 5)]
     for result in results:
         assert np.array_equal(result[~mask], face[~mask])
     assert len({result.tobytes() for result in results}) == 4
+    view(page, 2)
+    second = seed(page)
+    page.keyboard.press("ArrowRight")
+    assert seed(page) == second + 1
 
 
-def test_a_seed_is_reused_by_clicking_it(visit):
+def test_a_seed_is_used_again(visit):
     page = open_photo(visit())
-    page.click("#centre")
-    draw(page, 2)
+    menu(page, "#centre")
+    fill(page, 2)
     second = picture(saved(page, ".tile:nth-child(2) .save"))
-    page.locator(".seed").nth(1).click()
-    draw(page, 1)
+    view(page, 2)
+    page.click("#caption")
+    page.click("#details button")
+    page.keyboard.press("Escape")
+    page.click("#leave")
+    fill(page, 1)
     assert np.array_equal(second, picture(saved(page, ".round:first-child .save")))
 
 
@@ -77,7 +82,7 @@ def test_tools_undo_and_redo(visit):
     page.keyboard.press("l")
     drag(page, (80, 80), (110, 80), (110, 110), (80, 110))
     assert hole(page)[95, 95]
-    page.click("#invert")
+    menu(page, "#invert")
     inverted = hole(page)
     assert not inverted[95, 95]
     for _ in range(2):
@@ -92,7 +97,7 @@ def test_tools_undo_and_redo(visit):
         page.keyboard.press("Shift+Control+z")
     assert np.array_equal(hole(page), inverted)
     expect(page.locator("#redo")).to_be_disabled()
-    page.click("#clear")
+    menu(page, "#clear")
     assert not hole(page).any()
 
 
@@ -136,7 +141,7 @@ def test_a_mask_file_at_another_size_and_a_transparent_photo(visit, face, tmp_pa
     expect(page.locator("#live")).to_contain_text("25 %")
     assert np.array_equal(hole(page), expected)
     Image.fromarray((expected[::4, ::4] * 255).astype(np.uint8)).save(tmp_path / "small.png")
-    page.click("#clear")
+    menu(page, "#clear")
     page.set_input_files("#mask-file", tmp_path / "small.png")
     expect(page.locator("#live")).to_contain_text("25 %")
     assert np.array_equal(hole(page), expected)
@@ -152,20 +157,19 @@ def test_a_photo_is_turned_as_the_server_turns_it(visit, face, tmp_path):
     exif[0x0112] = 6  # to be turned clockwise
     Image.fromarray(face[:96]).save(tmp_path / "turned.jpg", exif=exif, quality=95)
     page = open_photo(visit(), tmp_path / "turned.jpg")
-    page.click("#centre")
+    menu(page, "#centre")
     assert hole(page).shape == (128, 96)
-    draw(page, 1)
+    fill(page, 1)
     assert picture(saved(page, ".tile .save")).shape == (128, 96, 3)
 
 
 def test_pick_compare_redraw_more_like_this_and_use(visit, face):
     page = open_photo(visit())
-    page.click("#centre")
+    menu(page, "#centre")
     original = hole(page)
     page.mouse.move(1, 1)
-    draw(page, 2)
-    page.locator(".pick").nth(1).click()
-    page.wait_for_selector("#work[data-mode=view]")
+    fill(page, 2)
+    view(page, 2)
     picked = picture(saved(page, "#save"))
 
     shown = pixels(page)
@@ -184,7 +188,7 @@ def test_pick_compare_redraw_more_like_this_and_use(visit, face):
     page.click("#part")
     page.keyboard.press("r")
     drag(page, (20, 70), (110, 110))
-    draw(page, 2)
+    fill(page, 2)
     for k in (1, 2):
         redrawn = picture(saved(page, f".round:first-child .tile:nth-child({k}) .save"))
         part = np.zeros_like(original)
@@ -195,10 +199,10 @@ def test_pick_compare_redraw_more_like_this_and_use(visit, face):
     page.wait_for_selector("#work[data-mode=view]")
 
     page.locator("#amount").fill("0.05")
-    draw(page, 2)
+    fill(page, 2)
     close = picture(saved(page, ".round:first-child .save"))
     assert np.array_equal(close[~original], face[~original])
-    assert "more like seed" in page.inner_text(".round:first-child h3").lower()
+    assert "2 more like Variation 2" in page.inner_text(".round:first-child h4")
 
     page.click("#use")
     page.wait_for_selector("#work[data-mode=paint]")
@@ -211,8 +215,8 @@ def test_pick_compare_redraw_more_like_this_and_use(visit, face):
 
 def test_press_and_hold_a_tile_to_compare(visit):
     page = open_photo(visit())
-    page.click("#centre")
-    draw(page, 1)
+    menu(page, "#centre")
+    fill(page, 1)
     look = "() => document.querySelector('.tile canvas').toDataURL()"
     before = page.evaluate(look)
     page.locator(".pick").hover()
@@ -227,15 +231,13 @@ def test_press_and_hold_a_tile_to_compare(visit):
 
 def test_zip_and_grid(visit):
     page = open_photo(visit())
-    page.click("#centre")
-    draw(page, 3)
-    with zipfile.ZipFile(io.BytesIO(saved(page, ".zip"))) as archive:
-        names = archive.namelist()
-        lines = [json.loads(line) for line in archive.read("manifest.jsonl").splitlines()]
-        drawn = picture(archive.read(lines[0]["file"]))
-    assert sum(name.endswith(".png") for name in names) == 3
-    assert [line["seed"] for line in lines] == seeds(page)
-    assert np.array_equal(drawn, picture(saved(page, ".tile .save")))
+    menu(page, "#centre")
+    fill(page, 3)
+    with zipfile.ZipFile(io.BytesIO(saved(page, "#download"))) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == [f"astronaut_0{k}.png" for k in (1, 2, 3)]
+        made = picture(archive.read("astronaut_01.png"))
+    assert np.array_equal(made, picture(saved(page, ".tile .save")))
     assert picture(saved(page, ".grid")).shape[0] > 128
 
 
@@ -245,43 +247,48 @@ def test_an_untouched_page_leaves_how_to_draw_to_the_model(visit):
     page.route("**/api/v1/model", lambda route: route.fulfill(json=route.fetch().json() | {"temperature": 1.0849}))
     page.reload()
     open_photo(page)
-    page.click("#centre")
+    menu(page, "#centre")
+    page.click("#open-settings")
     page.fill("#seed", "7")
     page.evaluate(SENT)
-    draw(page, 1)
+    fill(page, 1)
     sent = page.evaluate("window.sent")
     assert {name: sent[name] for name in sent if name not in ("photo", "mask")} == {"num_samples": "1", "seed": "7"}
     page.locator("#temperature").fill("1.2")
-    draw(page, 1)
+    fill(page, 1)
     assert page.evaluate("window.sent.temperature") == "1.2"
 
 
 def test_choosing_and_settings_reach_the_server(visit):
     page = open_photo(visit())
-    page.click("#centre")
+    menu(page, "#centre")
+    page.click("#open-settings")
     page.select_option("#choose", "likely")
     page.fill("#of", "5")
     page.fill("#seed", "40")
     page.locator("#temperature").fill("0.5")
-    page.click("#advanced summary")
     page.fill("#feather", "3")
     page.evaluate(SENT)
-    draw(page, 2)
+    fill(page, 2)
     sent = {name: value for name, value in page.evaluate("window.sent").items() if name not in ("photo", "mask")}
     asked = {"num_samples": 2, "of": 5, "choose": "likely", "seed": 40, "temperature": 0.5, "feather": 3}
     assert sent == {name: str(value) for name, value in asked.items()}
-    assert len(set(seeds(page)) & set(range(40, 45))) == 2
+    for number in (1, 2):
+        view(page, number)
+        assert seed(page) in range(40, 45)
+    page.keyboard.press("Escape")
+    page.click("#open-settings")
     page.fill("#of", "1")
-    page.click("#start")
+    page.keyboard.press("Control+Enter")
     expect(page.locator("#of-error")).to_contain_text("whole number from 2")
     page.fill("#seed", "seven")
-    page.click("#start")
+    page.keyboard.press("Control+Enter")
     expect(page.locator("#seed-error")).to_contain_text("whole number")
 
 
 def test_cancelling_and_leaving_stop_the_work(visit):
     page = open_photo(visit())
-    page.click("#centre")
+    menu(page, "#centre")
     page.locator("#count").fill("24")
     with page.expect_response("**/api/v1/jobs") as answer:
         page.click("#start")
@@ -291,13 +298,14 @@ def test_cancelling_and_leaving_stop_the_work(visit):
     page.keyboard.press("Escape")
     expect(page.locator("#progress-text")).to_contain_text("Cancelled")
     expect(page.locator("#start")).to_be_visible()
-    expect(page.locator(".tile[data-state=none]").first).to_be_visible()
+    expect(page.locator(".tile[data-state=none]").first).to_be_hidden()
     ask = "async (url) => (await fetch(url)).status"
     assert page.evaluate(ask, events) == 404
     with page.expect_response("**/api/v1/jobs") as answer:
         page.click("#start")
     events = answer.value.json()["events"]
     page.wait_for_selector(".round:first-child .tile[data-state=structure], .round:first-child .tile[data-state=done]")
+    page.on("dialog", lambda question: question.accept())
     page.goto(page.url + "health")
     page.wait_for_timeout(600)
     assert page.evaluate(ask, events) == 404
@@ -305,12 +313,11 @@ def test_cancelling_and_leaving_stop_the_work(visit):
 
 def test_what_the_server_forgot_is_drawn_again(visit):
     page = open_photo(visit())
-    page.click("#centre")
+    menu(page, "#centre")
     with page.expect_response("**/api/v1/jobs") as answer:
-        draw(page, 2)
+        fill(page, 2)
     page.evaluate("(id) => fetch(`/api/v1/jobs/${id}`, { method: 'DELETE' })", answer.value.json()["id"])
-    page.click(".round:first-child .zip")
+    page.click(".round:first-child .grid")
     expect(page.locator(".round > .error")).to_contain_text("has forgotten")
-    page.locator(".pick").nth(1).click()
-    page.wait_for_selector("#work[data-mode=view]")
-    draw(page, 2)
+    view(page, 2)
+    fill(page, 2)

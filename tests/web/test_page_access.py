@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from browsing import draw, hole, on_canvas, open_photo, pixels, serve
+from browsing import fill, hole, menu, on_canvas, open_photo, pixels, serve
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs fastapi: pip install 'manifill[serve]'")
@@ -31,9 +31,9 @@ def test_errors_are_said_where_they_happen(visit, tmp_path):
     expect(page.locator("#draw-error")).to_contain_text("no hole yet")
     Image.new("L", (8, 8)).save(tmp_path / "black.png")
     page.set_input_files("#mask-file", tmp_path / "black.png")
-    expect(page.locator("#mask-error")).to_contain_text("black.png has no white")
+    expect(page.locator("#mask-error")).to_contain_text("black.png: the mask has no hole")
     page.route("**/api/v1/jobs", lambda route: route.fulfill(status=429, json={"error": "the queue is full"}))
-    page.click("#centre")
+    menu(page, "#centre")
     expect(page.locator("#draw-error")).to_be_hidden()
     page.click("#start")
     expect(page.locator("#draw-error")).to_have_text("The queue is full.")
@@ -83,6 +83,8 @@ def test_the_keyboard_alone_is_enough(visit):
     tab_to(page, "#samples button")
     page.keyboard.press("Enter")
     page.wait_for_selector("#work[data-mode=paint]")
+    tab_to(page, "#open-hole")
+    page.keyboard.press("Enter")
     tab_to(page, "#clear")
     page.keyboard.press("Enter")
     page.keyboard.press("Shift+Tab")
@@ -113,10 +115,13 @@ def test_the_keyboard_alone_is_enough(visit):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     page.wait_for_selector("#work[data-mode=view]")
-    assert page.evaluate("() => document.activeElement.id") == "compare"
-    page.keyboard.down("Space")
+    assert page.evaluate("() => document.activeElement.id") == "canvas"
+    expect(page.locator("#caption")).to_contain_text("2 of 2")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#caption")).to_contain_text("1 of 2")
+    page.keyboard.down("c")
     expect(page.locator("#badge")).to_be_visible()
-    page.keyboard.up("Space")
+    page.keyboard.up("c")
     expect(page.locator("#badge")).to_be_hidden()
     page.keyboard.press("Escape")
     assert page.evaluate("() => document.activeElement.classList.contains('pick')")
@@ -137,9 +142,9 @@ def test_a_phone(visit):
     page.keyboard.press("Control+z")
     pinch(page)
     assert not hole(page).any()
-    page.click("#centre")
+    menu(page, "#centre")
     assert page.evaluate(wide) <= 360
-    draw(page, 2)
+    fill(page, 2)
     assert page.evaluate(wide) <= 360
     page.locator(".pick").first.tap()
     page.wait_for_selector("#work[data-mode=view]")
@@ -171,20 +176,20 @@ def test_axe_finds_no_serious_fault(visit, scheme, width):
     assert faults(page) == []
     page.click("#samples button")
     page.wait_for_selector("#work[data-mode=paint]")
-    page.locator("#settings").evaluate("(box) => { box.open = true; }")
-    page.locator("#advanced summary").click()
+    page.click("#open-settings")
     page.fill("#seed", "x")
-    page.click("#start")
+    page.keyboard.press("Control+Enter")
     expect(page.locator("#seed-error")).to_be_visible()
     assert faults(page) == []
     page.fill("#seed", "1")
-    draw(page, 2)
+    page.keyboard.press("Escape")
+    fill(page, 2)
     page.locator(".pick").first.click()
     page.wait_for_selector("#work[data-mode=view]")
     assert faults(page) == []
     page.click("#part")
     assert faults(page) == []
-    page.click("#open-keys")
+    page.evaluate("() => document.getElementById('open-keys').click()")
     assert faults(page) == []
     page.click("#close-keys")
     expect(page.locator("#keys")).to_be_hidden()
@@ -204,4 +209,4 @@ def test_a_token_is_asked_for_and_kept_for_the_session(visit):
         page.reload()
         page.click("#samples button")
         page.wait_for_selector("#work[data-mode=paint]")
-        draw(page, 2)
+        fill(page, 2)

@@ -12,7 +12,7 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -20,12 +20,12 @@ from typing import Any, Literal
 import numpy as np
 
 from manifill.completions import Completion, Completions, Event, Preview, together
-from manifill.photos.view import Patch
 from manifill.web.limits import Limits, RefusedError
 from manifill.web.log import about, log, request_id
 from manifill.web.turns import Turns
 
 PATCHED = 12  # bytes kept of a filled pixel: whether it is one, its colours, its samples, its part of a file
+MARGIN = 4  # pixels shown around what is new
 FAILED = "the model failed on this request; the server's log says why"
 
 
@@ -84,7 +84,7 @@ class Job:
         self.results[event.index] = event
         likelihood = round(event.log_likelihood, 5)
         place = f"{root}/completions/{event.index}"
-        addresses = {"image": f"{place}.png", "patch": f"{place}/patch.png", "box": box(event.patches)}
+        addresses = {"image": f"{place}.png", "patch": f"{place}/patch.png", "box": box(event)}
         self.tell("completion", {**data, "log_likelihood": likelihood, **addresses})
         if len(self.results) == len(self.completions):
             self.end("done", {"seconds": round(time.perf_counter() - self.began, 3)})
@@ -273,16 +273,22 @@ def draw(batch: list[Job], loop: asyncio.AbstractEventLoop) -> None:
             turns[0][1].error, turns[0][1].finished = error, True
 
 
-def box(patches: Sequence[Patch]) -> list[int]:
-    """Return the smallest rectangle of the photo with all new pixels: left, top, right and bottom, these exclusive."""
+def box(completion: Completion) -> list[int]:
+    """Return a rectangle of the photo around all new pixels: left, top, right and bottom, these exclusive.
+
+    The margin lets it be scaled and laid over the photo without a seam.
+    """
     edges = []
-    for p in patches:
+    for p in completion.patches:
         rows, columns = np.flatnonzero(p.which.any(1)), np.flatnonzero(p.which.any(0))
         if rows.size:
             edges.append([p.columns.start + columns[0], p.rows.start + rows[0],
                           p.columns.start + columns[-1] + 1, p.rows.start + rows[-1] + 1])  # fmt: skip
     low, high = np.min(edges, axis=0), np.max(edges, axis=0)
-    return [int(low[0]), int(low[1]), int(high[2]), int(high[3])]
+    height, width = completion.request.hole.shape
+    left, top = np.maximum(low[:2] - MARGIN, 0)
+    right, bottom = np.minimum(high[2:] + MARGIN, (width, height))
+    return [int(left), int(top), int(right), int(bottom)]
 
 
 def size(completions: Completions) -> int:

@@ -110,9 +110,9 @@ def completed(completion: Completion, model: str) -> bytes:
 
 
 def patch(completion: Completion) -> bytes:
-    """Encode the smallest rectangle with all of a completion's new pixels, in the photo's own colours."""
+    """Encode the part of a completion that has all of its new pixels, in the photo's own colours."""
     photo = completion.request.photo
-    left, top, right, bottom = box(completion.patches)
+    left, top, right, bottom = box(completion)
     part = (slice(top, bottom), slice(left, right))
     if photo.mode == "CMYK":
         return png(Image.fromarray(np.ascontiguousarray(completion.rgb[part])), completion.seed, "")

@@ -3,6 +3,7 @@
 import { sentence } from "./words.js";
 
 const ROOT = "/api/v1";
+const AGAIN = [700, 2000]; // milliseconds before an upload that got no answer is sent again
 const KEY = "manifill-token";
 const LAST = ["done", "error", "cancelled"];
 const RETRIES = 4;
@@ -35,11 +36,12 @@ export class Api {
     return response;
   }
 
-  async send(path, options) {
+  async send(path, { sent, ...options }) {
     const headers = { ...options.headers };
     if (this.token) headers.Authorization = `Bearer ${this.token}`;
     try {
-      return await fetch(path, { ...options, headers });
+      if (sent) return await upload(place(path), headers, options.body, sent);
+      return await fetch(place(path), { ...options, headers });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new ApiError("The server did not answer. Is it still running, and is the network there?", 0);
@@ -64,14 +66,23 @@ export class Api {
     return (await this.request(url)).blob();
   }
 
-  /** Start a job by a form of files and fields, those undefined left out: {id, seeds, events}. */
-  async start(path, fields) {
+  /** Start a job by a form of files and fields, those undefined left out: {id, seeds, events}. `sent` hears how much of
+      it has gone, 0 to 1. What gets no answer is sent again. */
+  async start(path, fields, sent = () => {}) {
     const body = new FormData();
     for (const [name, value] of Object.entries(fields)) {
       if (value instanceof Blob) body.append(name, value, value.name ?? `${name}.png`);
       else if (value !== undefined) body.append(name, value);
     }
-    return this.started(path, { body });
+    for (const pause of AGAIN) {
+      try {
+        return await this.started(path, { body, sent });
+      } catch (error) {
+        if (error.status !== 0) throw error;
+        await new Promise((resume) => setTimeout(resume, pause));
+      }
+    }
+    return this.started(path, { body, sent });
   }
 
   async startJson(path, fields) {
@@ -97,7 +108,8 @@ export class Api {
   }
 
   /** Yield the events of a job, [kind, data], until its last; a connection that breaks is taken up again. */
-  async *events(url, signal) {
+  async *events(job, signal) {
+    const url = `${ROOT}/jobs/${job}/events`;
     const seen = new Set();
     for (let left = RETRIES; left > 0; left--) {
       try {
@@ -133,6 +145,24 @@ export class Api {
       reader.cancel().catch(() => {});
     }
   }
+}
+
+/** Return the address of a path of the server, which a proxy may show below a path of its own. */
+export function place(path) {
+  return new URL(path.replace(/^\//, ""), document.baseURI).href;
+}
+
+/** Send a form and hear how much of it has gone, which fetch does not tell. */
+function upload(url, headers, body, sent) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", url);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.onprogress = ({ loaded, total }) => sent(loaded / total);
+    request.onload = () => resolve(new Response(request.responseText, request));
+    request.onerror = reject;
+    request.send(body);
+  });
 }
 
 /** Return [kind, data] of an event's lines, or null of a comment that only keeps the connection open. */

@@ -1,5 +1,6 @@
 // Drawing: one click's job from its start to its end, in the gallery and in words.
 
+import { start } from "./asks.js";
 import { plural, sentence, tell, words } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -20,7 +21,7 @@ export class Drawing {
     this.stop = new AbortController();
     this.round = this.job = null;
     this.seen = { structures: 0, completions: 0 };
-    this.report("Sending the photo…");
+    this.report("Sending…");
     this.settle();
     $("cancel").focus({ preventScroll: true });
     try {
@@ -35,57 +36,68 @@ export class Drawing {
   }
 
   async run(plan, signal) {
-    this.job = await plan.ask(plan.draw);
+    this.job = await start(this.api, plan.ask, plan.draw, (part) => this.sent(part));
     if (signal.aborted) return this.api.forget(this.job.id);
-    const round = (this.round = await this.gallery.add(plan));
+    const round = (this.round = this.gallery.add(plan));
     round.job = this.job.id;
-    this.job.seeds?.forEach((seed, k) => !plan.draw.of && round.tiles[k]?.setSeed(seed));
+    if (this.job.warnings) round.warn(this.job.warnings);
     const pictures = [];
-    for await (const [kind, data] of this.api.events(this.job.events, signal)) {
+    for await (const [kind, data] of this.api.events(this.job.id, signal)) {
       if (kind === "structure" || kind === "completion") pictures.push(this.fetch(kind, data, signal));
       else await this.turn(kind, data, pictures);
     }
   }
 
+  /** Say how much of the photo has gone, where that takes a while. */
+  sent(part) {
+    const percent = Math.round(100 * part);
+    this.report(percent < 100 ? `Sending the photo: ${percent} %` : "Waiting for the first structures…");
+    $("bar").value = percent < 100 ? part : 0;
+  }
+
   /** Put a picture into its tile; one that cannot be had any more is no reason to stop. */
-  async fetch(kind, { index, seed, image }, signal) {
-    const tile = this.round.tiles[index];
+  async fetch(kind, data, signal) {
+    const { round } = this;
+    const tile = round.tiles[data.index];
     if (!tile) return;
+    if (data.warnings) round.warn(data.warnings);
     try {
-      const file = await this.api.blob(image);
+      const file = await this.api.blob(kind === "structure" ? data.image : data.patch);
       if (kind === "structure") await tile.showStructure(file);
-      else await tile.showCompletion(file, `${this.round.stem}_seed${seed}.png`, seed, { job: this.round.job, index });
+      else await tile.show(file, data, { job: round.job, index: data.index });
       if (!signal.aborted) this.count(kind);
     } catch (error) {
-      if (!signal.aborted) this.round.tell(`${words(error)} (completion ${index + 1})`);
+      if (!signal.aborted) round.tell(`${words(error)} (${tile.name})`);
     }
   }
 
   count(kind) {
     const { seen, round } = this;
     seen[`${kind}s`]++;
-    if (seen.completions) this.report(`Painted ${seen.completions} of ${round.count}`);
-    else this.report(`Structures drawn: ${seen.structures} of ${round.count}`);
+    if (seen.completions) this.report(`${seen.completions} of ${plural(round.count, "variation")}`);
+    else this.report(`Structures: ${seen.structures} of ${round.count}`);
+    if (seen.completions) this.gallery.settle();
     $("bar").value = (0.3 * seen.structures + 0.7 * seen.completions) / round.count;
   }
 
   async turn(kind, data, pictures) {
     if (kind === "queued") {
-      const ahead = `Waiting; ${plural(data.position, "drawing is", "drawings are")} ahead of yours`;
-      if (!this.seen.structures) this.report(data.position > 0 ? ahead : "Drawing structures…");
+      const ahead = `Waiting; ${plural(data.position, "request is", "requests are")} ahead of yours`;
+      if (!this.seen.structures) this.report(data.position > 0 ? ahead : "Making structures…");
       return;
     }
     await Promise.all(pictures);
     const { round } = this;
+    if (data.warnings) round.warn(data.warnings);
     if (kind === "done") {
       round.close(`${data.seconds.toFixed(1)} s`, true);
-      this.report(`${plural(round.drawn, "completion")} in ${data.seconds.toFixed(1)} s`, true);
+      this.report(`${plural(round.drawn, "variation")} in ${data.seconds.toFixed(1)} s`, true);
     } else {
       this.api.forget(round.job);
-      round.close(kind === "cancelled" ? `cancelled at ${round.summary}` : `stopped at ${round.summary}`, false);
+      round.close(kind === "cancelled" ? `Cancelled at ${round.summary}` : `Stopped at ${round.summary}`, false);
       this.report("", true);
       if (kind === "error") round.tell(sentence(data.error));
-      if (kind === "cancelled") round.tell("The server cancelled this drawing: the page had been away for too long.");
+      if (kind === "cancelled") round.tell("The server stopped: the page had been away for too long.");
     }
   }
 
@@ -94,14 +106,14 @@ export class Drawing {
     if (!this.running || this.stop.signal.aborted) return;
     this.stop.abort();
     if (this.job) this.api.forget(this.job.id);
-    this.round?.close(`cancelled at ${this.round.summary}`, false);
+    this.round?.close(`Cancelled at ${this.round.summary}`, false);
     this.report(this.round ? `Cancelled at ${this.round.summary}` : "Cancelled", true);
   }
 
   fail(error) {
     this.report("", true);
     if (this.round) {
-      this.round.close(`stopped at ${this.round.summary}`, false);
+      this.round.close(`Stopped at ${this.round.summary}`, false);
       this.round.tell(words(error));
     } else {
       tell($("draw-error"), words(error));
@@ -110,7 +122,6 @@ export class Drawing {
 
   report(text, over = false) {
     $("progress-text").textContent = text;
-    if (!over) this.round?.report(text.toLowerCase());
     $("progress").hidden = over;
     if (over) $("bar").value = 0;
   }

@@ -1,116 +1,132 @@
-// The gallery: rounds of completions, newest first, each drawn for one click.
+// The gallery: rounds of variations, newest first, each of one click, under the photo they were made of.
 
-import { Tile, regionAround, thumbnail } from "./tile.js";
-import { plural, tell } from "./words.js";
+import { Round } from "./round.js";
+import { plural } from "./words.js";
 
-const GHOSTS = 12; // empty places shown at most before the first drawing
+const $ = (id) => document.getElementById(id);
 
 export class Gallery {
-  /** `on` has pick(tile, byKey), reuse(seed), save(tile), file(round, name), cancel() and remove(round). */
-  constructor(section, on) {
+  /** `on` has pick(tile, event), choose(tile), discard(tile), save(tile), file(round, name), cancel() and remove(round). */
+  constructor(on) {
     this.on = on;
-    this.list = section.querySelector("#rounds");
-    this.ghosts = section.querySelector("#ghosts");
-    this.title = section.querySelector("h2");
-    this.rounds = [];
-    section.addEventListener("keydown", (event) => this.walk(event));
+    this.element = $("gallery");
+    this.photos = []; // {photo, element, list, fold}, newest first
+    this.rounds = []; // newest first, those removed left out
+    this.count = 0; // variations numbered so far
+    this.element.addEventListener("keydown", (event) => this.walk(event));
+    $("only-chosen").addEventListener("click", () => this.showOnlyChosen(!this.element.classList.contains("chosen-only")));
   }
 
-  /** Show how many completions there will be. */
-  expect(count) {
-    const places = Array.from({ length: Math.min(count, GHOSTS) }, () => document.createElement("div"));
-    this.ghosts.querySelector("#ghost-tiles").replaceChildren(...places);
-  }
-
-  async add(plan) {
-    const round = new Round(plan, this.on);
-    round.before = await thumbnail(plan.original.full, round.region);
+  /** Show a round of what a plan asks for. */
+  add(plan) {
+    const round = new Round(plan, this.count + 1, this.on);
+    this.count += plan.count;
+    const group = this.groupOf(plan.original);
+    for (const other of this.photos) this.fold(other, other !== group);
+    group.list.prepend(round.element);
     this.rounds.unshift(round);
-    this.list.prepend(round.element);
+    this.showOnlyChosen(false);
     this.settle();
     return round;
   }
 
+  groupOf(photo) {
+    const known = this.photos.find((group) => group.photo === photo);
+    if (known) return known;
+    const element = $("photo-template").content.firstElementChild.cloneNode(true);
+    const group = { photo, element, list: element.querySelector(".list"), button: element.querySelector(".fold") };
+    group.button.addEventListener("click", () => this.fold(group, !group.list.hidden));
+    this.photos.unshift(group);
+    $("rounds").prepend(element);
+    return group;
+  }
+
+  fold(group, on) {
+    group.list.hidden = on;
+    group.button.setAttribute("aria-expanded", String(!on));
+  }
+
+  /** Take a round out; returns what puts it back. */
   remove(round) {
-    this.rounds = this.rounds.filter((other) => other !== round);
-    round.element.remove();
+    const at = this.rounds.indexOf(round);
+    this.rounds.splice(at, 1);
+    round.element.hidden = true;
     this.settle();
+    return () => {
+      this.rounds.splice(at, 0, round);
+      round.element.hidden = false;
+      this.settle();
+    };
+  }
+
+  /** Take a variation out; returns what puts it back. */
+  discard(tile) {
+    tile.discarded = tile.element.hidden = true;
+    this.settle();
+    return () => {
+      tile.discarded = tile.element.hidden = false;
+      this.settle();
+    };
+  }
+
+  /** All variations that are there, in the order in which they are shown. */
+  get tiles() {
+    return this.photos.flatMap(({ photo }) => this.rounds.filter((round) => round.original === photo))
+      .flatMap((round) => round.kept);
+  }
+
+  /** Those that were chosen, or all where none was. */
+  get chosen() {
+    const { tiles } = this;
+    const chosen = tiles.filter((tile) => tile.chosen);
+    return chosen.length ? chosen : tiles;
+  }
+
+  showOnlyChosen(on) {
+    this.element.classList.toggle("chosen-only", on);
+    $("only-chosen").setAttribute("aria-pressed", String(on));
   }
 
   settle() {
-    this.ghosts.hidden = this.rounds.length > 0;
-    this.title.classList.toggle("unseen", this.rounds.length > 0);
+    const chosen = this.tiles.filter((tile) => tile.chosen).length;
+    this.element.hidden = this.rounds.length === 0;
+    document.querySelector("main").classList.toggle("filled", this.rounds.length > 0);
+    $("only-chosen").hidden = !chosen;
+    if (!chosen) this.showOnlyChosen(false);
+    $("download").textContent = chosen ? `Download ${chosen} chosen` : "Download all";
+    $("download").disabled = this.tiles.length === 0;
+    for (const group of this.photos) {
+      const rounds = this.rounds.filter((round) => round.original === group.photo);
+      const count = rounds.reduce((sum, round) => sum + round.kept.length, 0);
+      group.element.hidden = rounds.length === 0;
+      group.button.textContent = `${group.photo.name}, ${plural(count, "variation")}`;
+    }
+    const shown = this.photos.filter((group) => !group.element.hidden).length;
+    $("rounds").classList.toggle("several", shown > 1);
   }
 
-  /** Mark the completion that is shown large, if any. */
-  mark(tile) {
-    for (const { tiles } of this.rounds) {
-      for (const other of tiles) {
-        other.element.classList.toggle("picked", other === tile);
-        if (other === tile) other.button.setAttribute("aria-current", "true");
-        else other.button.removeAttribute("aria-current");
-      }
+  /** Mark the variation that is shown large and the one it is compared with, if any. */
+  mark(tile, against = null) {
+    for (const other of this.rounds.flatMap((round) => round.tiles)) {
+      other.element.classList.toggle("picked", other === tile);
+      other.element.classList.toggle("against", other === against);
+      if (other === tile) other.button.setAttribute("aria-current", "true");
+      else other.button.removeAttribute("aria-current");
     }
   }
 
-  /** Go from one completion to the next with the arrow keys. */
+  /** Bring a variation into sight. */
+  reveal(tile) {
+    this.fold(this.groupOf(tile.round.original), false);
+    tile.element.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+
+  /** Go from tile to tile with the arrow keys; while one is shown large, they show the next. */
   walk(event) {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!step || !event.target.classList.contains("pick")) return;
-    const ready = [...this.list.querySelectorAll(".pick:enabled")];
+    if (!step || this.element.querySelector(".picked") || !event.target.classList.contains("pick")) return;
+    const ready = [...this.element.querySelectorAll(".pick:enabled")].filter((button) => button.offsetParent);
     ready[ready.indexOf(event.target) + step]?.focus();
     event.preventDefault();
-  }
-}
-
-/** The completions of one click: what they are of and their tiles. */
-export class Round {
-  /** A plan is {title, about, stem, original, hole, box, count, ask}. */
-  constructor(plan, on) {
-    Object.assign(this, plan);
-    this.element = document.getElementById("round-template").content.firstElementChild.cloneNode(true);
-    this.heading = this.element.querySelector("h3");
-    this.state = this.element.querySelector(".about");
-    this.region = regionAround(plan.original, plan.box);
-    this.job = null; // while the server has it
-    this.tiles = Array.from({ length: plan.count }, (_, k) => new Tile(this, k, plan.count, on));
-    this.element.querySelector(".tiles").append(...this.tiles.map((tile) => tile.element));
-    this.heading.textContent = plan.title;
-    this.report("");
-    this.button("grid").addEventListener("click", () => on.file(this, "grid.png"));
-    this.button("zip").addEventListener("click", () => on.file(this, "all.zip"));
-    this.button("stop").addEventListener("click", () => on.cancel());
-    this.button("remove").addEventListener("click", () => on.remove(this));
-    this.element.setAttribute("aria-label", `${plan.title}, ${plan.about}`);
-    this.button("remove").setAttribute("aria-label", `Remove: ${plan.title}`);
-  }
-
-  button(name) {
-    return this.element.querySelector(`.${name}`);
-  }
-
-  tell(message) {
-    tell(this.element.querySelector(".error"), message);
-  }
-
-  report(words) {
-    this.state.textContent = words ? `${this.about}, ${words}` : this.about;
-  }
-
-  /** Say how it ended; grid and zip are the server's, which has them when all is drawn. */
-  close(words, complete) {
-    this.report(words);
-    this.button("stop").hidden = true;
-    this.button("remove").hidden = false;
-    for (const name of ["grid", "zip"]) this.button(name).hidden = !complete;
-    for (const tile of this.tiles) tile.stop();
-  }
-
-  get drawn() {
-    return this.tiles.filter((tile) => tile.done).length;
-  }
-
-  get summary() {
-    return `${this.drawn} of ${plural(this.count, "completion")}`;
   }
 }

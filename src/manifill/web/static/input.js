@@ -1,13 +1,18 @@
-// Mouse, fingers, pen and keyboard on the stage: painting, zooming, panning and holding to compare.
+// Mouse, fingers, pen and keyboard on the stage: painting, zooming, panning, comparing, and swiping to the next one.
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const STILL = 8; // CSS pixels that a finger or the mouse may move and still only presses
+const SWIPE = 48; // CSS pixels that are a swipe
+const GRIP = 24; // CSS pixels around the slider within which it is taken hold of
 
 export class Input {
-  /** Calls `commit()` after a stroke, `revert()` when one is given up, `compare(on)` and `say(words)`. */
-  constructor(stage, { commit, revert, compare, say }) {
-    Object.assign(this, { stage, commit, revert, compare, say });
+  /** Calls `commit()` after a stroke, `revert()` when one is given up, `compare(on)`, `step(by)` to another variation and
+      `say(words)`; `extend` moves the photo's sides. */
+  constructor(stage, { commit, revert, compare, step, say, extend }) {
+    Object.assign(this, { stage, commit, revert, compare, swipe: step, say, extend });
     this.pointers = new Map(); // where each finger is, in pixels of the canvas
-    this.doing = null; // "stroke", "pan", "pinch" or "compare"
+    this.from = null; // where the first one came down
+    this.doing = null; // "stroke", "pan", "pinch", "side", "divide", "press" or "swipe"
     this.space = false;
     this.byMouse = false; // how the focus came to where it is
     this.penByKey = null; // the key that put the pen down
@@ -40,20 +45,31 @@ export class Input {
     stage.canvas.setPointerCapture(event.pointerId);
     if (this.penByKey) this.lift();
     this.hideCursor();
-    this.pointers.set(event.pointerId, stage.at(event));
+    const at = stage.at(event);
+    this.pointers.set(event.pointerId, at);
     if (this.pointers.size > 1) {
       this.giveUp();
       this.doing = "pinch";
     } else if (event.button === 1 || this.space) {
       this.doing = "pan";
+    } else if (this.extend.on) {
+      this.doing = this.extend.begin(at) ? "side" : "pan";
     } else if (stage.mask) {
-      stage.begin(stage.toPhoto(stage.at(event)), event.altKey || event.button === 2);
+      stage.begin(stage.toPhoto(at), event.altKey || event.button === 2);
       this.doing = "stroke";
-    } else {
-      this.doing = "compare";
-      this.compare(true);
+    } else if (stage.how === "slider" && this.onDivider(at)) {
+      this.doing = "divide";
+    } else if (event.button === 0) {
+      this.doing = "press";
+      this.from = at;
+      if (!stage.how) this.compare(true);
     }
     event.preventDefault();
+  }
+
+  onDivider({ x }) {
+    const { left, width } = this.stage.span;
+    return Math.abs(x - left - this.stage.divider * width) < GRIP * this.stage.ratio;
   }
 
   moved(event) {
@@ -65,11 +81,21 @@ export class Input {
     if (!before) return;
     if (this.doing === "pinch") this.pinch(event.pointerId, at);
     this.pointers.set(event.pointerId, at);
+    if (this.doing === "press" && this.farFrom(at)) {
+      this.compare(false);
+      this.doing = stage.fitted ? "swipe" : "pan";
+    }
+    if (this.doing === "side") this.extend.drag(at);
+    if (this.doing === "divide") stage.divide(at);
     if (this.doing === "pan") stage.pan(at.x - before.x, at.y - before.y);
     if (this.doing === "stroke" && stage.stroke) {
       const events = event.getCoalescedEvents?.() ?? [];
       for (const e of events.length ? events : [event]) stage.extend(stage.toPhoto(stage.at(e)));
     }
+  }
+
+  farFrom({ x, y }) {
+    return Math.hypot(x - this.from.x, y - this.from.y) > STILL * this.stage.ratio;
   }
 
   /** Zoom and pan so that what is under two fingers stays under them. */
@@ -86,8 +112,15 @@ export class Input {
     this.pointers.delete(event.pointerId);
     if (cancelled) this.giveUp();
     else if (this.doing === "stroke") this.finish();
-    if (this.doing === "compare") this.compare(false);
+    else if (this.doing === "side") this.extend.end();
+    else if (this.doing === "swipe") this.swiped(this.stage.at(event));
+    if (this.doing === "press") this.compare(false);
     if (!this.pointers.size) this.doing = null;
+  }
+
+  swiped({ x, y }) {
+    const [dx, dy] = [x - this.from.x, y - this.from.y];
+    if (Math.abs(dx) > SWIPE * this.stage.ratio && Math.abs(dx) > 2 * Math.abs(dy)) this.swipe(dx < 0 ? 1 : -1);
   }
 
   finish() {
@@ -99,7 +132,8 @@ export class Input {
   /** Drop the stroke that is being drawn; say whether there was one. */
   giveUp() {
     this.penByKey = null;
-    if (this.doing === "compare") this.compare(false);
+    if (this.doing === "press") this.compare(false);
+    if (this.extend.giveUp()) return true;
     if (!this.stage.stroke) return false;
     this.stage.stroke = null;
     this.revert();
@@ -139,7 +173,7 @@ export class Input {
   showCursor() {
     const { stage } = this;
     if (!stage.mask || stage.cursor) return;
-    const { width, height } = stage.canvas;
+    const { width, height } = stage.pane;
     stage.cursor = this.inside(this.hidden ?? stage.toPhoto({ x: width / 2, y: height / 2 }));
     stage.redraw();
   }
@@ -157,7 +191,7 @@ export class Input {
   }
 
   key(event) {
-    if (!this.stage.mask || event.ctrlKey || event.metaKey) return;
+    if (!this.stage.mask || event.ctrlKey || event.metaKey || this.extend.key(event)) return;
     if (ARROWS[event.key]) {
       event.preventDefault();
       this.showCursor();

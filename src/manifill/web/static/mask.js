@@ -56,6 +56,13 @@ export class Mask {
     return Object.assign(new Mask(0, 0), { width: this.width, height: this.height, data: this.data.slice() });
   }
 
+  /** Put another mask in at a place. */
+  place({ width, height, data }, left, top) {
+    for (let y = 0; y < height; y++) {
+      this.data.set(data.subarray(y * width, (y + 1) * width), (top + y) * this.width + left);
+    }
+  }
+
   clear() {
     this.data.fill(0);
   }

@@ -1,53 +1,71 @@
-// The page: a photo, its hole, and the ways to fill it. Three modes: "paint" the hole, "view" a completion large,
-// "part": paint which part of a completion's hole to draw anew.
+// The page: a photo, its hole, and the ways to fill it. Three modes: "paint" the hole, "view" a variation large,
+// "part": paint which part of a variation's hole to redo.
 
 import { Api } from "./api.js";
+import { Compare } from "./compare.js";
+import { Downloads } from "./downloads.js";
 import { Drawing } from "./drawing.js";
+import { Extend } from "./extend.js";
 import { Gallery } from "./gallery.js";
 import { Input } from "./input.js";
 import { Intake, saveAs } from "./intake.js";
 import { Keys } from "./keys.js";
 import { Mask } from "./mask.js";
+import { placeMenus } from "./menus.js";
+import { Models } from "./models.js";
 import { Painting } from "./painting.js";
-import { openMask, openPicture, transparentHole } from "./photo.js";
+import { openMasks, openPicture, transparentHole } from "./photo.js";
 import { freshPlan, nearPlan, partPlan } from "./plans.js";
+import { Session } from "./session.js";
 import { Settings } from "./settings.js";
 import { Stage } from "./stage.js";
+import { Toast } from "./toast.js";
 import { askToken } from "./token.js";
-import { plural, tell, words } from "./words.js";
+import { Viewing } from "./viewing.js";
+import { tell, words } from "./words.js";
 import { Work } from "./work.js";
 
 const $ = (id) => document.getElementById(id);
-const WIDE = window.matchMedia("(min-width: 980px)"); // photo and gallery side by side, as in style.css
 const NOTHING = {
-  paint: "There is no hole yet. Paint one, or choose Centre hole.",
-  part: "No part is painted yet. Paint what to draw anew, or choose All of the hole.",
+  paint: "There is no hole yet. Paint one, or take Centre hole from the menu.",
+  part: "No part is painted yet. Paint what to redo, or take All of the hole.",
 };
-const FORGOTTEN = "The server has forgotten this drawing; draw it again with its seed.";
+const FORGOTTEN = "The server has forgotten this round; fill again with its seed.";
 const HELP = {
   paint: "Arrow keys move the brush, with Shift by one pixel. Hold Space to paint, or press Enter to put the pen " +
     "down and again to lift it.",
-  view: "Hold C to see the original. Escape goes back to the hole.",
+  view: "Arrow keys go to the previous and the next. Hold C to see the photo as it was. Escape goes back to the hole.",
 };
 
 class Page {
   constructor() {
     this.mode = "empty";
-    this.work = this.part = this.tile = null; // the photo; a part to draw anew; the completion that is viewed
-    this.wanted = null; // the completion that was picked last
-    this.model = null; // what the server says of it
+    this.work = this.part = this.tile = null; // the photo; a part to redo; the variation that is viewed
     this.api = new Api(askToken);
     this.stage = new Stage($("canvas"));
-    this.gallery = new Gallery($("gallery"), this);
+    this.toast = new Toast();
+    this.gallery = new Gallery({
+      pick: (tile, event) => this.pick(tile, event), choose: (tile) => this.viewing.choose(tile),
+      discard: (tile) => this.viewing.discard(tile), save: (tile) => this.downloads.save(tile),
+      file: (round, name) => this.file(round, name), cancel: () => this.drawing.cancel(),
+      remove: (round) => this.remove(round),
+    });
     this.drawing = new Drawing(this.api, this.gallery, () => this.settle());
     this.settings = new Settings($("draw"), () => this.settle());
-    this.intake = new Intake({ open: (file) => this.open(file), openSample: (sample) => this.openSample(sample) });
+    this.models = new Models(this.api, this.settings);
+    this.intake = new Intake(this);
+    this.extend = new Extend(this, this.stage);
     this.painting = new Painting(this, this.stage);
+    this.comparing = new Compare(this, this.stage);
+    this.viewing = new Viewing(this);
+    this.downloads = new Downloads(this);
+    this.session = new Session(this);
     this.input = new Input(this.stage, {
-      commit: () => this.painting.commit(), revert: () => this.painting.revert(),
-      compare: (on) => this.compare(on), say: (text) => this.say(text),
+      commit: () => this.painting.commit(), revert: () => this.painting.revert(), extend: this.extend,
+      compare: (on) => this.comparing.hold(on), step: (by) => this.viewing.step(by), say: (text) => this.say(text),
     });
     this.keys = new Keys(this);
+    placeMenus();
     this.listen();
     this.setMode("empty");
     this.greet();
@@ -59,65 +77,63 @@ class Page {
     on("keep-photo", () => this.welcome(false));
     on("use", this.use);
     on("part", this.enterPart);
-    on("save", () => this.save(this.tile));
     on("leave", this.escape);
     on("leave-part", this.escape);
+    on("full", this.full);
     on("open-keys", () => $("keys").showModal());
-    this.listenToCompare($("compare"));
     $("draw").addEventListener("submit", (event) => {
       event.preventDefault();
-      this.draw();
+      this.fill();
+    });
+    document.addEventListener("fullscreenchange", () => {
+      $("full").setAttribute("aria-pressed", String(document.fullscreenElement !== null));
     });
     window.addEventListener("pagehide", () => this.api.forget());
   }
 
-  /** The original shows while the button is held, by pointer or by key. */
-  listenToCompare(button) {
-    button.addEventListener("pointerdown", () => this.compare(true));
-    for (const kind of ["pointerup", "pointercancel", "pointerleave", "blur"]) {
-      button.addEventListener(kind, () => this.compare(false));
-    }
-    const held = (on) => (event) => {
-      if (event.key === " " || event.key === "Enter") this.compare(on);
-    };
-    button.addEventListener("keydown", held(true));
-    button.addEventListener("keyup", held(false));
-  }
-
   /** Ask the server what it has. */
   async greet() {
-    $("settings").open = WIDE.matches;
     try {
-      const [model, samples] = await Promise.all([this.api.get("/model"), this.api.get("/samples")]);
-      $("model").textContent = `Many ways to fill a hole \u00b7 ${model.name}`;
-      this.model = model;
-      this.settings.adopt(model);
+      const [, samples] = await Promise.all([this.models.ask(), this.api.get("/samples")]);
       this.intake.offer(samples);
     } catch (error) {
       tell($("photo-error"), words(error));
     }
   }
 
+  get model() {
+    return this.models.model;
+  }
+
   // Photos
 
   /** Take a photo file; its transparent part, if any, is the hole. */
-  async open(file) {
+  open(file) {
     return this.opening(async () => {
       const photo = await openPicture(file);
-      this.checkSize(photo);
+      this.models.check(photo);
       const hole = await transparentHole(photo);
       this.goTo(new Work(photo, hole ?? undefined, this.work));
       if (hole) this.say("The photo's transparent part is the hole.");
     });
   }
 
-  async openSample({ name, photo, mask }) {
+  openSample({ name, photo, mask }) {
     return this.opening(async () => {
       const [photoFile, maskFile] = await Promise.all([this.api.blob(photo), this.api.blob(mask)]);
       const picture = await openPicture(new File([photoFile], photo.split("/").at(-1), { type: photoFile.type }));
-      this.goTo(new Work(picture, await openMask(maskFile, picture), this.work));
+      this.goTo(new Work(picture, (await openMasks([maskFile], picture)).mask, this.work));
       this.say(`Opened the sample ${name} with its hole.`);
     });
+  }
+
+  openSession(file) {
+    return this.opening(() => this.session.open(file));
+  }
+
+  openMasks(files) {
+    if (this.mode !== "paint") this.paint();
+    return this.painting.load(files);
   }
 
   async opening(act) {
@@ -131,22 +147,13 @@ class Page {
     $("opening").hidden = true;
   }
 
-  checkSize({ name, width, height, file }) {
-    const { pixels = Infinity, body_bytes: bytes = Infinity } = this.model?.limits ?? {};
-    const mega = (n) => `${(n / 1e6).toFixed(1)} million`;
-    if (width * height > pixels) {
-      throw new Error(`${name} has ${mega(width * height)} pixels; this server takes up to ${mega(pixels)}.`);
-    }
-    if (file.size > bytes) {
-      throw new Error(`${name} has ${mega(file.size)} bytes; this server takes up to ${mega(bytes)}.`);
-    }
-  }
-
   /** Work on a photo and its hole. */
   goTo(work) {
     this.work = work;
     this.paint();
     this.painting.resize(0);
+    const { width, height } = work.photo;
+    document.documentElement.style.setProperty("--aspect", Math.min(3, Math.max(0.4, width / height)));
     if (document.activeElement === document.body || $("welcome").contains(document.activeElement)) {
       this.stage.canvas.focus({ preventScroll: true });
     }
@@ -154,7 +161,8 @@ class Page {
 
   /** Offer to choose another photo, or go back to the one there is. */
   welcome(on) {
-    this.setMode(on ? "empty" : "paint");
+    if (on || !this.work) this.setMode("empty");
+    else this.paint();
     tell($("photo-error"));
     $("keep-photo").hidden = !this.work;
     (on ? $("choose-photo") : this.stage.canvas).focus();
@@ -164,14 +172,16 @@ class Page {
 
   setMode(mode) {
     this.mode = mode;
-    this.compare(false);
+    this.comparing?.hold(false);
     $("work").dataset.mode = mode;
     for (const element of document.querySelectorAll("[data-modes]")) {
       element.hidden = !element.dataset.modes.split(" ").includes(mode);
     }
     $("welcome").hidden = mode !== "empty";
     this.gallery.mark(mode === "view" || mode === "part" ? this.tile : null);
-    for (const id of ["draw-error", "mask-error"]) tell($(id));
+    for (const id of ["draw-error", "mask-error", "mask-note"]) tell($(id));
+    if (mode !== "paint" && this.stage.tool === "extend") this.painting.choose("brush");
+    this.comparing.settle();
     this.settle();
   }
 
@@ -182,27 +192,23 @@ class Page {
     this.setMode("paint");
   }
 
-  /** Show a completion large. */
-  async pick(tile, byKey) {
-    this.wanted = tile;
-    try {
-      tile.picture ??= await openPicture(tile.file);
-    } catch (error) {
-      return tile.round.tell(words(error));
+  /** Show a variation large; with Shift, beside the one that is shown. */
+  pick(tile, event) {
+    if (event.shiftKey && this.mode === "view" && tile !== this.tile) {
+      if (!this.comparing.how) this.comparing.turn("side");
+      return this.comparing.take(tile);
     }
-    if (this.wanted !== tile) return; // another was picked while this one was decoded
     this.view(tile);
-    if (!WIDE.matches) $("work").scrollIntoView();
-    if (byKey) $("compare").focus({ preventScroll: true });
-    this.say(`Seed ${tile.seed} is shown large. Escape goes back.`);
+    if (event.detail === 0) this.stage.canvas.focus({ preventScroll: true });
+    this.say(`${tile.name} is shown large. Escape goes back.`);
   }
 
   view(tile) {
-    if (this.tile && this.tile !== tile) this.tile.picture = null; // large, and quickly decoded again
     this.tile = tile;
     this.part = null;
     this.stage.show({ picture: tile.picture, original: tile.round.original });
     this.setMode("view");
+    this.gallery.reveal(tile);
   }
 
   enterPart() {
@@ -212,10 +218,10 @@ class Page {
     this.setMode("part");
     this.painting.resize(0);
     this.stage.canvas.focus({ preventScroll: true });
-    this.say("Paint the part of the hole to draw anew. Escape goes back.");
+    this.say("Paint the part of the hole to redo. Escape goes back.");
   }
 
-  /** Go a step back: from a stroke, a part, a completion, the choice of a photo; or cancel the drawing. */
+  /** Go a step back: from a stroke, a part, a variation, the choice of a photo; or cancel what is being made. */
   escape() {
     if (this.input.giveUp()) return;
     if (this.mode === "part") {
@@ -229,12 +235,20 @@ class Page {
     else this.drawing.cancel();
   }
 
-  /** Make the completion that is viewed the photo to work on. */
+  /** Make the variation that is viewed the photo to work on. */
   use() {
-    const { picture, seed } = this.tile;
-    this.goTo(new Work(picture, undefined, this.work));
-    this.say(`Seed ${seed} is the new input. Undo goes back to the photo before.`);
-    this.stage.canvas.focus({ preventScroll: true });
+    const { tile } = this;
+    return this.opening(async () => {
+      const photo = await openPicture(await this.downloads.fetch(tile, "png"));
+      this.goTo(new Work({ ...photo, type: tile.round.original.type }, undefined, this.work));
+      this.say(`${tile.name} is the photo now. Undo goes back to the photo before.`);
+      this.stage.canvas.focus({ preventScroll: true });
+    });
+  }
+
+  full() {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else $("work").requestFullscreen();
   }
 
   /** What is painted on. */
@@ -242,64 +256,56 @@ class Page {
     return this.mode === "part" ? this.part : this.mode === "paint" ? this.work : null;
   }
 
-  // Drawing
+  undo() {
+    if (this.mode === "view") this.toast.undo();
+    else this.painting.step("undo");
+  }
 
-  async draw() {
+  redo() {
+    this.painting.step("redo");
+  }
+
+  // Filling
+
+  async fill() {
     if (this.drawing.running) return;
-    tell($("draw-error"));
+    for (const id of ["draw-error", "mask-error", "photo-error"]) tell($(id));
     const [draw, how] = [this.settings.draw(this.mode === "paint"), this.settings.how()];
     if (!draw || !how) return;
     if (this.target && !this.target.mask.data.includes(1)) return tell($("draw-error"), NOTHING[this.mode]);
+    const count = draw.num_samples;
     const plan = {
-      paint: () => freshPlan(this.api, this.work, draw.num_samples, how, this.model?.image_size ?? 0),
-      view: () => nearPlan(this.api, this.tile, draw.num_samples, this.settings.amount),
-      part: () => partPlan(this.api, this.tile, draw.num_samples, this.part.mask),
+      paint: () => freshPlan(this.work, count, { ...how, model: this.models.wanted }, this.model?.image_size ?? 0),
+      view: () => nearPlan(this.tile, count, this.settings.amount),
+      part: () => partPlan(this.tile, count, this.part.mask),
     }[this.mode]();
-    if (!WIDE.matches) $("gallery").scrollIntoView();
-    await this.drawing.start({ ...plan, draw, count: draw.num_samples });
-  }
-
-  reuse(seed) {
-    this.settings.reuse(seed);
-    this.say(`Seed ${seed} is used for the next drawing.`);
-  }
-
-  save({ file }) {
-    saveAs(file, file.name);
+    this.downloads.unsaved = true;
+    await this.drawing.start({ ...plan, draw, count });
   }
 
   async file(round, name) {
     round.tell("");
     try {
-      saveAs(await this.api.file(round.job, name), `${round.stem}_${name}`);
+      saveAs(await this.api.file(round.job, name), `${round.original.stem}_${name}`);
     } catch (error) {
       round.tell(error.status === 404 ? FORGOTTEN : words(error));
     }
   }
 
-  cancel() {
-    this.drawing.cancel();
-  }
-
   remove(round) {
     if (this.drawing.round === round) this.drawing.cancel();
     if (this.tile?.round === round) this.paint();
-    if (round.job) this.api.forget(round.job);
-    this.gallery.remove(round);
+    this.toast.show(`${round.title} removed`, this.gallery.remove(round));
     $("gallery-title").focus();
   }
 
   // Saying
 
   /** Show the photo it came from while held; on a tile with the focus, there. */
-  compare(on, element = null) {
-    const tile = element && this.gallery.rounds.flatMap((r) => r.tiles).find((t) => t.button === element);
-    if (tile) return tile.compare(on);
-    const can = on && this.mode === "view";
-    this.stage.comparing = can;
-    $("compare").setAttribute("aria-pressed", String(can));
-    $("badge").hidden = !can;
-    this.stage.redraw();
+  hold(on, element = null) {
+    const tile = element && this.gallery.tiles.find((t) => t.button === element);
+    if (tile) tile.compare(on);
+    else this.comparing.hold(on);
   }
 
   say(text) {
@@ -308,29 +314,20 @@ class Page {
 
   /** Bring buttons and captions in line with what there is. */
   settle() {
-    const { target, mode, drawing, settings } = this;
+    const { target, mode, drawing } = this;
     $("undo").disabled = !target?.canUndo;
     $("redo").disabled = !target?.canRedo;
     $("start").hidden = drawing.running;
     $("cancel").hidden = !drawing.running;
-    settings.describe();
-    $("start").textContent = {
-      view: `Draw ${settings.count} more like it`, part: `Re-draw it ${plural(settings.count, "time")}`,
-    }[mode] ?? `Draw ${plural(settings.count, "completion")}`;
-    this.gallery.expect(settings.count);
-    $("caption").textContent = this.caption();
+    this.settings.describe();
+    $("start").textContent = { view: "More like this", part: "Redo this part" }[mode] ?? "Fill";
+    this.viewing?.settle();
     this.stage.canvas.setAttribute("aria-label", this.label());
     $("canvas-help").textContent = HELP[mode] ?? HELP.paint;
   }
 
-  caption() {
-    if (this.mode === "view") return `Seed ${this.tile.seed}, ${this.tile.index + 1} of ${this.tile.of}`;
-    return this.mode === "part" ? `Paint what to draw anew of seed ${this.tile.seed}` : "";
-  }
-
   label() {
-    const which = this.mode === "part" ? "Part to draw anew of the" : "The";
-    if (this.tile) return `${which} completion of seed ${this.tile.seed}`;
+    if (this.tile) return this.mode === "part" ? `Part to redo of ${this.tile.name}` : this.tile.name;
     return this.work ? `${this.work.photo.name} and its hole` : "No photo";
   }
 }

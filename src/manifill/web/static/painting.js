@@ -1,7 +1,7 @@
 // Painting on the hole, or on a part of it: tools, brush size, zoom, edits as steps, masks as files.
 
-import { onFile, saveAs } from "./intake.js";
-import { openMask } from "./photo.js";
+import { onFiles, saveAs } from "./intake.js";
+import { openMasks } from "./photo.js";
 import { maskToPng } from "./png.js";
 import { plural, tell, words } from "./words.js";
 
@@ -22,16 +22,17 @@ export class Painting {
     on("zoom-fit", () => this.zoom(0));
     on("centre", () => this.edit((mask) => mask.centre()));
     on("invert", () => this.edit((mask) => mask.invert()));
-    for (const id of ["clear", "clear-part"]) on(id, () => this.edit((mask) => mask.clear()));
+    on("clear", () => this.edit((mask) => mask.clear()));
     on("whole-part", () => this.edit((mask) => mask.data.fill(1)));
     on("load-mask", () => $("mask-file").click());
-    onFile($("mask-file"), (file) => this.load(file));
+    onFiles($("mask-file"), (files) => this.load(files));
     on("save-mask", () => this.save());
   }
 
   choose(tool) {
     this.stage.tool = tool;
     for (const b of document.querySelectorAll(".tool")) b.setAttribute("aria-pressed", String(b.dataset.tool === tool));
+    this.page.extend.turn(tool === "extend");
     this.stage.redraw();
   }
 
@@ -64,7 +65,7 @@ export class Painting {
   }
 
   commit() {
-    tell($("draw-error"));
+    for (const id of ["draw-error", "mask-error", "mask-note"]) tell($(id));
     if (this.page.target.commit()) this.describe();
     this.refresh();
   }
@@ -97,11 +98,13 @@ export class Painting {
     this.page.say(`${this.stage.within ? "The part" : "The hole"} is ${words} % of the photo.`);
   }
 
-  async load(file) {
+  /** Make the white of mask files the hole, of all of them together. */
+  async load(files) {
     tell($("mask-error"));
     try {
-      const mask = await openMask(file, this.page.target.photo);
+      const { mask, notes } = await openMasks(files, this.page.work.photo);
       this.edit((own) => own.data.set(mask.data));
+      tell($("mask-note"), notes.join(". "));
     } catch (error) {
       tell($("mask-error"), words(error));
     }

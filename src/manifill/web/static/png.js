@@ -47,7 +47,8 @@ function chunk(name, content) {
   return bytes;
 }
 
-function crc(bytes) {
+/** Return the checksum of bytes that PNG and zip have. */
+export function crc(bytes) {
   let c = 0xffffffff;
   for (const byte of bytes) c = CRC[(c ^ byte) & 255] ^ (c >>> 8);
   return (c ^ 0xffffffff) >>> 0;

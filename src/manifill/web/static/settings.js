@@ -1,4 +1,4 @@
-// The fields beside the photo: read, checked, and shown in words.
+// The fields under the photo: read, checked, and shown in words.
 
 import { tell } from "./words.js";
 
@@ -22,7 +22,12 @@ export class Settings {
     return Number(this.field("count").value);
   }
 
-  /** Take over what the server allows and the model's own temperature. */
+  /** What downloads are written as, undefined for the photo's own format. */
+  get format() {
+    return this.field("format").value || undefined;
+  }
+
+  /** Take over what the server allows and the model's own temperature, where "safe" to "bold" begins. */
   adopt({ temperature, limits }) {
     this.most = limits.samples;
     this.field("count").max = Math.min(32, limits.samples);
@@ -37,18 +42,20 @@ export class Settings {
   }
 
   describe() {
-    for (const id of ["count", "temperature"]) this.field(`${id}-text`).textContent = this.field(id).value;
+    this.field("count-text").textContent = this.field("count").value;
+    this.field("temperature").setAttribute("aria-valuetext", `temperature ${this.field("temperature").value}`);
     const percent = `${Math.round(100 * this.amount)} %`;
     this.field("amount-text").textContent = percent;
     this.field("amount").setAttribute("aria-valuetext", percent);
     this.field("of-field").hidden = !this.field("choose").value;
   }
 
-  /** Draw this seed next time. */
+  /** Use this seed next time. */
   reuse(seed) {
     this.field("seed").value = seed;
-    this.field("settings").open = true;
     tell(this.field("seed-error"));
+    this.field("settings").showPopover();
+    this.field("seed").focus();
   }
 
   /** Return what to draw, {num_samples, seed, of, choose}, or null when a field is wrong, which is said there. */
@@ -88,7 +95,7 @@ export class Settings {
     input.setAttribute("aria-invalid", String(!fits));
     tell(this.field(`${id}-error`), fits ? "" : expected);
     if (fits) return empty ? undefined : value;
-    for (let box = input.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
+    this.field("settings").showPopover();
     input.focus();
     return null;
   }

@@ -1,11 +1,14 @@
-// The large picture: what is shown, where it lies on the screen, and drawing it.
+// The large picture: what is shown, where it lies on the screen, and drawing it. Beside another one, both are shown with
+// the same zoom, each in a pane of its own.
 
 import { paintOverlay } from "./overlay.js";
 import { Stroke } from "./stroke.js";
 
 const CLOSEST = 32; // CSS pixels a pixel of the photo
 const MARGIN = 12; // CSS pixels around a photo that is shown whole
-const SHARP = 6; // from so many CSS pixels a pixel on, pixels are shown as squares
+const SHARP = 6; // from so many CSS pixels a pixel on, zoomed in, pixels are shown as squares
+const GAP = 3; // CSS pixels on each side of what divides two panes
+const ROOM = 1.5; // times the photo's size that is shown where its sides are dragged outward
 
 export class Stage {
   constructor(canvas) {
@@ -19,6 +22,10 @@ export class Stage {
     this.hover = null; // the mouse, in pixels of the canvas
     this.cursor = null; // the keyboard's, in pixels of the photo
     this.comparing = this.waiting = false;
+    this.beside = null; // the picture that is compared with, "slider" or "side" says how
+    this.how = null;
+    this.divider = 0.5; // how much of what is seen of the photo lies left of the slider
+    this.sides = null; // what is to be added to the photo's sides, while that is chosen
     this.view = { scale: 1, x: 0, y: 0 }; // a photo's point p is at p * scale + (x, y)
     this.fitted = true;
     new ResizeObserver(() => this.resize()).observe(canvas);
@@ -39,6 +46,30 @@ export class Stage {
     this.redraw();
   }
 
+  /** Show another picture beside the one there is, by "slider" or "side"; null ends that. */
+  compare(how, picture) {
+    const before = this.how;
+    Object.assign(this, { how, beside: how && picture });
+    if (before === how || (before !== "side" && how !== "side")) return this.redraw();
+    if (this.fitted) this.fit();
+    else this.place();
+  }
+
+  /** Whether a picture is shown in two panes, above each other in a tall canvas, and how large one is. */
+  get pane() {
+    const { width, height } = this.canvas;
+    if (this.how !== "side") return { width, height, x: 0, y: 0 };
+    const gap = GAP * this.ratio;
+    if (height > width) return { width, height: Math.floor(height / 2 - gap), x: 0, y: Math.ceil(height / 2 + gap) };
+    return { width: Math.floor(width / 2 - gap), height, x: Math.ceil(width / 2 + gap), y: 0 };
+  }
+
+  /** Leave room around the photo to drag its sides outward, or no longer. */
+  extending(on) {
+    this.sides = on ? { left: 0, top: 0, right: 0, bottom: 0 } : null;
+    this.fit();
+  }
+
   resize() {
     const { width, height } = this.canvas.getBoundingClientRect();
     if (!width || !height) return;
@@ -50,9 +81,10 @@ export class Stage {
   }
 
   get whole() {
-    const { canvas, picture } = this;
+    const { pane, picture } = this;
     const room = 2 * MARGIN * this.ratio;
-    return Math.min((canvas.width - room) / picture.width, (canvas.height - room) / picture.height);
+    const around = this.sides ? ROOM : 1;
+    return Math.min((pane.width - room) / picture.width, (pane.height - room) / picture.height) / around;
   }
 
   fit() {
@@ -63,7 +95,7 @@ export class Stage {
   }
 
   /** Zoom by a factor around a point of the canvas, its middle unless given. */
-  zoom(factor, at = { x: this.canvas.width / 2, y: this.canvas.height / 2 }) {
+  zoom(factor, at = { x: this.pane.width / 2, y: this.pane.height / 2 }) {
     if (!this.picture) return;
     const before = this.toPhoto(at);
     const scale = this.view.scale * factor;
@@ -80,12 +112,12 @@ export class Stage {
     this.place();
   }
 
-  /** Keep the photo in sight: centred where it is smaller than the canvas, without gaps where it is larger. */
+  /** Keep the photo in sight: centred where all of it is shown, else so that the middle of the pane is on it. */
   place() {
-    const { canvas, picture, view } = this;
+    const { pane, picture, view } = this;
     if (!picture) return;
-    view.x = held(view.x, picture.width * view.scale, canvas.width);
-    view.y = held(view.y, picture.height * view.scale, canvas.height);
+    view.x = held(view.x, picture.width * view.scale, pane.width, this.fitted);
+    view.y = held(view.y, picture.height * view.scale, pane.height, this.fitted);
     this.redraw();
   }
 
@@ -93,10 +125,26 @@ export class Stage {
     return { x: (x - this.view.x) / this.view.scale, y: (y - this.view.y) / this.view.scale };
   }
 
-  /** Return where on the canvas an event happened, in its pixels. */
+  /** Return where on the canvas, or in its pane, an event happened, in pixels of the canvas. */
   at(event) {
     const box = this.canvas.getBoundingClientRect();
-    return { x: (event.clientX - box.left) * this.ratio, y: (event.clientY - box.top) * this.ratio };
+    const [x, y] = [(event.clientX - box.left) * this.ratio, (event.clientY - box.top) * this.ratio];
+    const { pane } = this;
+    return { x: pane.x && x >= pane.x ? x - pane.x : x, y: pane.y && y >= pane.y ? y - pane.y : y };
+  }
+
+  /** What is seen of the photo from left to right, in pixels of the canvas. */
+  get span() {
+    const { view, picture, canvas } = this;
+    const [left, right] = [Math.max(0, view.x), Math.min(canvas.width, view.x + picture.width * view.scale)];
+    return { left, width: right - left };
+  }
+
+  /** Move the slider to a place on the canvas. */
+  divide({ x }) {
+    const { left, width } = this.span;
+    this.divider = Math.max(0, Math.min(1, (x - left) / width));
+    this.redraw();
   }
 
   begin(point, subtract) {
@@ -130,19 +178,70 @@ export class Stage {
     context.clearRect(0, 0, canvas.width, canvas.height);
     if (!picture) return;
     this.drawPicture(this.comparing && this.original ? this.original : picture);
+    if (this.beside && !this.comparing) this.drawBeside();
     if (this.mask) {
       this.drawMask();
       if (this.stroke && !this.stroke.atOnce) this.drawOutline(this.stroke.outline);
-      this.drawPointer();
+      if (!this.sides) this.drawPointer();
+    }
+    if (this.sides) this.drawSides();
+  }
+
+  /** Draw a picture's layers: a photo, and what is new of it. */
+  drawPicture({ layers }) {
+    const { context, view } = this;
+    context.imageSmoothingEnabled = this.fitted || view.scale < SHARP * this.ratio;
+    context.imageSmoothingQuality = "high";
+    for (const { full, small, x, y, ...layer } of layers) {
+      const source = view.scale * layer.width > small.width ? full : small;
+      const [left, top] = [view.x + x * view.scale, view.y + y * view.scale];
+      context.drawImage(source, left, top, layer.width * view.scale, layer.height * view.scale);
     }
   }
 
-  drawPicture({ full, small, width, height }) {
-    const { context, view } = this;
-    context.imageSmoothingEnabled = view.scale < SHARP * this.ratio;
-    context.imageSmoothingQuality = "high";
-    const source = view.scale * width > small.width ? full : small;
-    context.drawImage(source, view.x, view.y, width * view.scale, height * view.scale);
+  /** Draw the other picture: left of the slider, or in the second pane. */
+  drawBeside() {
+    const { context, canvas, pane } = this;
+    context.save();
+    context.beginPath();
+    if (this.how === "slider") {
+      const { left, width } = this.span;
+      const x = left + this.divider * width;
+      context.rect(0, 0, x, canvas.height);
+      context.clip();
+      context.clearRect(0, 0, x, canvas.height);
+      this.drawPicture(this.beside);
+      context.restore();
+      context.beginPath();
+      context.moveTo(x, 0);
+      context.lineTo(x, canvas.height);
+      return this.strokeTwice();
+    }
+    context.rect(pane.x, pane.y, pane.width, pane.height);
+    context.clip();
+    context.clearRect(pane.x, pane.y, pane.width, pane.height);
+    context.translate(pane.x, pane.y);
+    this.drawPicture(this.beside);
+    context.restore();
+  }
+
+  /** Draw what the photo is to become, with a handle at each side. */
+  drawSides() {
+    const { view, picture, sides, ratio } = this;
+    const [left, top] = [-sides.left, -sides.top];
+    const [right, bottom] = [picture.width + sides.right, picture.height + sides.bottom];
+    this.drawOutline([{ x: left, y: top }, { x: right, y: top }, { x: right, y: bottom }, { x: left, y: bottom }]);
+    const middle = { x: (left + right) / 2, y: (top + bottom) / 2 };
+    this.context.lineCap = "round";
+    for (const [x, y, dx, dy] of [
+      [left, middle.y, 0, 1], [right, middle.y, 0, 1], [middle.x, top, 1, 0], [middle.x, bottom, 1, 0],
+    ]) {
+      const [cx, cy] = [x * view.scale + view.x, y * view.scale + view.y];
+      this.context.beginPath();
+      this.context.moveTo(cx - 18 * ratio * dx, cy - 18 * ratio * dy);
+      this.context.lineTo(cx + 18 * ratio * dx, cy + 18 * ratio * dy);
+      this.strokeTwice(3);
+    }
   }
 
   drawMask() {
@@ -184,16 +283,16 @@ export class Stage {
   }
 
   /** Stroke the path black, then white, so that it is seen on any photo. */
-  strokeTwice() {
+  strokeTwice(times = 1) {
     for (const [colour, width] of [["#000c", 3.5], ["#fff", 1.5]]) {
       this.context.strokeStyle = colour;
-      this.context.lineWidth = width * this.ratio;
+      this.context.lineWidth = times * width * this.ratio;
       this.context.stroke();
     }
   }
 }
 
-function held(start, size, room) {
-  if (size <= room) return (room - size) / 2;
-  return Math.min(0, Math.max(room - size, start));
+function held(start, size, room, centred) {
+  if (centred) return (room - size) / 2;
+  return Math.min(room / 2, Math.max(room / 2 - size, start));
 }

@@ -1,24 +1,32 @@
-// One completion in the gallery: an empty place, then its structure, then the picture.
+// One variation in the gallery: an empty place, then its structure, then the picture.
 
-const SIDE = 400; // pixels of a tile's longer side
+import { patched } from "./photo.js";
+
+const SIDE = 560; // pixels of a tile's longer side
 const HOLD = 220; // milliseconds until a press is a hold
 
 export class Tile {
-  /** `round` has {region, before, original, ...}; `on` has pick(tile, byKey), reuse(seed) and save(tile). */
-  constructor(round, index, of, on) {
-    Object.assign(this, { round, index, of, on });
+  /** `round` has {region, before, original, ...}; `on` has pick(tile, event), choose(tile), discard(tile) and save(tile). */
+  constructor(round, index, of, number, on) {
+    Object.assign(this, { round, index, of, number, on });
     this.element = document.getElementById("tile-template").content.firstElementChild.cloneNode(true);
     this.button = this.element.querySelector(".pick");
     this.canvas = this.element.querySelector("canvas");
     this.mark = this.element.querySelector(".mark");
-    this.seedButton = this.element.querySelector(".seed");
-    this.saveButton = this.element.querySelector(".save");
-    this.seed = this.file = this.thumb = this.picture = this.held = null;
+    this.held = false;
+    this.chosen = false;
+    this.seed = this.picture = null;
     this.place = null; // {job, index} on the server
+    this.about = {}; // what the server says of it: log_likelihood, models, ...
     const { width, height } = thumbSize(round.region);
     Object.assign(this.canvas, { width, height });
-    this.setState("waiting", `Completion ${index + 1} of ${of}, not drawn yet`);
+    this.element.querySelector(".name").textContent = this.name;
+    this.setState("waiting", `${this.name}, not there yet`);
     this.listen();
+  }
+
+  get name() {
+    return `Variation ${this.number}`;
   }
 
   get done() {
@@ -44,11 +52,18 @@ export class Tile {
     for (const kind of ["pointerup", "pointercancel", "pointerleave"]) button.addEventListener(kind, release);
     button.addEventListener("contextmenu", (event) => this.held && event.preventDefault());
     button.addEventListener("click", (event) => {
-      if (!this.held || event.detail === 0) this.on.pick(this, event.detail === 0);
+      if (!this.held || event.detail === 0) this.on.pick(this, event);
       this.held = false;
     });
-    this.seedButton.addEventListener("click", () => this.on.reuse(this.seed));
-    this.saveButton.addEventListener("click", () => this.on.save(this));
+    for (const [name, label, act] of [
+      ["star", `Choose ${this.name}`, "choose"], ["discard", `Discard ${this.name}`, "discard"],
+      ["save", `Download ${this.name}`, "save"],
+    ]) {
+      const small = this.element.querySelector(`.${name}`);
+      small.setAttribute("aria-label", label);
+      small.title = label.split(" ")[0];
+      small.addEventListener("click", () => this.on[act](this));
+    }
   }
 
   setState(state, label, mark = "") {
@@ -59,53 +74,56 @@ export class Tile {
     this.mark.hidden = !mark;
   }
 
-  setSeed(seed) {
-    this.seed = seed;
-    this.seedButton.textContent = `seed ${seed}`;
-    this.seedButton.title = "Use this seed for the next drawing";
-    this.seedButton.setAttribute("aria-label", `Seed ${seed}: use it for the next drawing`);
-    this.saveButton.setAttribute("aria-label", `Download the completion of seed ${seed}`);
-    this.saveButton.title = "Download";
-    this.seedButton.hidden = false;
+  choose(on) {
+    this.chosen = on;
+    this.element.classList.toggle("chosen", on);
+    this.element.querySelector(".star").setAttribute("aria-pressed", String(on));
   }
 
-  /** Show the structure, a square picture of what the model sees of the photo, until the completion is there. */
+  /** Show the structure, a square picture of what the model sees of the photo, until the picture is there. */
   async showStructure(file) {
     const bitmap = await createImageBitmap(file);
     if (this.done) return;
-    this.setState("structure", `Completion ${this.index + 1} of ${this.of}, structure drawn`, "structure");
-    this.paint(bitmap, this.round.seen ?? this.round.region);
+    this.setState("structure", `${this.name}, its structure`, "structure");
+    this.paint(bitmap, this.round.seen, true);
   }
 
-  async showCompletion(file, name, seed, place) {
-    this.setSeed(seed);
-    this.file = new File([file], name, { type: "image/png" });
-    this.place = place;
-    this.thumb = await thumbnail(this.file, this.round.region);
-    this.setState("done", `Completion ${this.index + 1} of ${this.of}, seed ${seed}. Show it large`);
-    this.saveButton.hidden = false;
-    this.paint(this.thumb);
+  /** Take what is new of the photo, a PNG of the box that {seed, box, ...} names. */
+  async show(patch, { seed, ...about }, place) {
+    const bitmap = await createImageBitmap(patch);
+    Object.assign(this, { patch, seed, about, place });
+    this.picture = patched(this.round.original, bitmap, about.box);
+    this.setState("done", `${this.name}. Show it large`);
+    this.element.querySelector(".done").hidden = false;
+    this.draw();
+  }
+
+  draw() {
+    const [left, top, right, bottom] = this.about.box;
+    this.paint(this.round.before, this.round.region);
+    this.paint(this.picture.layers.at(-1).full, { x: left, y: top, width: right - left, height: bottom - top });
   }
 
   /** Say that nothing will come here any more. */
   stop() {
-    if (!this.done) this.setState("none", `Completion ${this.index + 1} of ${this.of}, not drawn`, "not drawn");
+    if (!this.done) this.setState("none", `${this.name}, not there`);
   }
 
   compare(on) {
     if (!this.done) return;
-    this.paint(on ? this.round.before : this.thumb);
+    if (on) this.paint(this.round.before, this.round.region);
+    else this.draw();
     this.mark.textContent = "original";
     this.mark.hidden = !on;
   }
 
-  /** Draw a bitmap that shows a part {x, y, width, height} of the photo, the tile's own unless given. */
-  paint(bitmap, part = this.round.region) {
+  /** Draw a bitmap that shows a part {x, y, width, height} of the photo; `clear` removes all else. */
+  paint(bitmap, part, clear = false) {
     const { x, y, width } = this.round.region;
     const scale = this.canvas.width / width;
     const context = this.canvas.getContext("2d");
     context.imageSmoothingQuality = "high";
-    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    if (clear) context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     context.drawImage(bitmap, (part.x - x) * scale, (part.y - y) * scale, part.width * scale, part.height * scale);
   }
 }
@@ -132,11 +150,19 @@ export function regionAround(photo, hole) {
   return { x: Math.round(x), y: Math.round(y), width, height: width };
 }
 
-/** Decode a region of a picture file, scaled for a tile, without keeping the rest. */
-export async function thumbnail(source, region) {
+/** Return a region of a picture, scaled for a tile. */
+export function thumbnail({ layers }, region) {
   const { width, height } = thumbSize(region);
-  return createImageBitmap(source, region.x, region.y, region.width, region.height,
-    { resizeWidth: width, resizeHeight: height, resizeQuality: "high" });
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d");
+  const scale = width / region.width;
+  context.imageSmoothingQuality = "high";
+  for (const { full, small, x, y, ...layer } of layers) {
+    const source = scale * layer.width > small.width ? full : small;
+    const [left, top] = [(x - region.x) * scale, (y - region.y) * scale];
+    context.drawImage(source, left, top, layer.width * scale, layer.height * scale);
+  }
+  return canvas;
 }
 
 function thumbSize({ width, height }) {
