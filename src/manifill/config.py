@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 CodebookStart = Literal["auto", "random", "data"]
@@ -22,6 +22,14 @@ NOT_NEGATIVE = {
     "commitment_weight", "known_weight", "clip", "weight_decay", "l1_weight", "adversarial_weight", "feature_weight",
     "adversarial_share", "autoguidance", "workers",
 }  # fmt: skip
+
+DEEPEST = 256  # layers of a network: more than twelve times the paper's
+SIZES: dict[str, tuple[float, float]] = {
+    "width": (1, 1 << 16), "residual_width": (1, 1 << 16), "codebook_size": (2, 1 << 16), "codebook_dim": (1, 1 << 16),
+    "condition_width": (1, 1 << 16), "layers": (1, DEEPEST), "attention_layers": (0, DEEPEST), "heads": (1, 1024),
+    "output_blocks": (0, DEEPEST), "dropout": (0, 1), "dilations": (1, 1024), "temperature": (1e-6, 1e6),
+    "top_k": (0, 1 << 16), "top_p": (1e-6, 1),
+}  # fmt: skip  # what the sizes of a network in a file may be
 
 
 @dataclass(frozen=True)
@@ -292,13 +300,51 @@ def without_retired(kind: type, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:
-    """Build the flat dataclass `kind` from plain values; a missing or foreign field raises ValueError.
+    """Build the flat dataclass `kind` from plain values, as of a file.
 
-    Fields of earlier versions may be there, switched off.
+    Raises ValueError for a missing or foreign field, a value of another type and a size that no network has. Fields of
+    earlier versions may be there, switched off.
     """
     values = without_retired(kind, values)
     names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if set(values) != names:
         missing, foreign = sorted(names - set(values)), sorted(set(values) - names)
         raise ValueError(f"{kind.__name__}: missing fields {missing}, unknown fields {foreign}")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not _fits(hints[name], value):
+            raise ValueError(f"{kind.__name__}: {name} is {str(value)[:40]!r}; expected {_described(hints[name])}")
+    config = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    _check_sizes(config)
+    return config
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Say whether a value read from JSON is of an annotated type."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, list | tuple) and all(_fits(get_args(hint)[0], v) for v in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is hint
+
+
+def _described(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    return names.get(hint, "a list of numbers")
+
+
+def _check_sizes(config: Any) -> None:
+    """Raise ValueError for a size of a network that cannot be, whoever wrote it."""
+    for name, value in vars(config).items():
+        low, high = SIZES.get(name, (-math.inf, math.inf))
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and not low <= number <= high:
+                raise ValueError(f"{type(config).__name__}: {name} is {number}; expected {low} to {high}")
+        if isinstance(value, tuple) and len(value) > DEEPEST:
+            raise ValueError(f"{type(config).__name__}: {len(value)} {name}; expected at most {DEEPEST}")
+    if isinstance(config, StructureConfig) and config.attention_layers > config.layers:
+        raise ValueError(f"StructureConfig: {config.attention_layers} attention_layers of {config.layers} layers")

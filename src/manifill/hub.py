@@ -10,7 +10,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from manifill.networks.checkpoint import NETWORKS, ModelError, has_discriminator, load_networks, model_hash, read_header
+from manifill.networks.checkpoint import (
+    NETWORKS,
+    ModelError,
+    has_discriminator,
+    is_named,
+    load_networks,
+    model_hash,
+    read_header,
+)
 
 CARD = "README.md"
 FILES = [*(f"{name}.safetensors" for name in NETWORKS), CARD]
@@ -19,6 +27,7 @@ UNNAMED = "unknown"  # the licence in a card until somebody names it
 PLACE = "USER/REPO"  # stands in a card for the repository that it will lie in
 LOGIN = "log in with `hf auth login` or set HF_TOKEN"
 PATIENCE = 10  # seconds to wait for the hub's first answer
+REVISION_PART = re.compile(r"(?!.*\.\.)\w[\w.-]*(?<!\.)", re.ASCII)  # as git's names: it is a path in the cache
 NAME = re.compile(r"(hf://)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w][\w./-]*))?", re.ASCII)
 
 
@@ -35,7 +44,7 @@ def is_repository(name: str) -> bool:
 def parsed(name: str) -> tuple[str, str | None]:
     """Return (repository, revision) of "user/repo" or "user/repo@revision". Raises ModelError."""
     found = NAME.fullmatch(name)
-    if found is None:
+    if found is None or (found[3] and not all(REVISION_PART.fullmatch(part) for part in found[3].split("/"))):
         raise ModelError(f"{name}: not the name of a repository; expected USER/REPO or USER/REPO@REVISION")
     return found[2], found[3]
 
@@ -93,8 +102,6 @@ def checked(folder: Path, name: str) -> Path:
         books = {read_header(folder, n).codebook for n in names}
     except ModelError as error:
         raise ModelError(f"{name}: not a manifill model ({error})") from error
-    except (KeyError, ValueError) as error:
-        raise ModelError(f"{name}: not a manifill model (a header without our fields, {short(error)})") from error
     if len(books) > 1:
         raise ModelError(f"{name}: its networks belong to different codebooks ({', '.join(sorted(books))})")
     return folder
@@ -140,10 +147,9 @@ def published(folder: Path, repository: str, license: str | None) -> str:
     if not path.is_file():
         raise ModelError(f"{path}: missing; a model is published with a card that says what it is and its licence")
     card = path.read_text(encoding="utf-8")
-    weights = model_hash(folder)
-    other = [found for found in re.findall(r"\bWeights ([0-9a-f]{16})\b", card) if found != weights]
-    if other and f"Weights {weights}" not in card:
-        raise ModelError(f"{path}: describes the weights {other[0]}, but those beside it are {weights}")
+    named = re.findall(r"\bWeights ([0-9a-f]{16})\b", card)
+    if named and not any(is_named(folder, name) for name in named):
+        raise ModelError(f"{path}: describes the weights {named[0]}, but those beside it are {model_hash(folder)}")
     card = card if license is None else licensed(card, license)
     if licence(card) in (None, UNNAMED):
         raise ModelError(f"{path}: names no licence; write one into its line `license:`, or give --license")

@@ -21,12 +21,9 @@ from manifill.config import Fit
 from manifill.filling import CROP, Filling
 from manifill.networks.checkpoint import (
     ModelError,
-    has_discriminator,
-    load_discriminator,
-    load_structure,
-    load_texture,
-    load_vqvae,
-    model_hash,
+    is_named,
+    load_networks,
+    weights_name,
 )
 from manifill.networks.discriminator import Discriminator
 from manifill.networks.structure import StructureGenerator
@@ -64,6 +61,7 @@ class Inpainter:
         for network, precision in ((self.structure.condition, self.dtype), (self.texture, self.paint_dtype)):
             network.to(dtype=precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.image_size, self.name, self.weights = image_size, name, weights
+        self.folder: Path | None = None  # that it was loaded from
 
     @classmethod
     def from_pretrained(
@@ -75,12 +73,20 @@ class Inpainter:
         where the processor multiplies it fast; torch.bfloat16 or torch.float32 does everything in that one.
         """
         folder = find_model(name_or_folder)
-        vqvae, header = load_vqvae(folder)
-        structure, _ = load_structure(folder, header.codebook)
-        texture, _ = load_texture(folder, header.codebook)
-        judge = load_discriminator(folder, header.codebook)[0] if has_discriminator(folder) else None
+        loaded = load_networks(folder)
+        networks = {kind: network for kind, (network, _) in loaded.items()}
+        weights = weights_name([(kind, header) for kind, (_, header) in loaded.items()])
         name = hub.title(str(name_or_folder)) if from_hub(name_or_folder) else folder.name
-        return cls(vqvae, structure, texture, header.image_size, name, model_hash(folder), device, dtype, judge)
+        made = cls(
+            networks["vqvae"], networks["structure"], networks["texture"], loaded["vqvae"][1].image_size, name, weights,
+            device, dtype, networks.get("discriminator"),
+        )  # fmt: skip
+        made.folder = folder
+        return made
+
+    def is_named(self, weights: str) -> bool:
+        """Say whether `weights` names this model's, also as versions up to 0.1 named those of its files."""
+        return weights == self.weights or (self.folder is not None and is_named(self.folder, weights))
 
     def __call__(
         self, image: Picture, mask: Picture | None = None, *, num_samples: int = 8, seed: int | None = None,
@@ -218,7 +224,14 @@ class Inpainter:
     @torch.no_grad()
     def paint(self, features: tuple[Tensor, Tensor], codes: Tensor, mask: Tensor) -> Tensor:
         """Return painted pictures (N, 3, S, S) in (-1, 1) for structure codes (N, h, w)."""
-        return self.texture.paint(*features, self.vqvae.lookup(codes), mask).float()
+        painted = self.texture.paint(*features, self.vqvae.lookup(codes), mask).float()
+        return self.finite(painted, "texture generator")
+
+    def finite(self, numbers: Tensor, network: str) -> Tensor:
+        """Return what a network has computed. Raises ModelError where it is not finite: its weights are at fault."""
+        if not numbers.isfinite().all():
+            raise ModelError(f"{self.folder or self.name}: the {network} computes numbers that are not finite")
+        return numbers
 
     @torch.no_grad()
     def decode_structure(self, codes: Tensor) -> Tensor:
@@ -248,7 +261,8 @@ class Inpainter:
             rows = slice(start, start + at_once)
             cond, known = (x if len(x) == 1 else x[rows] for x in (draw.cond, draw.known))
             parts.append(self.sampler(cond, draw.noise[rows].to(self.device), draw.options, None, known))
-        return Sampled(torch.cat([p.codes for p in parts]), torch.cat([p.log_likelihood for p in parts]))
+        likelihood = self.finite(torch.cat([p.log_likelihood for p in parts]), "structure generator")
+        return Sampled(torch.cat([p.codes for p in parts]), likelihood)
 
 
 def joined(draws: Sequence[Draw]) -> Draw:

@@ -33,7 +33,7 @@ def main() -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:  # the last: a training that diverges
         print(f"manifill: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -158,17 +158,22 @@ def info(model: Positional[str] = "faces-128", /) -> int:
     """
     from manifill.hub import title
     from manifill.inpainter import find_model, from_hub
-    from manifill.networks.checkpoint import NETWORKS, model_hash, parameters, read_header
+    from manifill.networks.checkpoint import NETWORKS, load_network, parameters, weights_name
     from manifill.sampling.native import sampler_here
 
     folder = find_model(model)
     called = title(model) if from_hub(model) else folder.name
-    print(f"{called}  weights {model_hash(folder)}  in {folder}")
+    headers = {  # all are read and checked before anything is said of them
+        name: load_network(folder, name)[1]
+        for name in NETWORKS
+        if name == "vqvae" or (folder / f"{name}.safetensors").exists()
+    }
+    print(f"{called}  weights {weights_name(headers.items())}  in {folder}")
     for name in NETWORKS:
-        if name != "vqvae" and not (folder / f"{name}.safetensors").exists():
+        if name not in headers:
             print(f"{name}: not in this folder")
             continue
-        header = read_header(folder, name)
+        header = headers[name]
         size = header.path.stat().st_size / 2**20
         print(f"{name}: {parameters(header) / 1e6:.2f} M parameters, {size:.1f} MiB, {header.image_size} pixels, "
               f"codebooks {header.codebook}, step {header.step}")  # fmt: skip

@@ -81,7 +81,7 @@ class Stream:
         try:
             known = dict(json.loads(path.read_text()))
             self.counts |= {url: int(known[shown(url)]) for url in self.urls if shown(url) in known}
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{path}: expected the number of pictures by shard; delete it") from error
 
     def places(self, step: int, batch_size: int, seed: int) -> list[Place]:

@@ -41,7 +41,7 @@ def read_completion(completions: Completions, path: Path) -> Completion:
     """
     line = find_line(path)
     model, request = completions.inpainter, completions.request
-    if line["model"].split()[-1] != model.weights:
+    if not model.is_named(line["model"].split()[-1]):
         raise ImageError(f"{path}: made by the model {line['model']}; expected {model.name} {model.weights}")
     saved, photo = load_photo(path), request.photo
     if saved.samples.shape != photo.samples.shape or saved.samples.dtype != photo.samples.dtype:
@@ -67,7 +67,7 @@ def find_line(path: Path) -> dict[str, Any]:
     for folder in path.resolve().parents:
         for manifest in sorted(folder.glob("manifest*.jsonl")):
             name = path.resolve().relative_to(folder).as_posix()
-            for text in manifest.read_text().splitlines(True):
+            for text in manifest.read_text(errors="replace").splitlines(True):
                 if file_of(text) == name:
                     return _checked(json.loads(text), manifest)
     raise ImageError(f"{path}: no manifest.jsonl beside it or above says how it was made")

@@ -104,18 +104,19 @@ def forget(manifest: Path, names: set[str]) -> None:
     """Drop the lines of files that are about to be written again, and a line that was cut short by a kill."""
     if not manifest.exists():
         return
-    lines = manifest.read_text().splitlines(True)
+    lines = manifest.read_text(errors="surrogateescape").splitlines(True)
     kept = [line for line in lines if (file := file_of(line)) is not None and file not in names]
     if len(kept) < len(lines):
-        write_atomic(manifest, lambda f: f.write("".join(kept).encode()))
+        write_atomic(manifest, lambda f: f.write("".join(kept).encode(errors="surrogateescape")))
 
 
 def file_of(line: str) -> str | None:
     """Return the file that a manifest's line is about, None for a line cut short."""
     try:
-        return json.loads(line)["file"] if line.endswith("\n") else None
-    except (ValueError, KeyError, TypeError):
+        found = json.loads(line)["file"] if line.endswith("\n") else None
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    return found if isinstance(found, str) else None
 
 
 def describe(completions: Completions, completion: Completion, mask: str) -> dict[str, Any]:

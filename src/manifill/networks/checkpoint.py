@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import json
 import math
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
 from torch import nn
 
 from manifill.config import DiscriminatorConfig, StructureConfig, TextureConfig, VQVAEConfig, from_dict, to_dict
@@ -21,13 +22,19 @@ from manifill.networks.discriminator import Discriminator
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import TextureGenerator
 from manifill.networks.vqvae import VQVAE
+from manifill.networks.weights import (
+    FORMAT,
+    Header,
+    ModelError,
+    compare_shapes,
+    file_bytes,
+    read_tensors,
+    stored_shapes,
+    weights_name,
+)
+from manifill.networks.weights import read_header as read_file_header
 
-FORMAT = "manifill-1"
 NETWORKS = ("vqvae", "structure", "texture", "discriminator")
-
-
-class ModelError(ValueError):
-    """A model folder that cannot be used; the message names the file, what was found and what was expected."""
 
 
 class WriteError(OSError):
@@ -40,11 +47,12 @@ class WriteError(OSError):
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a file so that `path` holds either the old or the new content, whatever happens meanwhile.
 
-    Raises WriteError, as for a full disk, and leaves nothing half written; what a kill leaves ends in .part.
+    Raises WriteError, as for a full disk, and leaves nothing half written; what a kill leaves ends in .part. The file
+    written first has a name that nobody can foresee and is made anew, so that a link in its place is not followed.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name[:40]}.{secrets.token_hex(8)}.part")
     try:
-        with part.open("wb") as f:
+        with part.open("xb") as f:
             write(f)
             f.flush()
             os.fsync(f.fileno())
@@ -56,6 +64,12 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             raise
         raise WriteError(path, cause) from error
     _sync_folder(path.parent)
+
+
+def remove_stray(path: Path) -> None:
+    """Remove what killed writers of this file left half written."""
+    for part in path.parent.glob(f"{glob.escape(path.name[:40])}*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _system_error(error: BaseException | None) -> OSError | None:
@@ -108,19 +122,12 @@ def save_network(
         "figures": json.dumps(figures or {}),
     }
     tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
-    write_atomic(folder / f"{name}.safetensors", lambda f: f.write(save(tensors, header)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Header:
-    """What a network file says of itself; `codebook` is the fingerprint of the VQ-VAE it belongs to."""
-
-    path: Path
-    config: dict[str, Any]
-    image_size: int
-    codebook: str
-    step: int
-    figures: dict[str, Any]
+    path = folder / f"{name}.safetensors"
+    try:
+        data = file_bytes(tensors, header)
+    except FloatingPointError as error:
+        raise ModelError(f"{path}: not written, {error}; what was there before is kept") from None
+    write_atomic(path, lambda f: f.write(data))
 
 
 def read_header(folder: Path, name: str) -> Header:
@@ -130,34 +137,49 @@ def read_header(folder: Path, name: str) -> Header:
         raise ModelError(f"{folder}: no such model folder")
     if not path.is_file():
         raise ModelError(f"{path}: missing; a model folder holds {', '.join(f'{n}.safetensors' for n in NETWORKS)}")
+    return read_file_header(path, name)
+
+
+BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
+    "vqvae": lambda c: VQVAE(from_dict(VQVAEConfig, c)),
+    "structure": lambda c: StructureGenerator(from_dict(StructureConfig, c)),
+    "texture": lambda c: TextureGenerator(from_dict(TextureConfig, c)),
+    "discriminator": lambda c: Discriminator(from_dict(DiscriminatorConfig, c)),
+}
+
+
+def check_shapes(header: Header, name: str) -> None:
+    """Raise ModelError unless the file's tensors are those of its configuration; no memory is taken for any."""
     try:
-        with safe_open(path, framework="pt") as f:
-            header = f.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
-    if header.get("format") != FORMAT or header.get("network") != name:
-        found = f"format {header.get('format')!r}, network {header.get('network')!r}"
-        raise ModelError(f"{path}: not a manifill network ({found}; expected format {FORMAT!r}, network {name!r})")
-    return Header(
-        path, json.loads(header["config"]), int(header["image_size"]), header["codebook"], int(header["step"]),
-        json.loads(header["figures"]),
-    )  # fmt: skip
+        stored = stored_shapes(header.path)
+        layers = max(header.config.get(k, 1) for k in ("layers", "output_blocks"))
+        if isinstance(layers, int) and layers > len(stored):  # a network that takes long to build is not built
+            raise ValueError(f"{layers} layers in {len(stored)} tensors")
+        with torch.device("meta"):
+            network = BUILDERS[name](header.config)
+    except ModelError:
+        raise
+    except (ValueError, TypeError, ArithmeticError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{header.path}: does not fit the configuration in its header ({str(error)[:200]})") from error
+    compare_shapes(header.path, stored, {k: tuple(v.shape) for k, v in network.state_dict().items()})
 
 
-def _load(folder: Path, name: str, build: Callable[[dict[str, Any]], nn.Module]) -> tuple[Any, Header]:
+def load_network(folder: Path, name: str) -> tuple[Any, Header]:
+    """Load one network of a model folder, frozen and in evaluation mode. Raises ModelError."""
     header = read_header(folder, name)
+    check_shapes(header, name)
     try:
-        network = build(header.config)
-        tensors = load_file(header.path)
-        network.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=True)
-    except (ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{header.path}: does not fit the configuration in its header ({error})") from error
-    return network.eval().requires_grad_(False), header
+        tensors, digest = read_tensors(header)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelError(f"{header.path}: cannot be read ({str(error)[:200]})") from error
+    network = BUILDERS[name](header.config)
+    network.load_state_dict(tensors, strict=True)
+    return network.eval().requires_grad_(False), dataclasses.replace(header, tensors=digest)
 
 
 def load_vqvae(folder: Path) -> tuple[VQVAE, Header]:
     """Load a VQ-VAE, frozen and in evaluation mode; its codebooks must be those its header names."""
-    network, header = _load(folder, "vqvae", lambda c: VQVAE(from_dict(VQVAEConfig, c)))
+    network, header = load_network(folder, "vqvae")
     if fingerprint(network) != header.codebook:
         raise ModelError(f"{header.path}: codebooks {fingerprint(network)}, its header names {header.codebook}")
     return network, header
@@ -165,19 +187,19 @@ def load_vqvae(folder: Path) -> tuple[VQVAE, Header]:
 
 def load_structure(folder: Path, codebook: str) -> tuple[StructureGenerator, Header]:
     """Load a structure generator that belongs to the VQ-VAE with this codebook fingerprint, else raise ModelError."""
-    network, header = _load(folder, "structure", lambda c: StructureGenerator(from_dict(StructureConfig, c)))
+    network, header = load_network(folder, "structure")
     return network, _belongs(header, codebook)
 
 
 def load_texture(folder: Path, codebook: str) -> tuple[TextureGenerator, Header]:
     """Load a texture generator that belongs to the VQ-VAE with this codebook fingerprint, else raise ModelError."""
-    network, header = _load(folder, "texture", lambda c: TextureGenerator(from_dict(TextureConfig, c)))
+    network, header = load_network(folder, "texture")
     return network, _belongs(header, codebook)
 
 
 def load_discriminator(folder: Path, codebook: str) -> tuple[Discriminator, Header]:
     """Load a discriminator that belongs to the VQ-VAE with this codebook fingerprint, else raise ModelError."""
-    network, header = _load(folder, "discriminator", lambda c: Discriminator(from_dict(DiscriminatorConfig, c)))
+    network, header = load_network(folder, "discriminator")
     return network, _belongs(header, codebook)
 
 
@@ -196,19 +218,34 @@ def _belongs(header: Header, codebook: str) -> Header:
 
 
 def model_hash(folder: Path) -> str:
-    """Name the weights of a model folder: a hash over its network files."""
+    """Name the weights of a model folder by what is in them, in whatever order it is stored. Raises ModelError."""
+    return weights_name([(name, read_header(folder, name)) for name in present(folder)])
+
+
+def present(folder: Path) -> list[str]:
+    """Return the names of the networks that a model folder holds."""
+    return [name for name in NETWORKS if (folder / f"{name}.safetensors").is_file()]
+
+
+def former_hash(folder: Path) -> str:
+    """Name the weights of a model folder as versions up to 0.1 did: by the bytes of its files.
+
+    Cards, manifests and settings of runs that name a model so stay readable as long as its files are not written anew.
+    """
     digest = hashlib.sha256()
-    for name in NETWORKS:
-        path = folder / f"{name}.safetensors"
-        if path.is_file():
-            digest.update(path.read_bytes())
+    for name in present(folder):
+        digest.update((folder / f"{name}.safetensors").read_bytes())
     return digest.hexdigest()[:16]
+
+
+def is_named(folder: Path, name: str | None) -> bool:
+    """Say whether `name` names the weights of a model folder, as `model_hash` does or as earlier versions did."""
+    return name is not None and name in (model_hash(folder), former_hash(folder))
 
 
 def parameters(header: Header) -> int:
     """Return how many numbers a network file holds."""
-    with safe_open(header.path, framework="pt") as f:
-        return sum(math.prod(f.get_slice(key).get_shape()) for key in f.keys())  # noqa: SIM118
+    return sum(math.prod(shape) for shape in stored_shapes(header.path).values())
 
 
 def check_new(folder: Path) -> None:
@@ -244,7 +281,9 @@ def pack(folder: Path, out: Path, half: bool, sampling: dict[str, Any]) -> None:
     card = folder / "README.md"
     if card.exists():
         changes = [*(["all but the VQ-VAE in 16 bits"] if half else []), *(f"{k} {v}" for k, v in chosen.items())]
-        text = packed_card(card.read_text(encoding="utf-8"), model_hash(folder), model_hash(out), changes)
+        text, former, now = card.read_text(encoding="utf-8"), former_hash(folder), model_hash(out)
+        old = former if f"Weights {former}" in text else model_hash(folder)
+        text = packed_card(text, old, now, changes)
         write_atomic(out / "README.md", lambda f: f.write(text.encode()))
 
 

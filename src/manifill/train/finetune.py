@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from manifill.networks.checkpoint import (
     load_texture,
     load_vqvae,
     read_header,
+    write_atomic,
 )
 from manifill.networks.discriminator import Discriminator
 from manifill.networks.structure import StructureGenerator
@@ -85,9 +87,8 @@ def take(first: Path, out: Path, names: Sequence[str]) -> None:
     """Copy network files of the model `first` into the run."""
     (out / "model").mkdir(parents=True, exist_ok=True)
     for name in names:
-        part = out / "model" / f"{name}.safetensors.part"
-        shutil.copyfile(first / f"{name}.safetensors", part)
-        part.replace(part.with_suffix(""))
+        with (first / f"{name}.safetensors").open("rb") as source:
+            write_atomic(out / "model" / f"{name}.safetensors", partial(shutil.copyfileobj, source))
 
 
 def complete(out: Path, first: Path | None) -> None:

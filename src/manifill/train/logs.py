@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from manifill.config import ModelConfig, to_dict
 from manifill.data.sources import DataError
 from manifill.networks.checkpoint import read_header
 from manifill.train.diagnosis import Diagnosis, Log, diagnose
@@ -35,9 +36,24 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """Return what a stage was started with, empty when its folder does not say. Raises DataError."""
     path = folder / "config.json"
     try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
+        found = json.loads(path.read_text()) if path.exists() else None
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not the settings of a stage ({error})") from error
+    if found is None:
+        return {}
+    if not _are_settings(found):
+        raise DataError(f"{path}: not the settings of a stage; expected an object with its training and its model")
+    return found
+
+
+def _are_settings(found: Any) -> bool:
+    """Say whether a JSON value has the parts of a stage's settings that are looked into."""
+    if not isinstance(found, dict) or not all(isinstance(found.get(k), dict) for k in ("training", "model")):
+        return False
+    return all(
+        isinstance(found["model"].get(key), dict if isinstance(value, dict) else int)
+        for key, value in to_dict(ModelConfig()).items()
+    )
 
 
 def read_lines(log: Path) -> tuple[list[dict[str, Any]], int]:
@@ -52,6 +68,6 @@ def figures(line: str) -> dict[str, Any]:
     try:
         values = json.loads(line)
         finite = {k: v for k, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
-    except (ValueError, AttributeError):  # cut short by a kill, or not a line of ours
+    except (ValueError, AttributeError, RecursionError):  # cut short by a kill, or not a line of ours
         return {}
     return finite if "step" in finite else {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,20 +23,13 @@ from tqdm import tqdm
 from manifill.data import masks
 from manifill.data.batches import Batches
 from manifill.data.pictures import DataError
-from manifill.networks.checkpoint import WriteError, write_atomic
-from manifill.train import logs
+from manifill.networks.checkpoint import WriteError, remove_stray, write_atomic
+from manifill.train import logs, resume
 from manifill.train.distributed import ALONE, Processes, Share
+from manifill.train.resume import Stateful
 from manifill.train.tensorboard import Board
 
 Metrics = dict[str, Any]
-
-
-class Stateful(Protocol):
-    """What a checkpoint can hold: a network, an optimiser, a gradient scaler."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
 
 
 class Stage(Protocol):
@@ -143,8 +135,9 @@ def run(
     checkpoint, log = folder / "checkpoint.pt", folder / "metrics.jsonl"
     if first:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_stray(folder, out / "model")
-    start, figures = _resume(stage, checkpoint)
+        for path in (checkpoint, log, folder / "preview", folder / "config.json", *stage_files(out, stage.name)):
+            remove_stray(path)  # what a killed run of this stage left half written, and nobody else's
+    start, figures = resume.load(stage.state, checkpoint)
     if not processes.agree(start):
         raise DataError(f"{checkpoint}: not the same for all processes; they need a folder that all of them see")
     if first:
@@ -189,10 +182,16 @@ def run(
                 _tell(out, stage.name, told)
                 since += time.perf_counter() - pause
             if first and saves:
-                _save(stage, checkpoint, done, figures)
+                resume.save(stage.state, checkpoint, done, figures)
     bar.close()
     processes.finish()
     return figures
+
+
+def stage_files(out: Path, name: str) -> list[Path]:
+    """Return the files of the run's model that a stage writes."""
+    networks = [name, "discriminator"] if name == "texture" else [name]
+    return [out / "model" / f"{network}.safetensors" for network in networks]
 
 
 def _fetch(batches: Batches, kinds: Sequence[str], device: torch.device, step: int) -> Share:
@@ -203,13 +202,6 @@ def _fetch(batches: Batches, kinds: Sequence[str], device: torch.device, step: i
         mask = masks.draw(kinds, batches.batch_size, image.shape[-1], rng)[rows.start : rows.stop]
     own = Share(image, mask, rows.start, batches.batch_size)
     return own.pinned() if device.type == "cuda" else own
-
-
-def _remove_stray(*folders: Path) -> None:
-    """Remove what a killed process left half written."""
-    for folder in folders:
-        for part in folder.glob("*.part"):
-            part.unlink()
 
 
 def _write_picture(path: Path, picture: Image.Image, step: int, board: Board | None) -> None:
@@ -226,35 +218,20 @@ def _tell(out: Path, name: str, told: set[str]) -> None:
             told.add(problem)
 
 
-def _save(stage: Stage, path: Path, step: int, figures: Metrics) -> None:
-    state = {name: part.state_dict() for name, part in stage.state.items()}
-    write_atomic(path, lambda f: torch.save({"step": step, "figures": figures, "state": state}, f))
-
-
-def _resume(stage: Stage, path: Path) -> tuple[int, Metrics]:
-    if not path.exists():
-        return 0, {}
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(f"{path}: not a readable checkpoint; remove it to begin this stage anew ({error})") from error
-    for name, part in stage.state.items():
-        part.load_state_dict(saved["state"][name])
-    return saved["step"], saved["figures"]
-
-
 def _cut(log: Path, step: int) -> None:
     """Keep the lines up to `step`, which a resumed run goes on from."""
     if log.exists():
-        kept = [line for line in log.read_text().splitlines() if _step_of(line) <= step]
+        kept = [line for line in log.read_text(errors="replace").splitlines() if _step_of(line) <= step]
         write_atomic(log, lambda f: f.write("".join(line + "\n" for line in kept).encode()))
 
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):  # a line cut short by a kill
+        found = json.loads(line)
+    except (ValueError, RecursionError):  # a line cut short by a kill
         return math.inf
+    step = found.get("step") if isinstance(found, dict) else None
+    return step if isinstance(step, int) else math.inf
 
 
 def _append(log: Path, values: Metrics, board: Board | None = None) -> None:

@@ -23,8 +23,9 @@ from manifill.config import (
 from manifill.data import dataset
 from manifill.data.pictures import Crop, DataError
 from manifill.data.stream import Stream
-from manifill.networks.checkpoint import Header, ModelError, model_hash, write_atomic
+from manifill.networks.checkpoint import Header, ModelError, is_named, model_hash, write_atomic
 from manifill.sampling.native import fast_bfloat16
+from manifill.train.logs import read_settings
 
 T = TypeVar("T")
 
@@ -123,11 +124,13 @@ def settings_file(out: Path, name: str) -> Path:
 
 
 def remembered(out: Path, name: str) -> dict[str, Any]:
-    """Return what a stage was started with, empty when it was not."""
+    """Return what a stage was started with, empty when it was not. Raises DataError for a damaged file."""
     path = settings_file(out, name)
-    if not path.exists():
+    found = read_settings(path.parent)
+    if not found:
         return {}
-    found = json.loads(path.read_text())
+    if found.get("precision", "fp32") not in ("bf16", "fp16", "fp32"):
+        raise DataError(f"{path}: precision is {str(found['precision'])[:40]!r}; expected bf16, fp16 or fp32")
     defaults = to_dict(Preset())  # what a setting that did not exist yet meant is its default
     found["training"] = defaults[name] | _known(type(getattr(Preset(), name)), found["training"], path)
     found["model"]["structure"] = _known(StructureConfig, found["model"]["structure"], path)
@@ -162,6 +165,12 @@ def remember(
         prior = drawn_from(out, options) / "structure.safetensors"
         now["drawn_from"] = hashlib.sha256(prior.read_bytes()).hexdigest()[:16]
     path, before = settings_file(out, name), remembered(out, name)
+    for key, folder in (("init_from", options.init_from), ("weaker", options.weaker)):
+        if before and now[key] and is_named(folder, before.get(key)):
+            now[key] = before[key]  # as the run was started with, also under the name of earlier versions
+    if not before and (path.parent / "checkpoint.pt").exists():
+        raise DataError(f"{path}: missing, so nobody can tell whether checkpoint.pt beside it was trained with these "
+                        "settings; put it back, or remove checkpoint.pt to begin this stage anew")  # fmt: skip
     if before:
         changed = differences(*dataset.comparable(before, now))
         if (changed and not changed[0].startswith("training.steps:")) or len(changed) > 1:
