@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,9 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifill.config import Fit
-from manifill.photos.crops import Crop, around, dilated, meet, mirrored, placed, plan, square_at, tiles
+from manifill.photos import crops
+from manifill.photos.crops import Crop, Parts, dilated, meet, mirrored, placed, plan, square_at, tiles
 
 SIZE = 64
+
+
+def around(hole: np.ndarray, size: int, margin: int | None) -> Iterator[Crop]:
+    """Return the crops around the parts of a hole."""
+    parts = Parts.of(hole)
+    assert parts is not None
+    return crops.around(parts, hole, size, margin)
 
 
 def blob(shape: tuple[int, int], *boxes: tuple[int, int, int, int]) -> np.ndarray:

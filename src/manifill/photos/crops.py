@@ -10,6 +10,11 @@ import numpy as np
 
 from manifill.config import Fit
 
+LONG = 4  # a square is at most so many times as long as the photo's shorter side: its area is in proportion to it
+MOST, AREA = 512, 8  # squares that one hole is completed in, and their area together, in times the photo's
+COARSE = 64  # squares in a strip, longer than LONG, and for a pattern
+PATTERN = 10_000  # a hole of more parts is a pattern, such as dithering: no square shows what is around it
+SMALL = 1 << 22  # pixels of a square that are never too many
 WHOLE = 4  # a square photo up to this many times the model's size is taken whole: it is framed as in training
 
 
@@ -146,27 +151,52 @@ def turned_square(x: float, y: float, side: int, angle: float, hole: np.ndarray)
 def plan(hole: np.ndarray, size: int, fit: Fit) -> list[Crop]:
     """Return the crops that together fill a hole, bool (H, W), in the order in which they are to be completed.
 
-    `size` is the model's. Small crops come first, so that larger ones see their results.
+    `size` is the model's. Small crops come first, so that larger ones see their results. Raises ValueError for a photo
+    so long and narrow that squares of it would be much larger than itself.
     """
     h, w = hole.shape
     if fit.strategy == "resize" or (fit.strategy == "auto" and h == w <= WHOLE * size):
-        side = max(h, w)
+        side = checked(max(h, w), hole.shape)
         return [square_at((h - side) // 2, (w - side) // 2, side, hole)]
     if fit.strategy == "original":
         return list(tiles(hole, size))
-    return sorted(around(hole, size, fit.crop_margin), key=lambda c: c.side)
+    parts, scale = Parts.of(hole), 1
+    most = MOST if parts is not None and max(h, w) <= LONG * min(h, w) else COARSE
+    while True:  # larger squares where there would be too many
+        crops, area = [], 0
+        found = tiles(hole, size * scale, 3) if parts is None else around(parts, hole, size, fit.crop_margin, scale)
+        for crop in found:
+            crops.append(crop)
+            area += crop.own.size
+            if len(crops) > most or area > AREA * max(hole.size, SMALL):
+                break
+        else:
+            return sorted(crops, key=lambda c: c.side)
+        scale *= 2
+        checked(size * scale, hole.shape)
 
 
-def tiles(hole: np.ndarray, size: int) -> Iterator[Crop]:
-    """Cover a hole by squares of the model's size, each filling its middle half: what "original" completes."""
+def checked(side: int, shape: tuple[int, ...]) -> int:
+    """Return the side of a square of a photo of this shape (H, W). Raises ValueError for too large a one."""
+    if side * side > max(LONG * shape[0] * shape[1], SMALL):
+        found = f"{shape[1]}x{shape[0]} pixels"
+        raise ValueError(
+            f"{found} are too long and narrow to be completed in squares of {side}x{side}; cut it into parts"
+        )
+    return side
+
+
+def tiles(hole: np.ndarray, size: int, quarters: int = 2) -> Iterator[Crop]:
+    """Cover a hole by squares of one size, each filling its middle `quarters`: half of it is what "original" does."""
     h, w = hole.shape
     rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
-    step = size // 2
+    step = size * quarters // 4
     for y in range(rows[0], rows[-1] + 1, step):
         for x in range(columns[0], columns[-1] + 1, step):
             part = hole[y : y + step, x : x + step]
             if part.any():
-                top, left = placed(y - step // 2, size, h), placed(x - step // 2, size, w)
+                rim = (size - step) // 2
+                top, left = placed(y - rim, size, h), placed(x - rim, size, w)
                 whole = square_at(top, left, size, hole)
                 own = np.zeros_like(whole.own)
                 at = (slice(y - whole.rows.start, y - whole.rows.start + part.shape[0]),
@@ -175,25 +205,70 @@ def tiles(hole: np.ndarray, size: int) -> Iterator[Crop]:
                 yield Crop(top, left, size, whole.rows, whole.columns, own)
 
 
-def around(hole: np.ndarray, size: int, margin: int | None) -> Iterator[Crop]:
-    """Cut a square around the largest connected hole, with all others that lie in it, then around the next largest."""
-    import cv2
+@dataclass(frozen=True)
+class Parts:
+    """The connected parts of a hole: `labels` int32 (H, W), 0 outside, and the box of part k, int64 (N) each."""
 
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
-    left, top, width, height = (boxes[1:, k].astype(np.int64) for k in range(4))
-    waiting = np.ones(len(left), np.bool_)
-    for k in np.argsort(-np.maximum(width, height), kind="stable"):
+    labels: np.ndarray
+    top: np.ndarray
+    left: np.ndarray
+    height: np.ndarray
+    width: np.ndarray
+
+    @staticmethod
+    def of(hole: np.ndarray) -> Parts | None:
+        """Return those of a hole, bool (H, W), None where it is a pattern of more than PATTERN."""
+        import cv2
+
+        runs = np.count_nonzero(hole[:, 1:] & ~hole[:, :-1])  # not fewer than parts, but for those at the left edge
+        if runs > 16 * PATTERN and cv2.connectedComponents(hole.astype(np.uint8), connectivity=8)[0] > PATTERN:
+            return None  # known before their boxes take memory
+        _, labels, boxes, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
+        if len(boxes) - 1 > PATTERN:
+            return None
+        left, top, width, height = (boxes[1:, k].astype(np.int64) for k in range(4))
+        return Parts(np.asarray(labels, np.int32), top, left, height, width)
+
+    def stretches(self, k: int, longest: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield part k as boxes (top, left, height, width): one, or several of half of `longest` where it is longer."""
+        top, left, height, width = (int(x[k]) for x in (self.top, self.left, self.height, self.width))
+        if max(height, width) <= longest:
+            yield top, left, height, width
+            return
+        step = longest // 2
+        for at in range(0, max(height, width), step):
+            if height > width:
+                yield top + at, left, min(step, height - at), width
+            else:
+                yield top, left + at, height, min(step, width - at)
+
+
+def around(parts: Parts, hole: np.ndarray, size: int, margin: int | None, scale: int = 1) -> Iterator[Crop]:
+    """Cut a square around the largest connected hole, with all others that lie in it, then around the next largest.
+
+    Squares are `scale` times as large as the model at least. A part that is longer than LONG times the photo's shorter
+    side is cut into stretches with a square each.
+    """
+    longest = max(size, LONG * min(hole.shape)) * scale
+    waiting = np.ones(len(parts.top), np.bool_)
+    for k in np.argsort(-np.maximum(parts.width, parts.height), kind="stable"):
         if not waiting[k]:
             continue
-        box = int(top[k]), int(left[k]), int(height[k]), int(width[k])
-        y, x, side = frame(box, hole.shape, size, margin)
-        inside = within(top, height, y, side, hole.shape[0]) & within(left, width, x, side, hole.shape[1])
-        together = waiting & inside
-        together[k] = True
-        waiting &= ~together
-        crop = square_at(y, x, side, hole)
-        chosen = np.concatenate([[False], together])
-        yield Crop(y, x, side, crop.rows, crop.columns, chosen[np.asarray(labels[crop.rows, crop.columns], np.int32)])
+        waiting[k] = False
+        for box in parts.stretches(int(k), longest):
+            y, x, side = frame(box, hole.shape, size, margin, longest, scale)
+            crop = square_at(y, x, side, hole)
+            inside = within(parts.top, parts.height, y, side, hole.shape[0])
+            together = waiting & inside & within(parts.left, parts.width, x, side, hole.shape[1])
+            waiting &= ~together
+            labels = parts.labels[crop.rows, crop.columns]
+            own = np.zeros(labels.shape, np.bool_)
+            at = (slice(box[0] - crop.rows.start, box[0] + box[2] - crop.rows.start),
+                  slice(box[1] - crop.columns.start, box[1] + box[3] - crop.columns.start))  # fmt: skip
+            own[at] = labels[at] == k + 1
+            if together.any():
+                own |= np.concatenate([[False], together])[labels]
+            yield Crop(y, x, side, crop.rows, crop.columns, own)
 
 
 def within(start: np.ndarray, length: np.ndarray, at: int, side: int, size: int) -> np.ndarray:
@@ -203,14 +278,20 @@ def within(start: np.ndarray, length: np.ndarray, at: int, side: int, size: int)
     return (low <= start) & (start + length <= high)
 
 
-def frame(box: tuple[int, int, int, int], shape: tuple[int, ...], size: int, margin: int | None) -> tuple[int, ...]:
-    """Return (top, left, side) of the square around a box (top, left, height, width), inside the photo if it can be."""
+def frame(
+    box: tuple[int, int, int, int], shape: tuple[int, ...], size: int, margin: int | None, longest: int, scale: int = 1
+) -> tuple[int, int, int]:
+    """Return (top, left, side) of the square around a box (top, left, height, width), inside the photo if it can be.
+
+    The box is `longest` pixels long at most, and so is the square.
+    """
     top, left, height, width = box
     extent, short, long = max(height, width), min(shape[:2]), max(shape[:2])
-    side = max(size, extent + 2 * (-(-extent // 2) if margin is None else margin))
+    side = max(size * scale, extent + 2 * (-(-extent // 2) if margin is None else margin))
     if side > short:  # rather less context than none of the photo, rather mirrored context than none at all
-        side = short if 4 * extent <= 3 * short else max(short, min(side, long))
-    side = max(side, extent)
+        inside = 4 * extent <= 3 * short and (scale == 1 or size * scale <= short)
+        side = short if inside else max(short, min(side, long))
+    side = min(max(side, extent), longest)
     y, x = top + height // 2 - side // 2, left + width // 2 - side // 2
     return placed(y, side, shape[0]), placed(x, side, shape[1]), side
 
