@@ -23,9 +23,9 @@ NOT_NEGATIVE = {
     "adversarial_share", "autoguidance", "workers",
 }  # fmt: skip
 
-DEEPEST = 256  # layers of a network: more than twelve times the paper's
+DEEPEST = 64  # layers of a network: three times the paper's, and as many as the native sampler can tell apart
 SIZES: dict[str, tuple[float, float]] = {
-    "width": (1, 1 << 16), "residual_width": (1, 1 << 16), "codebook_size": (2, 1 << 16), "codebook_dim": (1, 1 << 16),
+    "width": (2, 1 << 16), "residual_width": (1, 1 << 16), "codebook_size": (2, 1 << 16), "codebook_dim": (1, 1 << 16),
     "condition_width": (1, 1 << 16), "layers": (1, DEEPEST), "attention_layers": (0, DEEPEST), "heads": (1, 1024),
     "output_blocks": (0, DEEPEST), "dropout": (0, 1), "dilations": (1, 1024), "temperature": (1e-6, 1e6),
     "top_k": (0, 1 << 16), "top_p": (1e-6, 1),
@@ -346,5 +346,8 @@ def _check_sizes(config: Any) -> None:
                 raise ValueError(f"{type(config).__name__}: {name} is {number}; expected {low} to {high}")
         if isinstance(value, tuple) and len(value) > DEEPEST:
             raise ValueError(f"{type(config).__name__}: {len(value)} {name}; expected at most {DEEPEST}")
-    if isinstance(config, StructureConfig) and config.attention_layers > config.layers:
-        raise ValueError(f"StructureConfig: {config.attention_layers} attention_layers of {config.layers} layers")
+    if isinstance(config, StructureConfig):
+        if config.attention_layers > config.layers:
+            raise ValueError(f"StructureConfig: {config.attention_layers} attention_layers of {config.layers} layers")
+        if config.width % 8:
+            raise ValueError(f"StructureConfig: width is {config.width}; expected a multiple of 8")

@@ -166,7 +166,7 @@ def remember(
         now["drawn_from"] = hashlib.sha256(prior.read_bytes()).hexdigest()[:16]
     path, before = settings_file(out, name), remembered(out, name)
     for key, folder in (("init_from", options.init_from), ("weaker", options.weaker)):
-        if before and now[key] and is_named(folder, before.get(key)):
+        if before and folder and is_named(folder, before.get(key)):
             now[key] = before[key]  # as the run was started with, also under the name of earlier versions
     if not before and (path.parent / "checkpoint.pt").exists():
         raise DataError(f"{path}: missing, so nobody can tell whether checkpoint.pt beside it was trained with these "
