@@ -313,7 +313,8 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     hints = get_type_hints(kind)
     for name, value in values.items():
         if not _fits(hints[name], value):
-            raise ValueError(f"{kind.__name__}: {name} is {str(value)[:40]!r}; expected {_described(hints[name])}")
+            wanted = getattr(hints[name], "__name__", hints[name])
+            raise ValueError(f"{kind.__name__}: {name} is {str(value)[:40]!r}; expected {wanted}")
     config = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     _check_sizes(config)
     return config
@@ -328,13 +329,6 @@ def _fits(hint: Any, value: Any) -> bool:
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return type(value) is hint
-
-
-def _described(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    if get_origin(hint) is Literal:
-        return " or ".join(map(repr, get_args(hint)))
-    return names.get(hint, "a list of numbers")
 
 
 def _check_sizes(config: Any) -> None:

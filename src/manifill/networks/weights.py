@@ -16,13 +16,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from manifill.config import RETIRED, YOUNGER
+
 FORMAT = "manifill-1"
 HEADER_BYTES = 1 << 24  # the longest header that is read: about a hundred times a paper-sized network's
 FIELD_BYTES = 1 << 20  # the longest field of our own in it
 LARGEST_SIDE = 1024  # attention between all cells of a picture of this side takes a gigabyte
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 FIELDS = {"format", "network", "config", "image_size", "codebook", "step", "figures"}
-OFF = {"guidance": 0.0, "unconditional": False}  # settings that some files name and others, where they are off, do not
+# fields that some files name and others, where they are off, do not
+OFF = {name: off for known in (RETIRED, YOUNGER) for fields in known.values() for name, off in fields.items()}
 DIGEST = "digest"  # of all that a file says; files older than it have none
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -150,7 +153,7 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     for key in sorted(tensors):
         tensor = tensors[key].detach().cpu().contiguous()
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
