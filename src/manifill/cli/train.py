@@ -40,6 +40,7 @@ def stages(
     init_from: str | None = None,
     weaker: str | None = None,
     perceptual: Path | None = None,
+    judge: Path | None = None,
     force: bool = False,
     log_every: int = 50,
     validate_every: int = 500,
@@ -87,6 +88,8 @@ def stages(
         weaker: A model on the same VQ-VAE whose structure generator is worse, such as an earlier one of the same
             training, for autoguidance: a name, a folder or USER/REPO.
         perceptual: TorchScript feature network of the ablation losses-perceptual.
+        judge: Weights of LPIPS with AlexNet: the texture generator that is best by it on held-out pictures, at three
+            kinds of holes, is kept, and the last one beside it in OUT/last.
         force: Go on with a VQ-VAE that carries nothing or has collapsed.
         log_every: Steps between lines of metrics.jsonl; each checkpoint adds one.
         validate_every: Steps between validation figures, previews and exports.
@@ -95,6 +98,7 @@ def stages(
         tensorboard: Write RUN/STAGE/tensorboard too (extra `tensorboard`).
 
     """
+    from manifill.evaluate.judge import LPIPSJudge
     from manifill.inpainter import find_model
     from manifill.train.run import STAGES
     from manifill.train.run import train as run_stages
@@ -109,7 +113,8 @@ def stages(
         init_from=first, weaker=second, perceptual=perceptual, force=force, log_every=log_every,
         validate_every=validate_every, checkpoint_every=checkpoint_every, quiet=quiet, tensorboard=tensorboard,
     )  # fmt: skip
-    run_stages(STAGES if stage == "all" else (stage,), data, out, preset, options, val)
+    by = LPIPSJudge(judge) if judge else None
+    run_stages(STAGES if stage == "all" else (stage,), data, out, preset, options, val, by)
     return 0
 
 

@@ -116,7 +116,7 @@ def load(
     room = needed(training, size, crop)
     free = int(SHARE * psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     collection = Collection(training, size, crop, room <= free, quiet)
-    validation = Pictures.of(held, size, quiet, crop)
+    validation = Pictures.of(mixed(held), size, quiet, crop)
     where = "held in memory" if room <= free else "decoded from the disk as they are needed"
     print(f"{len(training)} pictures to train on, {where}: they take {room / 1e9:.2g} GB and may take {free / 1e9:.2g}")
     tell(validation, len(collection.unreadable) if collection.in_memory else None)
@@ -177,6 +177,15 @@ def spread(listing: Sequence[Source], count: int) -> Sequence[Source]:
     if len(listing) <= count:
         return listing
     return [listing[k * len(listing) // count] for k in range(count)]
+
+
+def mixed(listing: Sequence[Source | Encoded]) -> list[Source | Encoded]:
+    """Return a listing in an order of which every beginning is spread over all of it: a preview shows the first ones.
+
+    The order is that of the numbers with their bits reversed (van der Corput's).
+    """
+    bits = max(1, (len(listing) - 1).bit_length())
+    return [listing[k] for k in sorted(range(len(listing)), key=lambda k: f"{k:0{bits}b}"[::-1])]
 
 
 def needed(listing: Sequence[Source], size: int, crop: str) -> int:

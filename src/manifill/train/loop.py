@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from manifill.data import masks
 from manifill.data.batches import Batches
-from manifill.data.pictures import DataError
+from manifill.data.pictures import DataError, Pictures
 from manifill.networks.checkpoint import WriteError, remove_stray, write_atomic
 from manifill.train import logs, resume
 from manifill.train.distributed import ALONE, Processes, Share
@@ -70,6 +70,33 @@ class Stage(Protocol):
     def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
         """Write the stage's networks into a model folder."""
         ...
+
+
+class Judge(Protocol):
+    """Measures completions of held-out pictures with a network that no loss has used."""
+
+    name: str  # of the metric whose lowest value says which weights are the best
+
+    def __call__(
+        self, complete: Callable[[Tensor, Tensor], Tensor], pictures: Pictures, device: torch.device
+    ) -> Metrics:
+        """Return metrics, among them `name`; `complete` takes pictures (N, 3, H, W) and masks (N, 1, H, W)."""
+        ...
+
+
+class Best(nn.Module):
+    """The lowest value so far of the metric that says which weights are the best; checkpoints carry it."""
+
+    lowest: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("lowest", torch.tensor(math.inf))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if f"{prefix}bits" in state_dict:  # its name in earlier checkpoints
+            state_dict[f"{prefix}lowest"] = state_dict.pop(f"{prefix}bits")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:

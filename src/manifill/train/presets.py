@@ -20,12 +20,15 @@ from manifill.config import (
     VQVAETraining,
 )
 
+# half of them whatever users paint, up to nine tenths of the picture; the others as papers measure
+MASKS = (*["any"] * 5, "centre", "centre", "rectangle", "rectangle", "brush")
+
 FACES_128 = Preset(
     model=ModelConfig(
         image_size=128,
         vqvae=VQVAEConfig(width=64, residual_width=32),
         structure=StructureConfig(
-            width=64,
+            width=96,
             layers=12,
             attention_layers=3,
             heads=4,
@@ -33,6 +36,7 @@ FACES_128 = Preset(
             condition_width=16,
             dilations=(1, 2, 4, 8),
             condition_features=True,
+            both_directions=True,
         ),
         texture=TextureConfig(width=48),
         discriminator=DiscriminatorConfig(width=32, layers=5),
@@ -53,10 +57,11 @@ FACES_128 = Preset(
         learning_rate=1e-3,
         schedule="cosine",
         averaging=0.999,
-        masks=("centre", "centre", "rectangle", "rectangle", "brush"),
+        masks=MASKS,
         known_weight=0.3,
         clip=1.0,
         flip=True,
+        geometry=0.6,
     ),
     texture=TextureTraining(
         steps=4500,
@@ -67,8 +72,9 @@ FACES_128 = Preset(
         adversarial_share=1.5,
         schedule="cosine",
         averaging=0.999,
-        masks=("centre", "centre", "rectangle", "rectangle", "brush"),
+        masks=MASKS,
         flip=True,
+        geometry=0.6,
     ),
 )
 
@@ -177,6 +183,7 @@ SMALL_128 = Preset(
 PRESETS: dict[str, Preset] = {
     "paper-256": Preset(),
     "faces-128": FACES_128,
+    "scenes-128": FACES_128,
     "faces-256": FACES_256,
     "small-128": SMALL_128,
     "faces-64": FACES_64,

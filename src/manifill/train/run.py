@@ -25,7 +25,7 @@ from manifill.train.distributed import ALONE, Processes, launched
 from manifill.train.drawing import Drawing
 from manifill.train.gate import check_vqvae
 from manifill.train.lock import held
-from manifill.train.loop import Stage, run
+from manifill.train.loop import Judge, Stage, run
 from manifill.train.presets import preset as preset_named
 from manifill.train.settings import (
     PRECISIONS,
@@ -48,9 +48,12 @@ STAGES = ("vqvae", "structure", "texture")
 
 def train(
     stages: Sequence[str], data: Sequence[Path | str], out: Path, preset: str, options: RunOptions,
-    val: Sequence[Path | str] = (),
+    val: Sequence[Path | str] = (), judge: Judge | None = None,
 ) -> None:  # fmt: skip
-    """Train `stages` in order into `out`; the same call resumes after an interruption."""
+    """Train `stages` in order into `out`; the same call resumes after an interruption.
+
+    With a `judge` the texture stage keeps the weights that it finds best.
+    """
     keep_freed_memory(large=True)
     if options.tensorboard:
         writer_class()  # missing, it is missed before anything is trained
@@ -59,7 +62,7 @@ def train(
         options = dataclasses.replace(options, quiet=options.quiet or not processes.first)
         pictures, held_out = load(data, val, named.model.image_size, options)
         names = [title(p) for p in data], [title(p) for p in val]
-        train_on(stages, pictures, held_out, out, preset, options, *names, processes)
+        train_on(stages, pictures, held_out, out, preset, options, *names, processes, judge)
         if processes.first:
             print(report.write(out))
 
@@ -67,6 +70,7 @@ def train(
 def train_on(
     stages: Sequence[str], pictures: dataset.Collection | Stream, held_out: Pictures, out: Path, preset: str,
     options: RunOptions, names: Sequence[str], val_names: Sequence[str] | None = None, processes: Processes = ALONE,
+    judge: Judge | None = None,
 ) -> None:  # fmt: skip
     """Train `stages` on pictures that `load` returned; the names say in the card where they are from (see card.py)."""
     settings = with_options(preset_named(preset), stages, options)
@@ -79,7 +83,7 @@ def train_on(
         if budget:
             seconds = budget.seconds(name, stages[k + 1 :])
             settings, own = timed(name, settings, pictures, held_out, seen, out, settled, seconds, processes)
-        stage = build(name, settings, held_out, out, settled, processes, seen)
+        stage = build(name, settings, held_out, out, settled, processes, seen, judge)
         with held(out / name, processes.first):  # after the gates: a refused stage leaves nothing behind
             remember(out, name, settings, settled, pictures, processes.first)
             pictures.keep(out, processes.first)
@@ -125,7 +129,7 @@ def timed(
 
 def build(
     name: str, settings: Preset, val: Pictures, out: Path, options: RunOptions, processes: Processes = ALONE,
-    seen: Pictures | None = None,
+    seen: Pictures | None = None, judge: Judge | None = None,
 ) -> Stage:  # fmt: skip
     """Return the stage `name`, its networks initialised from the seed or with the weights of `options.init_from`."""
     torch.manual_seed(options.seed)
@@ -155,7 +159,9 @@ def build(
     drawing = None
     if settings.texture.drawn:
         drawing = Drawing(load_structure(drawn_from(out, options), header.codebook)[0], vqvae, device)
-    return TextureStage(settings, vqvae, val, device, dtype, generator, discriminator, pyramid, processes, drawing)
+    return TextureStage(
+        settings, vqvae, val, device, dtype, generator, discriminator, pyramid, processes, drawing, judge
+    )
 
 
 def feature_maps(path: Path, device: torch.device) -> Callable[[Tensor], list[Tensor]]:

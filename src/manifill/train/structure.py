@@ -23,22 +23,12 @@ from manifill.photos.tensors import grid, to_uint8
 from manifill.sampling.cached import sample_cached
 from manifill.sampling.naive import SamplingOptions, gumbel_noise
 from manifill.train.distributed import ALONE, Processes, Share
-from manifill.train.loop import Metrics, autocast, average, scaler, schedule
+from manifill.train.loop import Best, Metrics, autocast, average, scaler, schedule
 from manifill.train.weight_norm import folded, normalised
 
 BACKWARDS = (0.5, 0.25)  # fraction of pictures read from right to left, until TURN of the steps and at the end
 TURN = 0.7
 VALIDATED, SEEN = 200, 50  # pictures to validate on, and at most of those that it is trained on
-
-
-class Best(nn.Module):
-    """The lowest bits per code inside the hole so far; a module so that checkpoints carry it."""
-
-    bits: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("bits", torch.tensor(math.inf))
 
 
 class Dropout(nn.Module):
@@ -223,8 +213,8 @@ class StructureStage:
 
     def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
         figure = figures[self.kept_by]
-        if figure < float(self.best.bits):
-            self.best.bits.fill_(figure)
+        if figure < float(self.best.lowest):
+            self.best.lowest.fill_(figure)
             network = folded(self.averaged.module)
             save_network(folder, "structure", network, self.size, step, figures, fingerprint(self.vqvae))
 

@@ -22,7 +22,7 @@ from manifill.photos.tensors import grid, to_uint8
 from manifill.train.adversary import Anchors, balanced
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.drawing import SEEDS, Drawing
-from manifill.train.loop import Metrics, autocast, average, scaler, schedule
+from manifill.train.loop import Best, Judge, Metrics, autocast, average, scaler, schedule
 from manifill.train.losses import (
     UNKNOWN,
     adversarial_loss,
@@ -68,13 +68,13 @@ class TextureStage:
         self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
         generator: TextureGenerator | None = None, discriminator: Discriminator | None = None,
         pyramid: Callable[[Tensor], list[Tensor]] | None = None, processes: Processes = ALONE,
-        drawing: Drawing | None = None,
+        drawing: Drawing | None = None, judge: Judge | None = None,
     ) -> None:  # fmt: skip
         if preset.texture.features in ("perceptual", "all") and pyramid is None:
             raise ValueError("the perceptual loss needs a feature network: name it with --perceptual")
         if preset.texture.drawn and drawing is None:
             raise ValueError("drawn codes need a structure generator")
-        self.drawing = drawing
+        self.drawing, self.judged_by = drawing, judge
         self.pyramid = pyramid  # feature maps of pictures (N, 3, H, W) in 0..255
         self.options, self.val, self.device, self.precision = preset.texture, val, device, precision
         self.processes, self.scaler = processes, scaler(device, precision)
@@ -99,6 +99,9 @@ class TextureStage:
         self.anchored = o.adversarial_share > 0
         if self.anchored:
             self.state["anchors"] = self.anchors
+        self.best = Best()
+        if judge:
+            self.state["best"] = self.best
         if self.scaler.is_enabled():
             self.state["scaler"] = self.scaler
         self.rates = [
@@ -251,7 +254,13 @@ class TextureStage:
             )
             for key, value in zip(sums, values, strict=True):
                 sums[key] += float(value) * len(image)
-        return {key: value / count for key, value in sums.items()}
+        found = {key: value / count for key, value in sums.items()}
+        return found | (self.judged_by(self.completed, self.val, self.device) if self.judged_by else {})
+
+    @torch.no_grad()
+    def completed(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Return pictures (N, 3, H, W) whose holes are painted with the true structure codes."""
+        return self.pasted(image, mask, self.vqvae.encode(image).structure_codes)[1]
 
     @torch.no_grad()
     def preview(self) -> Image.Image:
@@ -273,6 +282,16 @@ class TextureStage:
         return [self.vqvae.decode_structure(structure), painted * mask + image * (1 - mask)]
 
     def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
+        """Write the networks: with a judge the best so far into `folder`, and those of the last step beside it."""
+        if self.judged_by:
+            if last:
+                self._save(folder.with_name("last"), step, figures)
+            if figures[self.judged_by.name] >= float(self.best.lowest):
+                return
+            self.best.lowest.fill_(figures[self.judged_by.name])
+        self._save(folder, step, figures)
+
+    def _save(self, folder: Path, step: int, figures: Metrics) -> None:
         codebook = fingerprint(self.vqvae)
         save_network(folder, "texture", self.shown, self.size, step, figures, codebook)
         save_network(folder, "discriminator", folded(self.discriminator), self.size, step, figures, codebook)
