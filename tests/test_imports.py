@@ -112,6 +112,12 @@ def test_light_modules_do_not_load_pytorch(module: str) -> None:
     assert "torch" not in loaded_by(f"import {module}")
 
 
+def test_loading_a_model_does_not_load_the_compiler() -> None:
+    """PyTorch loads it, for seconds, to draw random numbers on the meta device."""
+    loaded = loaded_by("import manifill; manifill.Inpainter.from_pretrained('faces-128', 'cpu')")
+    assert [m for m in loaded if m.startswith(("torch._dynamo", "torch._inductor", "sympy"))] == []
+
+
 def test_the_public_api_is_a_list() -> None:
     import manifill
 

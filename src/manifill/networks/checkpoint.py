@@ -16,6 +16,7 @@ from typing import IO, Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from manifill.config import DiscriminatorConfig, StructureConfig, TextureConfig, VQVAEConfig, from_dict, to_dict
 from manifill.networks.discriminator import Discriminator
@@ -148,6 +149,16 @@ BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
 }
 
 
+class Undrawn(TorchFunctionMode):
+    """Leaves out the random start of weights: on the meta device it does nothing, and loads PyTorch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (nn.init.normal_, nn.init.uniform_, torch.Tensor.normal_, torch.Tensor.uniform_):
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
+
+
 def check_shapes(header: Header, name: str) -> None:
     """Raise ModelError unless the file's tensors are those of its configuration; no memory is taken for any."""
     try:
@@ -155,7 +166,7 @@ def check_shapes(header: Header, name: str) -> None:
         layers = max(header.config.get(k, 1) for k in ("layers", "output_blocks"))
         if isinstance(layers, int) and layers > len(stored):  # a network that takes long to build is not built
             raise ValueError(f"{layers} layers in {len(stored)} tensors")
-        with torch.device("meta"):
+        with torch.device("meta"), Undrawn():
             network = BUILDERS[name](header.config)
     except ModelError:
         raise
@@ -173,7 +184,7 @@ def load_network(folder: Path, name: str) -> tuple[Any, Header]:
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelError(f"{header.path}: cannot be read ({str(error)[:200]})") from error
     network = BUILDERS[name](header.config)
-    network.load_state_dict(tensors, strict=True)
+    network.load_state_dict(tensors, strict=True, assign=True)
     return network.eval().requires_grad_(False), dataclasses.replace(header, tensors=digest)
 
 
