@@ -14,13 +14,12 @@ import sys
 from collections.abc import Callable
 
 import torch
-from sampling import condition, table
+from sampling import condition, sampled, table
 from timing import fastest, photo, square, subject
 
 from manifill.inpainter import Inpainter
 from manifill.memory import keep_freed_memory
 from manifill.networks.layers import SameConv2d
-from manifill.sampling.naive import SamplingOptions
 
 
 def convolutions(work: Callable[[], object]) -> Callable[[], object]:
@@ -43,7 +42,7 @@ def networks(model: Inpainter) -> None:
     """Print each network's time against that of its convolutions."""
     image, mask, cond = condition(model)
     features = model.image_features(image, mask)
-    structure, rows = model.vqvae.lookup(model.sample(cond, [0], SamplingOptions()).codes), []
+    structure, rows = model.vqvae.lookup(sampled(model, cond, 1).codes), []
 
     @torch.no_grad()
     def paint() -> object:

@@ -50,7 +50,7 @@ def against_passes(model: Inpainter, counts: list[int], known_codes: str) -> lis
     """Print time against samples; return the times."""
     image, mask, cond = condition(model)
     net, side = model.structure.pixelcnn, cond.shape[-1]
-    positions, options = side * side, SamplingOptions()
+    positions = side * side
     codebook = model.vqvae.encoder.structure_quantiser.codebook
     with torch.no_grad():
         features = codebook[torch.zeros(1, side, side, dtype=torch.int64)].permute(0, 3, 1, 2)
@@ -61,7 +61,7 @@ def against_passes(model: Inpainter, counts: list[int], known_codes: str) -> lis
     rows, times = [], []
     for n in counts:
         known = model.known(image, mask, known_codes)  # type: ignore[arg-type]
-        alone = fastest(partial(model.sample, cond, range(n), options, known))
+        alone = fastest(partial(sampled, model, cond, n, known))
         row = [str(n), f"{alone:.3f}", f"{alone + network:.3f}", f"{n * positions * one_pass / alone:.0f}",
                f"{n * positions * one_pass / (alone + network):.0f}"]  # fmt: skip
         if isinstance(model.sampler, NativeSampler):
@@ -76,9 +76,16 @@ def against_passes(model: Inpainter, counts: list[int], known_codes: str) -> lis
     return times
 
 
+def sampled(model: Inpainter, cond: Tensor, n: int, known: Tensor | None = None) -> Sampled:
+    """Sample the structures of seeds 0 to n - 1, their noise included."""
+    positions = cond.shape[-2] * cond.shape[-1]
+    noise = gumbel_noise(range(n), positions, model.structure.config.codebook_size)
+    return model.sample(cond, known, noise, SamplingOptions())
+
+
 def against_area(model: Inpainter, n: int) -> dict[str, list[tuple[float, float]]]:
     """Print time against the hole's share of the picture; return (share, seconds) of each kind of clamping."""
-    size, options, rows = model.image_size, SamplingOptions(), []
+    size, rows = model.image_size, []
     found: dict[str, list[tuple[float, float]]] = {"none": [], "exact": [], "cells": []}
     for side in (size // 8, size // 4, 3 * size // 8, size // 2, 3 * size // 4, size):
         image, mask = given(model, side)
@@ -86,7 +93,7 @@ def against_area(model: Inpainter, n: int) -> dict[str, list[tuple[float, float]
         for mode, curve in found.items():
             known = model.known(image, mask, mode)  # type: ignore[arg-type]
             drawn = cond.shape[-1] ** 2 if known is None else int((known < 0).sum())
-            seconds = fastest(lambda c=cond, k=known: model.sample(c, range(n), options, k), 2)
+            seconds = fastest(lambda c=cond, k=known: sampled(model, c, n, k), 2)
             curve.append((share, seconds))
             row.append(f"{seconds:.3f} ({drawn})")
         rows.append([f"{share:.3f}", *row])

@@ -17,9 +17,11 @@ import httpx
 import numpy as np
 import uvicorn
 from PIL import Image
+from torch import Tensor
 
 from manifill import Inpainter
 from manifill.cli.serve import HOW, listen
+from manifill.sampling.naive import Sampled, SamplingOptions
 from manifill.web.app import create_app
 from manifill.web.limits import Limits
 from manifill.web.security import Access
@@ -64,22 +66,20 @@ def until(true: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 class Gate:
-    """Stands between the worker and a real model: notes the batches, can hold them back, can fail."""
+    """Stands between the batcher and a real model: notes the batches' sizes, can hold them back, can fail."""
 
     def __init__(self, inpainter: Inpainter) -> None:
-        self.sampler_of = inpainter.answer
+        self.sample = inpainter.sample
         self.open, self.batches = threading.Event(), []
-        self.failing: Callable[[list[Any]], bool] = lambda draws: False
+        self.failing: Callable[[Tensor], bool] = lambda noise: False
         self.open.set()
 
-    def __call__(self, draws: list[Any]) -> list[Any]:
-        if not draws:
-            return []
-        self.batches.append([len(draw.noise) for draw in draws])
+    def __call__(self, cond: Tensor, known: Tensor | None, noise: Tensor, options: SamplingOptions) -> Sampled:
+        self.batches.append(len(noise))
         assert self.open.wait(30)
-        if self.failing(draws):
+        if self.failing(noise):
             raise RuntimeError("the model is broken")
-        return self.sampler_of(draws)
+        return self.sample(cond, known, noise, options)
 
 
 @dataclass
@@ -120,8 +120,8 @@ def parse(text: str) -> list[tuple[str, dict[str, Any]]]:
 @contextmanager
 def here(inpainter: Inpainter, limits: Limits, access: Access | None = None, root_path: str = "") -> Iterator[Web]:
     """Serve in a thread of this process."""
-    gate, answer = Gate(inpainter), inpainter.answer
-    inpainter.answer = gate  # type: ignore[method-assign]
+    gate, sample = Gate(inpainter), inpainter.sample
+    inpainter.sample = gate  # type: ignore[method-assign]
     listening = listen("127.0.0.1", 0)
     app = create_app(inpainter, limits, access or Access(), root_path)
     server = uvicorn.Server(uvicorn.Config(app, **HOW))
@@ -137,7 +137,7 @@ def here(inpainter: Inpainter, limits: Limits, access: Access | None = None, roo
         gate.open.set()
         server.should_exit = True
         thread.join(30)
-        inpainter.answer = answer  # type: ignore[method-assign]
+        inpainter.sample = sample  # type: ignore[method-assign]
         listening.close()
 
 

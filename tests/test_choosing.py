@@ -16,8 +16,7 @@ import torch
 from PIL import Image
 
 from manifill import Completion, Fit, ImageError, Inpainter, cli
-from manifill.choosing import best, farthest
-from manifill.inpainter import bundled
+from manifill.inpainter import best, bundled, farthest
 
 
 def test_the_best_come_first() -> None:

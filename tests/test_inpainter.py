@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from manifill import ImageError, Inpainter, ModelError
-from manifill.inpainter import AT_ONCE, bundled
+from manifill.inpainter import bundled
+from manifill.model import AT_ONCE
 from manifill.photos.tensors import to_model
 from manifill.sampling.cached import sample_cached
 
@@ -163,7 +164,7 @@ def test_dtype(faces: Inpainter, face: np.ndarray, dtype: torch.dtype) -> None:
 def test_little_memory_means_small_batches(faces: Inpainter, face: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     assert faces.at_once == AT_ONCE
     wanted = [c.codes for c in faces(face, corner_hole(), num_samples=3, seed=0)]
-    monkeypatch.setattr("manifill.inpainter.free_memory", lambda _: 0)
+    monkeypatch.setattr("manifill.model.free_memory", lambda _: 0)
     assert faces.at_once == 1
     found = [c.codes for c in faces(face, corner_hole(), num_samples=3, seed=0)]
     assert np.array_equal(wanted, found)

@@ -34,7 +34,8 @@ def server(faces: Inpainter, face: np.ndarray) -> Iterator[Web]:
 def web(server: Web) -> Iterator[Web]:
     """The server at rest, with nothing to do before and after."""
     jobs = server.state.jobs
-    server.gate.failing = lambda draws: False
+    server.gate.failing = lambda noise: False
+    server.gate.batches.clear()  # of other servers with the same model
     yield server
     server.gate.open.set()
     for id in list(jobs.known):

@@ -171,7 +171,7 @@ def test_true_codes_are_pasted_as_completions_are(
     )
     found = true_codes.complete(photo, hole, 0, "").composites[0]
     sampled = Sampled(inpainter.vqvae.encode(to_tensor(photo)).structure_codes, torch.zeros(1, 8, 8))
-    monkeypatch.setattr(Inpainter, "sample_batches", lambda *_: sampled)
+    monkeypatch.setattr(Inpainter, "sample", lambda *_: sampled)
     (wanted,) = inpainter(photo, hole, num_samples=1, seed=0, fit=fit)
     assert np.abs(found.astype(int) - wanted.rgb).max() <= 1
 

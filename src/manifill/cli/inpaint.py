@@ -86,12 +86,11 @@ def inpaint(
         import torch
 
         from manifill.cli.terminal import printable
-        from manifill.completions import Completions
         from manifill.files import pairs
         from manifill.files.batch import Batch
         from manifill.files.manifest import Settings, find_line, read_completion
         from manifill.files.results import Output
-        from manifill.inpainter import Inpainter, seeds_from
+        from manifill.inpainter import Completions, Inpainter, seeds_from
         from manifill.memory import keep_freed_memory
 
     if overwrite and skip_existing:

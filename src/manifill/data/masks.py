@@ -65,7 +65,7 @@ def anything(size: int, rng: np.random.Generator) -> np.ndarray:
     picture = Image.new("L", (size, size))
     draw = ImageDraw.Draw(picture)
     shapes = (_stroke, _rectangle, _ellipse, _polygon)
-    while np.count_nonzero(picture) < wanted:
+    while np.count_nonzero(np.asarray(picture)) < wanted:
         shapes[rng.integers(len(shapes))](draw, size, rng)
     return np.asarray(picture, np.float32)
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from manifill.choosing import Choice
+from manifill.completion import Choice
 from manifill.config import Fit
 from manifill.data.pictures import SUFFIXES, DataError
 from manifill.inpainter import Inpainter, KnownCodes

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from manifill.choosing import Choice
+from manifill.completion import Choice
 from manifill.config import Fit
 from manifill.data.pictures import Pictures
 from manifill.evaluate import protocols, report

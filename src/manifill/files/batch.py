@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from manifill.completions import Completions
 from manifill.files.pairs import Pair
 from manifill.files.results import Output, check_free, forget, planned, structure_path
+from manifill.inpainter import Completions
 from manifill.networks.checkpoint import WriteError
 from manifill.photos.encode import Format, check_format, format_for
 from manifill.photos.photo import ImageError

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from manifill.completions import Completion, Completions, KnownCodes
+from manifill.completion import Completion, KnownCodes
 from manifill.config import Fit
 from manifill.files.results import file_of
+from manifill.inpainter import Completions
 from manifill.photos.photo import ImageError, load_photo
 from manifill.photos.view import Patch
 

@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from manifill.completions import Completion, Completions
+from manifill.completion import Completion
+from manifill.inpainter import Completions
 from manifill.networks.checkpoint import write_atomic
 from manifill.photos.encode import SUFFIX, Format, encode
 from manifill.photos.photo import ImageError

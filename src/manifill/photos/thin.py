@@ -43,7 +43,7 @@ def thin_part(hole: np.ndarray) -> np.ndarray:
     core = depth > reach
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(core.astype(np.uint8), connectivity=8)
     deepest = np.zeros(count, np.float32)
-    np.maximum.at(deepest, labels[core], depth[core])
+    np.maximum.at(deepest, np.asarray(labels[core], np.int64), depth[core])
     wide = (deepest > CROSSING * reach) | (boxes[:, 2:4].max(1) > 2 * CROSSING * reach)
     wide[0] = False
     core = wide[labels]

@@ -15,8 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from manifill import __version__
-from manifill.completions import Completions
-from manifill.inpainter import Inpainter
+from manifill.inpainter import Completions, Inpainter
 from manifill.photos.encode import Format
 from manifill.sampling.native import sampler_here
 from manifill.web import docs, files, results, schemas
@@ -255,16 +254,14 @@ async def failed(_: Request, __: Exception) -> Response:
 
 @asynccontextmanager
 async def working(app: FastAPI) -> AsyncIterator[None]:
-    """Let the worker work while the server runs."""
+    """Ready the model; afterwards cancel what still runs."""
     server: Server = app.state.server
     await server.jobs.prepare(server.example())
-    worker = asyncio.create_task(server.jobs.run())
     try:
         yield
     finally:
-        worker.cancel()
-        await asyncio.gather(worker, return_exceptions=True)
-        server.jobs.thread.shutdown()
+        server.jobs.close()
+        await asyncio.to_thread(server.jobs.threads.shutdown, cancel_futures=True)
         server.codec.pool.shutdown(cancel_futures=True)
 
 

@@ -1,9 +1,7 @@
-"""Jobs and the one worker that owns the model.
+"""Jobs: what is known of every request, who listens to it, and the threads that work on it.
 
-A job is drawn a batch of samples at a time. In each turn the worker takes from the front of the line as many jobs as
-fit into one batch, draws them together, and puts those that need more at the back: so requests of different users share
-batches, and a large one delays a small one by a batch at most. Everything here lives on the event loop but the drawing
-itself, which runs in a thread of its own and only reports what happened: whoever listens slowly delays nobody.
+A job's thread iterates its completions, with the batcher as the sampler, and reports what happens to the event loop, on
+which everything else here lives. Cancelling a job is leaving that loop.
 """
 
 from __future__ import annotations
@@ -11,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from manifill.completions import Completion, Completions, Event, Preview, together
+from manifill.completion import Completion, Event, Preview
+from manifill.inpainter import Completions
+from manifill.model import Model
+from manifill.web.batcher import Batcher, CancelledError
 from manifill.web.limits import Limits, RefusedError
 from manifill.web.log import about, log, request_id
-from manifill.web.turns import Turns
 
+WORKING = 16  # jobs that are worked on at once, as many as fit into a batch; the others wait for a thread
 PATCHED = 12  # bytes kept of a filled pixel: whether it is one, its colours, its samples, its part of a file
 MARGIN = 4  # pixels shown around what is new
 FAILED = "the model failed on this request; the server's log says why"
@@ -34,8 +35,9 @@ class Job:
 
     def __init__(self, completions: Completions) -> None:
         self.id, self.request = secrets.token_urlsafe(16), request_id.get()
-        self.turns: Turns | None = Turns(completions)
         self.completions = completions
+        self.cancelled = False
+        self.begin: Callable[[], object] = lambda: None  # called in its thread when its codes are about to be sampled
         self.state: Literal["waiting", "drawing", "done", "error", "cancelled"] = "waiting"
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.previews: dict[int, Preview] = {}
@@ -59,8 +61,7 @@ class Job:
         if self.ended.is_set():
             return
         self.state = state
-        if self.turns is not None:
-            self.turns.cancelled = True
+        self.cancelled = True
         self.tell(state, data)
         self.ended.set()
         with about(self.request):
@@ -106,15 +107,14 @@ class Job:
 
 
 class Jobs:
-    """All jobs that are known, and the line in which they wait for the model."""
+    """All jobs that are known; `line` are those that have not begun, in the order in which they came."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, model: Model, limits: Limits) -> None:
+        self.limits, self.batcher = limits, Batcher(model)
         self.known: dict[str, Job] = {}
-        self.line: deque[Job] = deque()
-        self.drawing: list[Job] = []
-        self.work = asyncio.Event()
-        self.thread = ThreadPoolExecutor(1, "model")
+        self.line: list[Job] = []
+        self.drawing: set[Job] = set()
+        self.threads = ThreadPoolExecutor(WORKING, "job")
 
     def check_line(self) -> None:
         """Raise RefusedError when the line is full."""
@@ -133,7 +133,15 @@ class Jobs:
         self.line.append(job)
         log.info("job %s: %d samples, %d in the queue", job.id[:6], samples, len(self.line))
         self.tell_positions()
-        self.work.set()
+        self.start(job)
+
+    def start(self, job: Job) -> None:
+        """Have a job worked on as soon as a thread is free."""
+        loop = asyncio.get_running_loop()
+        job.begin = lambda: loop.call_soon_threadsafe(self.begun, job)
+        report = partial(loop.call_soon_threadsafe, job.add)
+        working = loop.run_in_executor(self.threads, work, job, self.batcher, report)
+        working.add_done_callback(partial(self.settle, job))
 
     def make_room(self, cost: int) -> None:
         """Forget the oldest finished jobs nobody listens to until so many bytes are free. Raises RefusedError."""
@@ -191,63 +199,34 @@ class Jobs:
 
     def tell_positions(self) -> None:
         """Tell those who have not begun how many come before them."""
-        ahead = len(self.drawing)
         for place, job in enumerate(self.line):
-            if job.state == "waiting":
-                job.move(ahead + place)
+            job.move(len(self.drawing) + place)
 
-    def take(self) -> list[Job]:
-        """Take from the front of the line what fits into one batch; at least one job."""
-        batch: list[Job] = []
-        room = self.line[0].completions.inpainter.at_once
-        while self.line and self.line[0].turns is not None:
-            size = self.line[0].turns.next_size
-            if batch and size > room:
-                break
-            room -= size
-            batch.append(self.line.popleft())
-        for job in batch:
-            job.move(0)
+    def begun(self, job: Job) -> None:
+        """Take a job out of the line: its codes are being sampled."""
+        if job in self.line:
+            self.line.remove(job)
+            self.drawing.add(job)
             job.state = "drawing"
-        return batch
-
-    async def prepare(self, first: Completions) -> None:
-        """Draw `first`, which readies the model and is not kept."""
-        await asyncio.get_running_loop().run_in_executor(self.thread, list, first)
-
-    async def run(self) -> None:
-        """Draw whatever stands in line, for ever."""
-        try:
-            while True:
-                await self.work.wait()
-                self.work.clear()
-                while self.line:
-                    await self.turn()
-        finally:
-            for id in list(self.known):
-                self.forget(id)
-
-    async def turn(self) -> None:
-        """Draw one batch and put back in line whose work is not finished."""
-        loop = asyncio.get_running_loop()
-        self.drawing = self.take()
-        self.tell_positions()
-        try:
-            await loop.run_in_executor(self.thread, draw, self.drawing, loop)
-        finally:
-            batch, self.drawing = self.drawing, []
-            for job in batch:
-                self.settle(job)
+            job.move(0)
             self.tell_positions()
 
-    def settle(self, job: Job) -> None:
-        """After its turn, put a job back in line or see that it has ended."""
-        assert job.turns is not None
-        error, finished = job.turns.error, job.turns.finished
-        if not finished and not job.ended.is_set():
-            self.line.append(job)
-            return
-        job.turns = None  # and with it all that the networks have read of the photo
+    async def prepare(self, first: Completions) -> None:
+        """Complete `first`, which readies the model and is not kept."""
+        await asyncio.get_running_loop().run_in_executor(self.threads, list, first)
+
+    def close(self) -> None:
+        """Cancel all jobs."""
+        for id in list(self.known):
+            self.forget(id)
+
+    def settle(self, job: Job, working: asyncio.Future[None]) -> None:
+        """After its thread has ended, see that a job has, too."""
+        self.drawing.discard(job)
+        if job in self.line:
+            self.line.remove(job)
+        self.tell_positions()
+        error = working.exception()
         if not job.ended.is_set():
             job.failure = (400, str(error)) if isinstance(error, ValueError) else (500, FAILED)
             job.end("error", {"error": job.failure[1]})
@@ -257,20 +236,18 @@ class Jobs:
             asyncio.get_running_loop().call_later(self.limits.kept_seconds, self.forget, job.id)
 
 
-def draw(batch: list[Job], loop: asyncio.AbstractEventLoop) -> None:
-    """Do one turn of several jobs and report every event to the loop; runs in the model's thread."""
-    turns = [(job, job.turns) for job in batch if job.turns is not None]
-    request_id.set(",".join(job.request for job in batch))
-    try:
-        for which, event in together([turn for _, turn in turns]):
-            loop.call_soon_threadsafe(turns[which][0].add, event)
-    except Exception as error:
-        if len(turns) > 1:  # one of them is at fault, or they are too many
-            log.exception("a batch of %d jobs failed; each is drawn alone", len(turns))
-            for job, _ in turns:
-                draw([job], loop)
-        else:
-            turns[0][1].error, turns[0][1].finished = error, True
+def work(job: Job, batcher: Batcher, report: Callable[[Event], object]) -> None:
+    """Complete a job's photo in its own thread, letting others take their turns after everything that is ready."""
+    request_id.set(job.request)
+    with batcher.turn:
+        try:
+            for event in job.completions.events(partial(batcher.sample, job)):
+                if job.cancelled:
+                    return
+                report(event)
+                batcher.turn.pass_on()
+        except CancelledError:
+            return
 
 
 def box(completion: Completion) -> list[int]:

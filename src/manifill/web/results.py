@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from manifill.completions import Completion
+from manifill.completion import Completion
 from manifill.files.results import Overview, describe
 from manifill.photos.encode import Format, encode, format_for
 from manifill.photos.photo import ImageError

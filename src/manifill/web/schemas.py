@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from manifill.choosing import Choice
-from manifill.completions import KnownCodes
+from manifill.completion import Choice, KnownCodes
 from manifill.config import Strategy
 
 SEED = Field(default=None, ge=-1, lt=1 << 40, description="seed of the first sample, the next ones count up; -1: any")

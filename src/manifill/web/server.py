@@ -10,9 +10,8 @@ import numpy as np
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-from manifill.completions import Completions
 from manifill.config import Fit
-from manifill.inpainter import Inpainter
+from manifill.inpainter import Completions, Inpainter
 from manifill.web import files, schemas
 from manifill.web.extend import extend
 from manifill.web.jobs import Job, Jobs
@@ -36,7 +35,7 @@ class Server:
     codec: Codec = field(default_factory=Codec)
 
     def __post_init__(self) -> None:
-        self.jobs, self.uploads = Jobs(self.limits), Uploads(self.limits)
+        self.jobs, self.uploads = Jobs(self.inpainter, self.limits), Uploads(self.limits)
         known_formats()  # Pillow loads its decoders now, before threads do
 
     async def asked(self, request: Request) -> Job:

@@ -1,0 +1,110 @@
+"""What is asked for and what comes back: data alone, no network."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from manifill.config import Fit
+from manifill.photos.crops import Crop
+from manifill.photos.photo import Photo, to_pillow
+from manifill.photos.view import Patch, recoloured, retouched
+from manifill.sampling.naive import SamplingOptions
+
+KnownCodes = Literal["exact", "cells", "none"]
+Choice = Literal["diverse", "likely", "realistic"]
+
+SEED_BITS = 40  # of a seed: what lies above says which crop, and which completion, the noise belongs to
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: a photo, its hole, bool (H, W), the seeds and how to sample; keep `keep` of them, or all.
+
+    `crops` are the squares that are completed, one after another. `start` is a completion to begin from.
+    """
+
+    photo: Photo
+    hole: np.ndarray
+    crops: Sequence[Crop]
+    seeds: Sequence[int]
+    options: SamplingOptions
+    known_codes: KnownCodes = "exact"
+    fit: Fit = Fit()  # noqa: RUF009
+    keep: int | None = None
+    choose: Choice = "diverse"
+    start: Start | None = None
+
+    @cached_property
+    def stream(self) -> int:
+        """Where the noise of these seeds begins: independent of the noise that has led to the completion `start`."""
+        if self.start is None:
+            return 0
+        return 1 + zlib.crc32(self.start.completion.codes.astype("<i8").tobytes()) << 2 * SEED_BITS
+
+    def noise_seed(self, i: int, seed: int) -> int:
+        """Return the seed of the noise of crop i."""
+        return self.stream + (i << SEED_BITS) + seed
+
+
+@dataclass(frozen=True)
+class Start:
+    """A completion that is sampled anew in `part`, bool (H, W), or moved away from by `amount`, 0 to 1."""
+
+    completion: Completion
+    part: np.ndarray | None = None
+    amount: float = 0.0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A structure that has been sampled and is still to be painted, decoded alone, at the model's size."""
+
+    index: int
+    seed: int
+    structure: Image.Image
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One completed photo.
+
+    `codes` (C, h, w) int64 are those of its C crops, `patches` its new pixels. `painted` is the last crop as the
+    texture generator painted it and `structure` its structure decoded alone, both at the model's size. `log_likelihood`
+    is the mean over the hole's sampled codes, in nats a code; `realism` the discriminator's mean score, None without
+    one.
+    """
+
+    request: Request
+    index: int
+    seed: int
+    codes: np.ndarray
+    patches: Sequence[Patch]
+    painted: Image.Image
+    structure: Image.Image
+    log_likelihood: float
+    realism: float | None
+
+    @property
+    def samples(self) -> np.ndarray:
+        """The photo's own samples with the hole filled: uint8 or uint16, (H, W) or (H, W, C)."""
+        return retouched(self.request.photo.samples, self.patches)
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """The completed photo as the networks see it: uint8 (H, W, 3)."""
+        return recoloured(self.request.photo.rgb, self.patches)
+
+    @property
+    def image(self) -> Image.Image:
+        """The completed photo: its size, pixel type and metadata, and its own pixels outside the hole."""
+        return to_pillow(self.request.photo, self.samples)
+
+
+Event: TypeAlias = Preview | Completion

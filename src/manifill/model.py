@@ -1,0 +1,159 @@
+"""The networks of one model on one device: condition, sample, paint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import psutil
+import torch
+from torch import Tensor
+
+from manifill.completion import KnownCodes
+from manifill.networks.checkpoint import ModelError, is_named, load_networks, weights_name
+from manifill.networks.discriminator import Discriminator
+from manifill.networks.structure import StructureGenerator
+from manifill.networks.texture import TextureGenerator, hole_cells
+from manifill.networks.vqvae import VQVAE, untouched
+from manifill.sampling.naive import Sampled, SamplingOptions
+from manifill.sampling.native import fast_bfloat16, fastest
+
+AT_ONCE = 16  # structures sampled in one batch, where memory allows
+
+
+class Model:
+    """The four networks, the discriminator where there is one. N pictures are (N, 3, S, S) in [-1, 1]; masks are 1 in
+    the hole; codes lie on a grid of h x w cells of 8x8 pixels.
+    """  # noqa: D205
+
+    def __init__(
+        self,
+        vqvae: VQVAE,
+        structure: StructureGenerator,
+        texture: TextureGenerator,
+        image_size: int,
+        name: str = "",
+        weights: str = "",
+        device: str = "auto",
+        dtype: torch.dtype | None = None,
+        discriminator: Discriminator | None = None,
+    ) -> None:
+        if dtype not in (None, torch.float32, torch.bfloat16):
+            raise ValueError(f"dtype is {dtype}; expected torch.float32, torch.bfloat16 or None")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self.vqvae = vqvae.to(self.device).eval()
+        self.structure = structure.to(self.device).eval()
+        self.texture = texture.to(self.device).eval()
+        self.discriminator = None if discriminator is None else discriminator.to(self.device).eval()
+        self.dtype = dtype or torch.float32  # of the condition network and, in the native sampler, the PixelCNN
+        self.paint_dtype = dtype or (torch.bfloat16 if fast_bfloat16(self.device) else torch.float32)
+        for network, precision in ((self.structure.condition, self.dtype), (self.texture, self.paint_dtype)):
+            network.to(dtype=precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.image_size, self.name, self.weights = image_size, name, weights
+        self.folder: Path | None = None  # that it was loaded from
+
+    @classmethod
+    def load(cls, folder: Path, name: str, device: str = "auto", dtype: torch.dtype | None = None) -> Self:
+        """Load a model folder. Raises ModelError when it cannot be used.
+
+        `dtype` None samples structures in float32, so that a seed means the same codes everywhere, and paints in
+        bfloat16 where the processor multiplies it fast; torch.bfloat16 or torch.float32 does everything in that one.
+        """
+        loaded = load_networks(folder)
+        networks = {kind: network for kind, (network, _) in loaded.items()}
+        weights = weights_name([(kind, header) for kind, (_, header) in loaded.items()])
+        three = networks["vqvae"], networks["structure"], networks["texture"]
+        size, judge = loaded["vqvae"][1].image_size, networks.get("discriminator")
+        model = cls(*three, size, name, weights, device, dtype, judge)
+        model.folder = folder
+        return model
+
+    def is_named(self, weights: str) -> bool:
+        """Say whether `weights` names this model's, also as versions up to 0.1 named those of its files."""
+        return weights == self.weights or (self.folder is not None and is_named(self.folder, weights))
+
+    @torch.no_grad()
+    def condition(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Return `cond` (N, 8n, h, w), float32, of pictures (N, 3, S, S): once a picture."""
+        features = None
+        if self.structure.config.condition_features:
+            features = self.vqvae.encoder.structure_features(image * (1 - mask)).to(self.dtype)
+        return self.structure.cond(image.to(self.dtype), mask.to(self.dtype), features).float()
+
+    @torch.no_grad()
+    def known(self, image: Tensor, mask: Tensor, mode: KnownCodes) -> Tensor | None:
+        """Return the structure codes to clamp (N, h, w), -1 where one is to be sampled; None when all are."""
+        if mode == "none":
+            return None
+        h, w = image.shape[2] // 8, image.shape[3] // 8
+        fixed = untouched(mask) if mode == "exact" else ~hole_cells(mask, h, w).view(-1, h, w)
+        if not fixed.any():
+            return None
+        encoder = self.vqvae.encoder
+        codes = encoder.structure_quantiser.codes(encoder.structure_features(image * (1 - mask)))
+        return torch.where(fixed, codes, -1)
+
+    @cached_property
+    def sampler(self) -> Callable[..., Sampled]:
+        """The fastest sampler for this device: all return the same codes, near ties and bfloat16 apart."""
+        return fastest(self.structure, self.vqvae.encoder.structure_quantiser.codebook, self.device, self.dtype)
+
+    def sample(self, cond: Tensor, known: Tensor | None, noise: Tensor, options: SamplingOptions) -> Sampled:
+        """Sample structures in one batch.
+
+        `cond` (1 or N, 8n, h, w), `known` (1 or N, h, w) as from `known`, `noise` (N, h*w, K) from `gumbel_noise`.
+        """
+        sampled = self.sampler(cond, noise.to(self.device), options, None, known)
+        self.finite(sampled.log_likelihood, "structure generator")
+        return sampled
+
+    @property
+    def at_once(self) -> int:
+        """Structures sampled in one batch: at most AT_ONCE, fewer where they would take a quarter of free memory."""
+        c, side = self.structure.config, self.image_size // 8
+        rows = c.layers * side * c.width * 20  # activations of two rows of both streams, with their concat_elu
+        kept = side**2 * (c.attention_layers * c.heads * c.width + 3 * c.codebook_size)  # keys, values and noise
+        return max(1, min(AT_ONCE, free_memory(self.device) // 4 // (4 * (rows + kept))))
+
+    @torch.no_grad()
+    def logits(self, codes: Tensor, cond: Tensor) -> Tensor:
+        """Return the logits (N, K, h, w) that structure codes (N, h, w) are sampled from."""
+        return self.structure.logits(self.vqvae.lookup(codes), cond)
+
+    @torch.no_grad()
+    def image_features(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the texture generator's features of the masked picture: once a picture."""
+        return self.texture.image_features(image.to(self.paint_dtype), mask.to(self.paint_dtype))
+
+    @torch.no_grad()
+    def paint(self, features: tuple[Tensor, Tensor], codes: Tensor, mask: Tensor) -> Tensor:
+        """Return painted pictures (N, 3, S, S) in (-1, 1) for structure codes (N, h, w)."""
+        painted = self.texture.paint(*features, self.vqvae.lookup(codes), mask).float()
+        return self.finite(painted, "texture generator")
+
+    def finite(self, numbers: Tensor, network: str) -> Tensor:
+        """Return what a network has computed. Raises ModelError where it is not finite: its weights are at fault."""
+        if not numbers.isfinite().all():
+            raise ModelError(f"{self.folder or self.name}: the {network} computes numbers that are not finite")
+        return numbers
+
+    @torch.no_grad()
+    def decode_structure(self, codes: Tensor) -> Tensor:
+        """Return pictures (N, 3, S, S), about [-1, 1], of structure codes (N, h, w) alone."""
+        return self.vqvae.decode_structure(self.vqvae.lookup(codes))
+
+    @torch.no_grad()
+    def realism(self, composite: Tensor, mask: Tensor) -> float | None:
+        """Return the discriminator's mean score of a completed picture (1, 3, S, S), None without a discriminator."""
+        return None if self.discriminator is None else float(self.discriminator(composite, mask).mean())
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the free memory in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available

@@ -1,0 +1,183 @@
+"""The way of one photo from top to bottom: for each batch of seeds and each square condition, sample, paint, paste.
+
+The sampler is an argument. `complete` calls it and waits; it does not know whether its rows are sampled alone or
+together with those of other photos, as `web/batcher.py` does it. To cancel, stop iterating.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from manifill.completion import SEED_BITS, Completion, Event, Preview, Request
+from manifill.model import Model
+from manifill.networks.texture import hole_cells
+from manifill.photos.crops import Crop
+from manifill.photos.photo import stored
+from manifill.photos.tensors import to_uint8
+from manifill.photos.view import Patch, View
+from manifill.sampling.naive import Sampled, SamplingOptions, gumbel_noise
+from manifill.sampling.nearby import mixed, noise_of
+
+# (cond (1 or N, 8n, h, w), known (1 or N, h, w), noise (N, h*w, K), options) -> codes of N samples
+Sample: TypeAlias = Callable[[Tensor, Tensor, Tensor, SamplingOptions], Sampled]
+
+
+def complete(model: Model, request: Request, sample: Sample | None = None) -> Iterator[Event]:
+    """Yield a batch's structures as soon as they are sampled, then each one's completion; batch after batch.
+
+    `sample` is the model's own unless given.
+    """
+    sample, at_once = sample or model.sample, model.at_once
+    kept = request.start.completion.patches if request.start else []
+    alike: dict[int, Square] = {}
+    for first in range(0, len(request.seeds), at_once):
+        seeds = request.seeds[first : first + at_once]
+        drafts = [Draft(first + k, seed, list(kept)) for k, seed in enumerate(seeds)]
+        for i in range(len(request.crops)):
+            squares = read(model, request, i, drafts, alike)
+            cond, known = torch.cat([s.cond for s in squares]), torch.cat([s.known for s in squares])
+            sampled = sample(cond, known, noise_for(model, request, i, squares, drafts), request.options)
+            last = i == len(request.crops) - 1
+            structures = [Image.fromarray(p) for p in to_uint8(model.decode_structure(sampled.codes))] if last else []
+            for draft, structure in zip(drafts, structures, strict=False):
+                yield Preview(draft.index, draft.seed, structure)
+            for k, draft in enumerate(drafts):
+                square = squares[k % len(squares)]
+                painted = paint(model, request, square, sampled, k, draft)
+                if len(squares) > 1 or k == len(drafts) - 1:
+                    square.view.forget()
+                if last:
+                    yield draft.finished(request, painted, structures[k])
+
+
+@dataclass
+class Draft:
+    """A completion of which not all squares are filled."""
+
+    index: int
+    seed: int
+    patches: list[Patch]
+    codes: list[np.ndarray] = field(default_factory=list)
+    log_likelihood: float = 0.0  # the sum over `count` sampled codes
+    count: int = 0
+    realism: list[float] = field(default_factory=list)
+
+    def finished(self, request: Request, painted: np.ndarray, structure: Image.Image) -> Completion:
+        """Return the completion, all of whose squares are filled."""
+        last = Image.fromarray(painted.round().clip(0, 255).astype(np.uint8))
+        likelihood = self.log_likelihood / max(self.count, 1)
+        realism = float(np.mean(self.realism)) if self.realism else None
+        codes = np.stack(self.codes)
+        return Completion(request, self.index, self.seed, codes, self.patches, last, structure, likelihood, realism)
+
+
+class Square:
+    """A crop as the networks have read it: condition, the codes that are given, features of the masked picture."""
+
+    def __init__(self, model: Model, view: View, request: Request, i: int) -> None:
+        self.view = view
+        image, mask = view.image.to(model.device), view.mask.to(model.device)
+        self.image, self.mask = image, mask  # (1, 3, S, S), (1, 1, S, S)
+        self.cond = model.condition(image, mask)  # (1, 8n, h, w)
+        self.features = model.image_features(image, mask)
+        known = model.known(image, mask, request.known_codes)
+        self.known = torch.full_like(self.cond[:, 0], -1, dtype=torch.int64) if known is None else known  # (1, h, w)
+        if request.start is not None and request.start.part is not None:
+            part = torch.from_numpy(view.shrunk(request.start.part))[None, None].float().to(model.device)
+            again = hole_cells(part * mask, *self.known.shape[1:]).view_as(self.known)
+            before = torch.from_numpy(request.start.completion.codes[i : i + 1]).to(model.device)
+            self.known = torch.where(again, -1, before)
+
+
+def read(model: Model, request: Request, i: int, drafts: Sequence[Draft], alike: dict[int, Square]) -> Sequence[Square]:
+    """Let the networks read crop i as each sample has it: one square where none of its pixels was filled before.
+
+    Such a square serves all batches; `alike` keeps it.
+    """
+    crop = request.crops[i]
+    seen = [c for c in request.crops[:i] if crop.overlaps(c)]
+    if not seen and i in alike:
+        return [alike[i]]
+    unknown = request.hole[crop.rows, crop.columns].copy()
+    for other in seen:
+        other.remove_own(unknown, crop)
+    squares = []
+    for draft in drafts if seen else drafts[:1]:
+        look = partial(pixels, request, crop, tuple(draft.patches) if seen else ())
+        squares.append(Square(model, View(crop, look, unknown, model.image_size), request, i))
+    if not seen:
+        alike[i] = squares[0]
+    return squares
+
+
+def pixels(request: Request, crop: Crop, patches: Sequence[Patch]) -> np.ndarray:
+    """Return a crop's part of the photo with patches put in, uint8 (h, w, 3)."""
+    rgb = request.photo.rgb[crop.rows, crop.columns]
+    if patches:
+        rgb = rgb.copy()
+    for patch in patches:
+        patch.put(rgb, crop.rows, crop.columns)
+    return rgb
+
+
+def noise_for(model: Model, request: Request, i: int, squares: Sequence[Square], drafts: Sequence[Draft]) -> Tensor:
+    """Return the noise (N, h*w, K) that decides the codes of crop i: a function of the seeds, on the CPU."""
+    h, w = squares[0].cond.shape[-2:]
+    seeds = [request.noise_seed(i, draft.seed) for draft in drafts]
+    noise = gumbel_noise(seeds, h * w, model.structure.config.codebook_size)
+    start = request.start
+    if start is None or start.part is not None:
+        return noise
+    before = [noise_before(model, request, i, square) for square in squares]
+    rows = (mixed(before[k % len(squares)], fresh, start.amount) for k, fresh in enumerate(noise))
+    return torch.stack(list(rows))
+
+
+def noise_before(model: Model, request: Request, i: int, square: Square) -> Tensor:
+    """Return noise (h*w, K) with which crop i of the completion to start from would be sampled.
+
+    What it leaves open is independent of the noise that led to the codes, which were its largest sums.
+    """
+    assert request.start is not None
+    codes = torch.from_numpy(request.start.completion.codes[i : i + 1]).to(model.device)
+    logits = model.logits(codes, square.cond)[0].flatten(1).t().cpu()  # (h*w, K)
+    other = gumbel_noise([request.noise_seed(i, 1 << 3 * SEED_BITS)], *logits.shape)[0]  # of no sample
+    return noise_of(codes.flatten().cpu(), logits, request.options, other)
+
+
+def paint(model: Model, request: Request, square: Square, sampled: Sampled, k: int, draft: Draft) -> np.ndarray:
+    """Paint a square of sample k and add it to the draft; return the painted square, float32 (S, S, 3) in [0, 255]."""
+    codes = sampled.codes[k : k + 1]
+    result = model.paint(square.features, codes, square.mask)
+    painted = ((result[0].permute(1, 2, 0) + 1) * 127.5).cpu().numpy()
+    paste(model, request, square, painted, codes, draft)
+    own = hole_cells(square.mask, *codes.shape[1:]).view_as(square.known) & (square.known < 0)  # (1, h, w)
+    draft.log_likelihood += float((sampled.log_likelihood[k : k + 1] * own).sum())
+    draft.count += int(own.sum())
+    draft.codes.append(codes[0].cpu().numpy())
+    score = model.realism(torch.where(square.mask > 0, result, square.image), square.mask)
+    draft.realism += [] if score is None else [score]
+    return painted
+
+
+def paste(model: Model, request: Request, square: Square, painted: np.ndarray, codes: Tensor, draft: Draft) -> None:
+    """Bring a painted square to the photo's size, colours and pixel type: a patch of the hole's own pixels."""
+    crop = square.view.crop
+    rows, columns = crop.box()
+    which = crop.owned(rows, columns)
+    if request.start is not None and request.start.part is not None:
+        which = which & request.start.part[rows, columns]
+    if not which.any():
+        return
+    full = square.view.finish(painted, model.vqvae.lookup(codes), model.texture.config.fuse, request.fit)
+    samples = stored(request.photo, full)
+    rgb = samples if request.photo.mode == "RGB" else full.round().clip(0, 255).astype(np.uint8)
+    draft.patches.append(Patch(rows, columns, which, rgb, samples))
