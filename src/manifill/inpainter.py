@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import secrets
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -216,7 +217,10 @@ def farthest(features: np.ndarray, first: int, keep: int) -> list[int]:
 
 def seeds_from(seed: int | None, count: int) -> range:
     """Return `count` seeds from `seed` on, a random one for None and -1. Raises ValueError."""
-    first = secrets.randbelow(2**31) if seed is None or seed == -1 else seed
+    try:
+        first = secrets.randbelow(2**31) if seed is None or seed == -1 else operator.index(seed)
+    except TypeError:
+        raise ValueError(f"seed is {seed!r}; expected a whole number") from None
     if not 0 <= first < 2**SEED_BITS:
         raise ValueError(f"seed is {first}; expected 0 to 2**{SEED_BITS} - 1, or -1 for a random one")
     return range(first, first + count)

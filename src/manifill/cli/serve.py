@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import secrets
 import socket
 import webbrowser
+from pathlib import Path
 from typing import Any, Literal
 
 from tyro.conf import FlagCreatePairsOff
@@ -14,8 +16,8 @@ from tyro.conf import FlagCreatePairsOff
 from manifill.cli.inpaint import _importing
 
 HOW: dict[str, Any] = {  # uvicorn, without its log lines, which know no request, and without what nobody uses
-    "log_config": None, "access_log": False, "server_header": False, "proxy_headers": False, "http": "h11",
-    "ws": "none", "timeout_graceful_shutdown": 3,
+    "log_config": None, "access_log": False, "server_header": False, "proxy_headers": False, "ws": "none",
+    "http": "manifill.web.connections:Connection", "backlog": 64, "timeout_graceful_shutdown": 3,
 }  # fmt: skip
 
 
@@ -27,6 +29,7 @@ def serve(
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     token: str | None = None,
+    token_file: Path | None = None,
     no_token: FlagCreatePairsOff[bool] = False,
     hosts: tuple[str, ...] = (),
     open: FlagCreatePairsOff[bool] = False,
@@ -45,7 +48,9 @@ def serve(
         model: A bundled model's name, a model folder, or USER/REPO[@REVISION] on the Hugging Face hub (extra `hub`).
         device: auto, cpu, cuda, ...
         dtype: auto draws in float32, so that a seed means the same everywhere, and paints in bfloat16 where that helps.
-        token: What clients must know, 16 characters or more. One is made and printed where one is needed.
+        token: What clients must know, 16 characters or more. One is made and printed where one is needed. Others on
+            this machine can read it in the list of processes: MANIFILL_TOKEN in the environment says the same.
+        token_file: A file that holds it, in place of both.
         no_token: Want no token, wherever it listens.
         hosts: Names by which this server may be called besides localhost and its addresses.
         open: Open the page in a browser.
@@ -59,7 +64,10 @@ def serve(
     """
     if root_path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", root_path):
         raise ValueError(f"the root path is {root_path!r}; expected one like /fill")
-    token = chosen_token(host, token, no_token)
+    if token is not None and token_file is not None:
+        raise ValueError("--token and --token-file exclude each other")
+    token = token_file.read_text().strip() if token_file else token
+    token = chosen_token(host, token if token is not None or no_token else os.environ.get("MANIFILL_TOKEN"), no_token)
     with listen(host, port) as listening:
         with _importing():
             try:
@@ -110,7 +118,11 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens there. Raises OSError in words."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        listening = socket.create_server((host, port), family=family, backlog=HOW["backlog"])
+        listening.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # else every answer waits for an acknowledgement
+        return listening
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         raise OSError(f"{host}, port {port}: cannot listen there ({why})") from None

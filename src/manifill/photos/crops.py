@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -249,7 +250,8 @@ def around(parts: Parts, hole: np.ndarray, size: int, margin: int | None, scale:
     Squares are `scale` times as large as the model at least. A part that is longer than LONG times the photo's shorter
     side is cut into stretches with a square each.
     """
-    longest = max(size, LONG * min(hole.shape)) * scale
+    largest = math.isqrt(max(LONG * hole.size, SMALL))
+    longest = max(size * scale, min(LONG * min(hole.shape) * scale, largest))
     waiting = np.ones(len(parts.top), np.bool_)
     for k in np.argsort(-np.maximum(parts.width, parts.height), kind="stable"):
         if not waiting[k]:

@@ -5,6 +5,7 @@ It is slow. `cached` and `native` return the same codes without repeating work.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from manifill.networks.structure import StructureGenerator
+
+SMALLEST = 1e-6  # temperature and top_p: below it nothing changes, and far below it 32 bits are too few
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,12 @@ class SamplingOptions:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature is {self.temperature}; expected a number above 0")
+        if not SMALLEST <= self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}; expected a number from {SMALLEST:f} on")
         if self.top_k < 0:
             raise ValueError(f"top_k is {self.top_k}; expected 0 (all codes) or more")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; expected a number in (0, 1]")
+        if not SMALLEST <= self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; expected a number from {SMALLEST:f} to 1")
 
 
 def gumbel_noise(seeds: Sequence[int], positions: int, codebook_size: int) -> Tensor:

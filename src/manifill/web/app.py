@@ -172,7 +172,7 @@ async def redraw(here: Here, request: Request, id: str) -> Response:
         part = open_picture(data, "part", here.limits)
         return here.inpainter.redraw(completion, part, num_samples=asked.num_samples, seed=asked.seed)
 
-    return here.accepted(await here.prepared(again))
+    return here.accepted(await here.prepared(request, again))
 
 
 @api.post(
@@ -188,7 +188,7 @@ async def near(here: Here, request: Request, id: str) -> Response:
     completion = results.find(here.jobs.find(id), asked.index)
     return here.accepted(
         await here.prepared(
-            here.inpainter.near, completion, asked.amount, num_samples=asked.num_samples, seed=asked.seed
+            request, here.inpainter.near, completion, asked.amount, num_samples=asked.num_samples, seed=asked.seed
         )
     )
 

@@ -8,6 +8,7 @@ import binascii
 import io
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +27,7 @@ from manifill.web.schemas import Fields
 F = TypeVar("F", bound=Fields)
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "AVIF", "HEIF")  # what browsers and telephones write
+SLOWEST = 1 << 14  # bytes a second of a whole body, once it has taken as long as it may stall
 LEFT = 499  # the client has left: nobody reads this
 
 
@@ -94,7 +96,7 @@ class Uploads:
 
     async def chunks(self, request: Request) -> AsyncIterator[bytes]:
         """Yield a body piece by piece. Raises RefusedError for too long a one and for one that stalls."""
-        stream, size = aiter(request.stream()), 0
+        stream, size, began = aiter(request.stream()), 0, time.monotonic()
         try:
             while True:
                 async with asyncio.timeout(self.limits.stall_seconds):
@@ -102,6 +104,9 @@ class Uploads:
                 if chunk is None:
                     return
                 size, self.bytes = size + len(chunk), self.bytes + len(chunk)
+                late = time.monotonic() - began - self.limits.stall_seconds
+                if size < late * SLOWEST:
+                    raise RefusedError(408, f"only {size} bytes came in {late + self.limits.stall_seconds:.0f} seconds")
                 if size > self.limits.body_bytes:
                     self.refuse_size(f"more than {self.limits.body_bytes} bytes")
                 if self.bytes > self.limits.memory_bytes // 2:

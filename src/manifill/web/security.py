@@ -22,6 +22,7 @@ from manifill.web.log import log, request_id
 COOKIE = "manifill-token"
 DRAINED = 1 << 28  # bytes of a refused upload that are read, so that the refusal arrives, and for how many seconds
 DRAIN_SECONDS = 5.0
+BRAKE_SECONDS = 0.2  # between two answers to wrong tokens, whoever sends them
 POLICY = "; ".join(
     (
         "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' blob: data:",
@@ -87,6 +88,8 @@ def public(path: str) -> bool:
 
 def host_name(host: str) -> str:
     """Return the name in a Host header, without the port and in lower case; "" when it is malformed."""
+    if "@" in host or "/" in host:  # an address has these before and after a host; the header does not
+        return ""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
@@ -124,6 +127,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, access: Access, root_path: str = "") -> None:
         self.app, self.access, self.root_path = app, access, root_path
+        self.brake = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -135,6 +139,9 @@ class Guard:
         named = request_id.set(secrets.token_hex(8))
         exchange = Exchange(receive, send)
         try:
+            if self.guessed(scope):
+                async with self.brake:  # one after another, so that many connections try no more tokens than one
+                    await asyncio.sleep(BRAKE_SECONDS)
             app = self.answer(scope) or self.app
             await app(scope, exchange.receive, exchange.send)
         except Exception:
@@ -161,11 +168,18 @@ class Guard:
             token = parse_qs(scope["query_string"].decode("latin-1")).get("token")
             if token and self.access.known(token[0]):
                 return self.welcome(scope)
+        if "content-length" in headers and "transfer-encoding" in headers:  # two lengths of one body: smuggling
+            return refusal(400, "the request has both Content-Length and Transfer-Encoding; expected one of them")
         try:
             self.access.check(method, path, headers)
         except RefusedError as error:
             return refusal(error.status, error.words)
         return None
+
+    def guessed(self, scope: Scope) -> bool:
+        """Say whether a request brings a wrong token."""
+        tokens = [given(Headers(scope=scope)), *parse_qs(scope["query_string"].decode("latin-1")).get("token", [])]
+        return self.access.token is not None and any(t and not self.access.known(t) for t in tokens)
 
     def welcome(self, scope: Scope) -> Response:
         """Exchange the token in the address for a cookie, which other sites cannot use and scripts cannot read."""

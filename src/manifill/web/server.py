@@ -44,7 +44,7 @@ class Server:
         body = await self.uploads.read(request, "photo", "mask")
         settings = body.checked(schemas.Settings)
         self.check_samples(settings.num_samples, settings.of or 0)
-        return await self.prepared(self.complete, body.file("photo"), body.files.get("mask"), settings)
+        return await self.prepared(request, self.complete, body.file("photo"), body.files.get("mask"), settings)
 
     def check_samples(self, *counts: int) -> None:
         """Raise RefusedError for more samples than are drawn here."""
@@ -66,10 +66,15 @@ class Server:
             fit=Fit(s.strategy, s.crop_margin, s.dilate, s.feather, s.seamless),
         )  # fmt: skip
 
-    async def prepared(self, make: Callable[P, Completions], *args: P.args, **kwargs: P.kwargs) -> Job:
-        """Return a job of what `make` returns, which runs in another thread. Raises RefusedError."""
+    async def prepared(
+        self, request: Request, make: Callable[P, Completions], *args: P.args, **kwargs: P.kwargs
+    ) -> Job:
+        """Return a job of what `make` returns, which runs in another thread, unless the client leaves before.
+
+        Raises RefusedError.
+        """
         try:
-            return Job(await self.codec.run(make, *args, **kwargs))
+            return Job(await unless_gone(self.codec.run(make, *args, **kwargs), request.receive))
         except ValueError as error:
             raise RefusedError(400, str(error)) from None
 

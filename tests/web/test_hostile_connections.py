@@ -1,0 +1,154 @@
+"""Clients that send nothing, half of something, or very slowly, and answers that do not wait."""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+import serving
+from serving import Process
+
+from manifill.cli.serve import chosen_token, listen
+from manifill.web import connections
+from manifill.web.security import host_name
+
+pytest_plugins = ["web_fixtures"]
+TOKEN = "a-token-for-this-test"
+
+
+@pytest.fixture(scope="module")
+def server(reference_model: Path) -> Iterator[Process]:
+    """`manifill serve` that may have few files, and wants a token."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, before[1]))
+    os.environ["MANIFILL_TOKEN"] = TOKEN
+    try:
+        with serving.process("--model", reference_model) as running:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            yield running
+    finally:
+        del os.environ["MANIFILL_TOKEN"]
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def connected(server: Process, sent: bytes = b"") -> socket.socket:
+    address = urlsplit(server.url)
+    connection = socket.create_connection((address.hostname, address.port), timeout=30)
+    connection.sendall(sent)
+    return connection
+
+
+def test_answers_do_not_wait_for_acknowledgements(server: Process) -> None:
+    """Without TCP_NODELAY every answer takes 44 ms more; on a busy machine the quickest tell."""
+    with listen("127.0.0.1", 0) as listening:
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    address, times = urlsplit(server.url), []
+    with httpx.Client(base_url=f"http://{address.netloc}") as client:
+        for _ in range(30):
+            began = time.perf_counter()
+            assert client.get("/health").status_code == 200
+            times.append(time.perf_counter() - began)
+    assert statistics.quantiles(times, n=4)[0] < 0.03
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nhost: localh", b"POST /api/v1/inpaint HTTP/1.1\r\n"])
+def test_more_idle_connections_than_files(server: Process, sent: bytes) -> None:
+    """Row 28 with 300 files in place of 1,024: others are answered, no core is busy, the log stays short."""
+    process, lines = psutil.Process(server.process.pid), len(server.log)
+    with ExitStack() as open_connections:
+        for _ in range(330):
+            open_connections.enter_context(connected(server, sent))
+        began, busy = time.monotonic(), sum(process.cpu_times()[:2])
+        for _ in range(5):
+            assert httpx.get(f"http://{urlsplit(server.url).netloc}/health", timeout=20).status_code == 200
+            time.sleep(0.3)
+        assert time.monotonic() - began < 25
+        assert sum(process.cpu_times()[:2]) - busy < 1
+        assert process.num_fds() < 300
+    assert len(server.log) - lines < 20
+
+
+def test_headers_that_do_not_end(monkeypatch: pytest.MonkeyPatch, faces) -> None:
+    """Sent byte by byte, on a new connection and after an answer: closed at the deadline, which no byte moves."""
+    monkeypatch.setattr(connections, "HEADERS_SECONDS", 1.0)
+    with serving.here(faces, serving.LIMITS) as web:
+        running = Process(web.url, None, [])  # type: ignore[arg-type]
+        for first in (b"", b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"):
+            with connected(running, first) as connection:
+                if first:
+                    assert connection.recv(10000).startswith(b"HTTP/1.1 200")
+                assert closed_within(connection, 15, b"a")
+
+
+def test_a_body_of_a_few_bytes_a_second(monkeypatch: pytest.MonkeyPatch, faces) -> None:
+    """It never stalls, and is ended all the same; so is one that an answer has not waited for."""
+    monkeypatch.setattr(connections, "HEADERS_SECONDS", 1.0)
+    with serving.here(faces, serving.LIMITS) as web:
+        for path, status in (("inpaint", b"408"), ("nothing", b"404")):
+            head = f"POST /api/v1/{path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            with connected(Process(web.url, None, [])) as connection:  # type: ignore[arg-type]
+                connection.sendall(f"{head}content-length: 100000\r\n\r\n".encode())
+                assert closed_within(connection, 20, b" ", b"HTTP/1.1 " + status)
+
+
+def closed_within(connection: socket.socket, seconds: float, drop: bytes, answer: bytes = b"") -> bool:
+    """Send a byte every fifth of a second; say whether the other side closes in time, after this answer."""
+    end, found = time.monotonic() + seconds, b""
+    connection.settimeout(0.2)
+    while time.monotonic() < end:
+        try:
+            connection.sendall(drop)
+            if not (data := connection.recv(10000)):
+                return found.startswith(answer)
+            found += data
+        except TimeoutError:
+            continue
+        except (ConnectionResetError, BrokenPipeError):
+            return found.startswith(answer)
+    return False
+
+
+@pytest.mark.parametrize("host", ["evil@127.0.0.1", "evil:x@localhost", "localhost/evil"])
+def test_odd_hosts(server: Process, host: str) -> None:
+    assert host_name(host) == ""
+    with connected(server, f"GET / HTTP/1.1\r\nhost: {host}\r\n\r\n".encode()) as connection:
+        assert connection.recv(10000).startswith(b"HTTP/1.1 403")
+
+
+def test_two_lengths_of_one_body(server: Process) -> None:
+    head = (
+        b"POST /api/v1/inpaint HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    with connected(server, head + b"0\r\n\r\n") as connection:
+        assert connection.recv(10000).startswith(b"HTTP/1.1 400")
+
+
+def test_tokens_cannot_be_tried_quickly(server: Process) -> None:
+    """Each wrong one costs a fifth of a second, whichever way it comes; a right one, and none at all, do not wait."""
+    address = f"http://{urlsplit(server.url).netloc}"
+    began = time.monotonic()
+    for k in range(4):
+        headers = {"authorization": f"Bearer wrong-{k}"}
+        assert httpx.get(f"{address}/api/v1/model", headers=headers).status_code == 401
+    httpx.get(f"{address}/?token=wrong")
+    assert time.monotonic() - began > 1
+    assert httpx.get(f"{address}/api/v1/model", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+
+
+def test_a_token_that_is_not_in_the_list_of_processes(server: Process, tmp_path: Path) -> None:
+    assert TOKEN in server.url  # it came from the environment
+    assert TOKEN not in " ".join(psutil.Process(server.process.pid).cmdline())
+    (tmp_path / "token").write_text("another-token-of-a-file\n")
+    assert chosen_token("127.0.0.1", "another-token-of-a-file", False) == "another-token-of-a-file"
+    with serving.process("--model", "faces-128", "--token-file", tmp_path / "token") as running:
+        assert running.url.endswith("?token=another-token-of-a-file")
