@@ -258,7 +258,7 @@ def _short_bmp(samples: np.ndarray) -> bytes:
 
 def needs(kind: str) -> pytest.MarkDecorator:
     """Return a mark that skips a test where files of a kind cannot be made: HEIC needs an extra."""
-    from manifill.photos.photo import plugins
+    from manifill.photos.decode import plugins
 
     plugins()
     Image.init()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from manifill.hub import push_to_hub
     from manifill.inpainter import Completion, Completions, Inpainter
     from manifill.networks.checkpoint import ModelError
-    from manifill.photos.photo import ImageError
+    from manifill.photos.decode import ImageError
     from manifill.sampling.naive import SamplingOptions
 
 __version__ = "0.1.0"
@@ -20,7 +20,7 @@ __all__ = [
 
 _HOME = {
     "Completion": "inpainter", "Completions": "inpainter", "Fit": "config", "Inpainter": "inpainter",
-    "ImageError": "photos.photo",
+    "ImageError": "photos.decode",
     "ModelError": "networks.checkpoint", "SamplingOptions": "sampling.naive", "push_to_hub": "hub",
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
 
@@ -27,12 +27,13 @@ SEED_BITS = 40  # of a seed: what lies above says which crop, and which completi
 class Request:
     """What was asked for: a photo, its hole, bool (H, W), the seeds and how to sample; keep `keep` of them, or all.
 
-    `crops` are the squares that are completed, one after another. `start` is a completion to begin from.
+    `crops` are the squares that are completed, one after another. `start` is a completion to begin from;
+    `notes` are the warnings about photo and mask.
     """
 
     photo: Photo
-    hole: np.ndarray
-    crops: Sequence[Crop]
+    hole: np.ndarray = field(repr=False)
+    crops: Sequence[Crop] = field(repr=False)
     seeds: Sequence[int]
     options: SamplingOptions
     known_codes: KnownCodes = "exact"
@@ -40,6 +41,7 @@ class Request:
     keep: int | None = None
     choose: Choice = "diverse"
     start: Start | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def stream(self) -> int:
@@ -58,7 +60,7 @@ class Start:
     """A completion that is sampled anew in `part`, bool (H, W), or moved away from by `amount`, 0 to 1."""
 
     completion: Completion
-    part: np.ndarray | None = None
+    part: np.ndarray | None = field(default=None, repr=False)
     amount: float = 0.0
 
 
@@ -84,8 +86,8 @@ class Completion:
     request: Request
     index: int
     seed: int
-    codes: np.ndarray
-    patches: Sequence[Patch]
+    codes: np.ndarray = field(repr=False)
+    patches: Sequence[Patch] = field(repr=False)
     painted: Image.Image
     structure: Image.Image
     log_likelihood: float

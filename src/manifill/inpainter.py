@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 import secrets
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -20,8 +21,9 @@ from manifill.config import Fit
 from manifill.model import Model
 from manifill.networks.checkpoint import ModelError
 from manifill.photos.crops import Crop, dilated, plan
+from manifill.photos.decode import ImageError, Picture
 from manifill.photos.mask import load_mask
-from manifill.photos.photo import ImageError, Photo, Picture, load_photo
+from manifill.photos.photo import Photo, load_photo
 from manifill.pipeline import Sample, complete
 from manifill.sampling.naive import SamplingOptions
 
@@ -46,7 +48,7 @@ class Inpainter(Model):
 
     def __call__(
         self,
-        image: Picture,
+        image: Picture | Photo,
         mask: Picture | None = None,
         *,
         num_samples: int = 8,
@@ -62,8 +64,9 @@ class Inpainter(Model):
     ) -> Completions:
         """Return the completions of a photo of any size and shape, to be iterated over.
 
-        `image` and `mask` are paths, PIL images or arrays; white is the hole, and without a mask the photo's
-        transparent part. Sample k has seed `seed + k`; None or -1 takes a random one, to be read from the completions.
+        `image` and `mask` are paths, open files or their bytes, PIL images, arrays or tensors; what is taken as the
+        hole says `photos.mask`: white, paint on a transparent layer, without a mask the photo's transparent part.
+        Sample k has seed `seed + k`; None or -1 takes a random one, to be read from the completions.
         `temperature`, `top_k` and `top_p` are the model's own unless given. `known_codes` says which structure codes
         are taken from the photo instead of being sampled: "exact" those that see nothing of the hole, "cells" all whose
         own 8x8 pixels are known (faster, but they were encoded beside a hole), "none" as in the paper. `fit` says how
@@ -72,12 +75,18 @@ class Inpainter(Model):
         hole's codes, the "realistic" by the discriminator's score. Raises ImageError, ValueError.
         """
         photo, fit = load_photo(image), fit or Fit()
-        hole = dilated(load_mask(mask, photo, invert_mask), fit.dilate)
+        notes: list[str] = []
+        hole = dilated(load_mask(mask, photo, invert_mask, notes), fit.dilate)
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
         self.check(num_samples, known_codes, of, choose)
         options = self.options(temperature, top_k, top_p)
         crops, seeds = plan(hole, self.image_size, fit), seeds_from(seed, of or num_samples)
         keep = num_samples if of else None
-        return Completions(self, Request(photo, hole, crops, seeds, options, known_codes, fit, keep, choose))
+        said = (*photo.notes, *notes)
+        return Completions(
+            self, Request(photo, hole, crops, seeds, options, known_codes, fit, keep, choose, notes=said)
+        )
 
     def redraw(
         self, completion: Completion, part: Picture, *, num_samples: int = 8, seed: int | None = None
@@ -87,10 +96,13 @@ class Inpainter(Model):
         All other codes and all pixels outside `part` are exactly the completion's. Raises ImageError, ValueError.
         """
         self.check(num_samples)
-        region = load_mask(part, completion.request.photo) & completion.request.hole
+        notes: list[str] = []
+        region = load_mask(part, completion.request.photo, notes=notes) & completion.request.hole
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
         if not region.any():
             raise ImageError("the part to draw anew does not meet the hole")
-        return self._from(completion, num_samples, seed, Start(completion, region))
+        return self._from(completion, num_samples, seed, Start(completion, region), notes)
 
     def near(
         self, completion: Completion, amount: float = 0.3, *, num_samples: int = 8, seed: int | None = None
@@ -105,9 +117,11 @@ class Inpainter(Model):
             raise ValueError(f"amount is {amount}; expected a number from 0 (the same) to 1 (as different as any)")
         return self._from(completion, num_samples, seed, Start(completion, amount=amount))
 
-    def _from(self, completion: Completion, num_samples: int, seed: int | None, start: Start) -> Completions:
-        seeds = seeds_from(seed, num_samples)
-        return Completions(self, dataclasses.replace(completion.request, seeds=seeds, keep=None, start=start))
+    def _from(
+        self, completion: Completion, num_samples: int, seed: int | None, start: Start, notes: Sequence[str] = ()
+    ) -> Completions:
+        changes = {"seeds": seeds_from(seed, num_samples), "keep": None, "start": start, "notes": tuple(notes)}
+        return Completions(self, dataclasses.replace(completion.request, **changes))
 
     def check(
         self, num_samples: int, known_codes: str = "exact", of: int | None = None, choose: str = "diverse"
@@ -137,6 +151,11 @@ class Completions:
 
     def __init__(self, inpainter: Inpainter, request: Request) -> None:
         self.inpainter, self.request = inpainter, request
+
+    def __repr__(self) -> str:
+        h, w = self.hole.shape
+        about = f"{w}x{h} pixels, {self.hole.mean():.1%} hole, seeds {self.seeds[0]} to {self.seeds[-1]}"
+        return f"Completions({len(self)} of {self.photo.name}, {about})"
 
     def __len__(self) -> int:
         return self.request.keep or len(self.request.seeds)
@@ -180,6 +199,11 @@ class Completions:
     def crops(self) -> Sequence[Crop]:
         """The squares that are completed."""
         return self.request.crops
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """The warnings about photo and mask, in words."""
+        return self.request.notes
 
     @property
     def options(self) -> SamplingOptions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 import torch
@@ -55,6 +55,15 @@ class Model:
             network.to(dtype=precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.image_size, self.name, self.weights = image_size, name, weights
         self.folder: Path | None = None  # that it was loaded from
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.name or 'unnamed'} {self.weights}, {self.image_size} pixels, {self.device})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the sampler, which holds memory of C++; a copy makes one of its own when it first samples."""
+        return {name: value for name, value in vars(self).items() if name != "sampler"}
 
     @classmethod
     def load(cls, folder: Path, name: str, device: str = "auto", dtype: torch.dtype | None = None) -> Self:

@@ -9,8 +9,9 @@ import photo_files as photos
 import pytest
 from PIL import Image
 
+from manifill.photos.decode import ImageError
 from manifill.photos.mask import load_mask, touched
-from manifill.photos.photo import ImageError, Photo, load_photo, upright
+from manifill.photos.photo import Photo, load_photo, upright
 
 
 def plain(height: int = 24, width: int = 40) -> Photo:

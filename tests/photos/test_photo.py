@@ -14,8 +14,9 @@ import pytest
 from photo_files import MODE, MODES, channels, read, samples_by_others
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
+from manifill.photos.decode import ImageError
 from manifill.photos.encode import HOLDS, check_format, encode, format_for
-from manifill.photos.photo import ImageError, Photo, load_photo, stored, to_pillow
+from manifill.photos.photo import Photo, load_photo, stored, to_pillow
 
 KINDS = [pytest.param(kind, marks=photos.needs(kind)) for kind in photos.KINDS]
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from manifill.photos.decode import ImageError
 from manifill.photos.mask import load_mask
-from manifill.photos.photo import ImageError, Photo, load_photo, to_pillow
+from manifill.photos.photo import Photo, load_photo, to_pillow
 from manifill.photos.tensors import shrink, to_tensor, to_uint8
 
 

@@ -186,4 +186,8 @@ def test_photos_of_many_kinds(web: Web, face: np.ndarray) -> None:
         assert result.info.get("icc_profile") == options.get("icc_profile")
         assert result.info["seed"] == "0"
     coloured = cv2.imencode(".png", np.dstack([deep] * 3))[1].tobytes()
-    error(web.post(files={"photo": coloured, "mask": web.mask}), 400, "16 bits")
+    answer = web.post(files={"photo": coloured, "mask": png(square_hole()[:, 24:104])}, seed=0)
+    result = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert result.dtype == np.uint16
+    known = square_hole()[:, 24:104] == 0
+    assert np.array_equal(result[known], np.dstack([deep] * 3)[known])

@@ -6,11 +6,14 @@ import io
 
 import httpx
 import numpy as np
+import photo_files
 import pytest
 from PIL import Image
 from serving import LIMITS, Web, error, here, pixels, png
 
 from manifill import Inpainter
+from manifill.photos.decode import open_picture
+from manifill.photos.photo import load_photo
 from manifill.web.extend import extend
 
 pytest_plugins = ["web_fixtures"]
@@ -31,12 +34,17 @@ def test_a_mask_before_or_after(face: np.ndarray) -> None:
     own = np.zeros((128, 128), np.uint8)
     own[40:60, 30:50] = 255
     large = np.pad(own, ((0, 0), (64, 0)))
-    holes = [
-        np.asarray(extend(Image.fromarray(face), Image.fromarray(m), (64, 0, 0, 0), LIMITS)[1]) for m in (own, large)
-    ]
+    holes = [extend(load_photo(face), open_picture(m, "mask"), (64, 0, 0, 0), LIMITS)[1] for m in (own, large)]
     assert np.array_equal(*holes)
-    assert (holes[0][:, :64] == 255).all()
-    assert np.array_equal(holes[0][:, 64:], own)
+    assert holes[0][:, :64].all()
+    assert np.array_equal(holes[0][:, 64:], own > 0)
+
+
+def test_an_extended_photo_keeps_its_sixteen_bits() -> None:
+    deep = photo_files.deep(40, 60)
+    larger, hole = extend(load_photo(deep), None, (0, 8, 0, 0), LIMITS)
+    assert np.array_equal(larger.samples[8:], deep)
+    assert np.array_equal(hole, np.arange(48)[:, None].repeat(60, 1) < 8)
 
 
 def test_what_cannot_be_added_is_said(web: Web) -> None:

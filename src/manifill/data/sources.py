@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from manifill.photos.photo import SUFFIXES
+from manifill.photos.decode import SUFFIXES
 
 KEYS = ("file", "path", "file_name")  # of a line of a .jsonl file
 SCHEMES = ("http", "https", "file")

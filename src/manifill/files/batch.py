@@ -14,8 +14,8 @@ from manifill.files.pairs import Pair
 from manifill.files.results import Output, check_free, forget, planned, structure_path
 from manifill.inpainter import Completions
 from manifill.networks.checkpoint import WriteError
+from manifill.photos.decode import ImageError
 from manifill.photos.encode import Format, check_format, format_for
-from manifill.photos.photo import ImageError
 
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENODEV}
 
@@ -78,8 +78,9 @@ class Batch:
     def check_names(self, pair: Pair) -> None:
         """Raise ImageError where the system takes no name as long as that of a result."""
         for path in (path for format in self.formats() for path in self.paths(pair, format)):
+            there = next(place for place in path.parents if place.exists())  # the system looks at a name only there
             try:
-                path.with_name(f"{path.name}.part").exists()
+                (there / f"{path.name}.part").exists()
             except OSError as error:
                 if error.errno != errno.ENAMETOOLONG:
                     raise

@@ -14,7 +14,8 @@ from manifill.completion import Completion, KnownCodes
 from manifill.config import Fit
 from manifill.files.results import file_of
 from manifill.inpainter import Completions
-from manifill.photos.photo import ImageError, load_photo
+from manifill.photos.decode import ImageError
+from manifill.photos.photo import load_photo
 from manifill.photos.view import Patch
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from manifill.photos.photo import SUFFIXES, ImageError
+from manifill.photos.decode import SUFFIXES, ImageError
 
 PHOTOS = SUFFIXES | {".heic", ".heif", ".hif", ".avif", ".jfif", ".jif", ".jfi", ".jpe", ".mpo"}
 PHOTOS |= {".gif", ".apng", ".dib"}

@@ -22,8 +22,8 @@ from PIL.PngImagePlugin import PngInfo
 from manifill.completion import Completion
 from manifill.inpainter import Completions
 from manifill.networks.checkpoint import write_atomic
+from manifill.photos.decode import ImageError
 from manifill.photos.encode import SUFFIX, Format, encode
-from manifill.photos.photo import ImageError
 from manifill.photos.tensors import grid
 
 CELL = 256  # pixels of the longer side of a picture in the grid; photos up to twice as large keep their size

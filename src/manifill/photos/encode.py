@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
 
+from manifill.photos.decode import ImageError, plugins
 from manifill.photos.lossless import Kept, png, tiff
-from manifill.photos.photo import ImageError, Photo, plugins, to_pillow
+from manifill.photos.photo import Photo, to_pillow
 
 Format = Literal["png", "jpeg", "webp", "tiff", "avif", "heif"]
 SUFFIX = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif", "avif": ".avif", "heif": ".heic"}
@@ -44,7 +46,8 @@ def check_format(wanted: Format | None, quality: int | None = None) -> None:
 def format_for(photo: Photo, wanted: Format | None, quality: int | None = None) -> Format:
     """Return the format to write a photo in: PNG unless told otherwise, TIFF for CMYK. Raises ImageError.
 
-    Transparency in a palette counts as such: JPEG and TIFF's palettes have none.
+    Transparency in a palette counts as such: JPEG and TIFF's palettes have none. Warns where a PNG's chunks say how its
+    colours are to be seen and the format has no place for them.
     """
     check_format(wanted, quality)
     if wanted is None:
@@ -55,6 +58,10 @@ def format_for(photo: Photo, wanted: Format | None, quality: int | None = None) 
     if not held:
         what = "transparent" if photo.alpha is not None else photo.mode
         raise ImageError(f"{photo.name}: {wanted} cannot hold {what} pixels; use {format_for(photo, None)}")
+    lost = [kind.decode() for kind in photo.info.get("colour_chunks", {}) if kind != b"sRGB"]
+    if wanted != "png" and lost and ("cICP" in lost or "icc_profile" not in photo.info):
+        warnings.warn(f"{photo.name}: its {', '.join(lost)}, which {wanted} has no place for, may change how its "
+                      "colours are seen; png keeps it", stacklevel=2)  # fmt: skip
     return wanted
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from manifill.photos.photo import ImageError, Opened, Photo, Picture, open_picture, upright
+from manifill.photos.decode import ImageError, Opened, Picture, open_picture
+from manifill.photos.photo import Photo, upright
 
 LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "HEIF")  # formats in which flat colours do not stay flat
 EXPECTED = "expected white on black, one colour on black, or paint on a transparent layer"
@@ -45,8 +46,8 @@ def load_mask(source: Picture | None, photo: Photo, invert: bool = False, notes:
 
     A mask of another size is scaled so that every pixel of the photo that the hole touches is hole. One whose sides are
     the photo's exchanged is turned as the photo was. Warns of what a person may not have meant: grey values, labels,
-    another shape, a hole over 75 %; `notes` gets the warnings as well. Raises ImageError for a mask without a hole and
-    for one that cannot be understood.
+    another shape, a hole over 75 %; `notes`, where given, gets the warnings instead. Raises ImageError for a mask
+    without a hole and for one that cannot be understood.
     """
     said: list[str] = []
     if source is None:
@@ -65,7 +66,7 @@ def load_mask(source: Picture | None, photo: Photo, invert: bool = False, notes:
     if hole.shape != (h, w) and not _same_shape(hole.shape, (h, w)):
         mask_h, mask_w = hole.shape
         said.append(f"{name}: mask of {mask_w}x{mask_h} pixels, another shape than the photo's {w}x{h}; stretched")
-    for note in said:
+    for note in said if notes is None else []:
         warnings.warn(note, stacklevel=2)
     if notes is not None:
         notes += said

@@ -28,6 +28,7 @@ class Chunks:
 
     colour: dict[bytes, bytes] = field(default_factory=dict)
     profile: bytes | None = None
+    grey_step: int = 1  # of samples of 2 or 4 bits spread over 8, which Pillow forgets of the clear one
 
     def restore(self, picture: Image.Image) -> None:
         """Put it where `metadata` looks for it."""
@@ -35,6 +36,8 @@ class Chunks:
             picture.info["colour_chunks"] = self.colour
         if self.profile:
             picture.info["icc_profile"] = self.profile
+        if self.grey_step > 1 and isinstance(picture.info.get("transparency"), int):
+            picture.info["transparency"] *= self.grey_step
 
 
 def png_chunks(data: bytes) -> tuple[bytes, Chunks]:
@@ -45,6 +48,8 @@ def png_chunks(data: bytes) -> tuple[bytes, Chunks]:
     chunks, parts = Chunks(), [data[:8]]
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         return data, chunks
+    if data[24:26] in (b"\2\0", b"\4\0"):
+        chunks.grey_step = 255 // ((1 << data[24]) - 1)
     for kind, start, stop in _chunk_places(data):
         content = data[start + 8 : stop - 4]
         if kind in COLOUR_CHUNKS and len(content) == COLOUR_CHUNKS[kind]:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from manifill.photos.metadata import DESCRIBING
+
 REDUCED, OLD_REDUCED = 1, 2  # of the tags NewSubfileType (a bit) and SubfileType
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # photometric interpretations
 APART = 2  # planar configuration: a plane a colour
@@ -74,6 +76,21 @@ def mend(file: Image.Image) -> Image.Image:
 def _with(file: Image.Image, picture: Image.Image) -> Image.Image:
     picture.info = file.info
     return picture
+
+
+def described(data: bytes) -> tuple[int, dict[str, Any], Image.Exif]:
+    """Return a TIFF's orientation, colour profile and resolution, and the tags that say what it shows."""
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tags = {tag.code: tag.value for tag in file.pages[0].tags}  # type: ignore[union-attr]
+    info: dict[str, Any] = {"icc_profile": tags[34675]} if 34675 in tags else {}
+    exif = Image.Exif()
+    exif.update({code: value for code, value in tags.items() if code in DESCRIBING and isinstance(value, str)})
+    exif.update({code: TiffImagePlugin.IFDRational(*tags[code]) for code in (282, 283) if code in tags})
+    if 296 in tags:
+        exif[296] = int(tags[296])
+    return int(tags.get(274, 1)), info, exif
 
 
 def deep_samples(data: bytes, page: int) -> np.ndarray | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -70,14 +71,15 @@ async def inpaint(here: Here, request: Request) -> Response:
     found = results.ready(job)
     pictures = [await here.codec.completion(job, c.index) for c in found]
     if len(found) == 1:
-        return Response(pictures[0], media_type="image/png", headers={"X-Seed": str(found[0].seed)})
+        headers = {"X-Seed": str(found[0].seed), "X-Warnings": json.dumps(list(job.completions.notes))}
+        return Response(pictures[0], media_type="image/png", headers=headers)
     drawn = [
         schemas.Drawn(
             index=c.index, seed=c.seed, log_likelihood=c.log_likelihood, image=base64.b64encode(data).decode()
         )
         for c, data in zip(found, pictures, strict=True)
     ]
-    return JSONResponse(schemas.Answer(completions=drawn).model_dump())
+    return JSONResponse(schemas.Answer(completions=drawn, warnings=list(job.completions.notes)).model_dump())
 
 
 @api.post(
@@ -88,6 +90,19 @@ async def inpaint(here: Here, request: Request) -> Response:
 async def start(here: Here, request: Request) -> Response:
     """Have a photo completed and listen to what happens; a job whose only listener leaves is cancelled."""
     return here.accepted(await here.asked(request))
+
+
+@api.post(
+    "/hole", response_class=Response,
+    responses={200: {**schemas.PNG, "headers": schemas.WARNED}, **UPLOAD},
+    openapi_extra=schemas.body(schemas.Hole, photo="the photo", mask=schemas.MASK),
+)  # fmt: skip
+async def hole(here: Here, request: Request) -> Response:
+    """What is taken as the hole: a PNG of the photo's size, upright, white where it is filled."""
+    body = await here.uploads.read(request, "photo", "mask")
+    asked = body.checked(schemas.Hole)
+    found, notes = await here.hole(body.file("photo"), body.files.get("mask"), asked.invert_mask)
+    return Response(found, media_type="image/png", headers={"X-Warnings": json.dumps(notes)})
 
 
 @api.get("/jobs/{id}/events", response_class=Response, responses={200: schemas.EVENTS, **LATER})

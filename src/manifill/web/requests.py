@@ -19,7 +19,8 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from manifill.photos.photo import plugins
+from manifill.photos.decode import ImageError, Opened, decode, plugins
+from manifill.photos.metadata import png_chunks
 from manifill.web.forms import Part, read_form
 from manifill.web.limits import Limits, RefusedError
 from manifill.web.schemas import Fields
@@ -158,17 +159,14 @@ def from_base64(name: str, text: object) -> bytes:
         raise RefusedError(400, f"{name} is not base64 ({error})") from error
 
 
-def open_picture(data: bytes, role: str, limits: Limits) -> Image.Image:
+def open_picture(data: bytes, role: str, limits: Limits) -> Opened:
     """Decode a picture of one of FORMATS. Raises RefusedError, whatever the bytes."""
     try:
-        with Image.open(io.BytesIO(data), formats=known_formats()) as file:
+        with Image.open(io.BytesIO(png_chunks(data)[0]), formats=known_formats()) as file:
             w, h = file.size
-            if w * h > limits.pixels:
-                raise RefusedError(413, f"the {role} has {w}x{h} pixels; this server takes {limits.pixels} in all")
-            if role == "photo" and ";16" in str(file.tile) and not file.mode.startswith("I"):
-                raise RefusedError(400, "the photo has 16 bits a colour; this server takes 8, or 16-bit grey")
-            file.load()
-            return file
+        if w * h > limits.pixels:
+            raise RefusedError(413, f"the {role} has {w}x{h} pixels; this server takes {limits.pixels} in all")
+        return decode(data, f"the {role}", role)
     except RefusedError:
         raise
     except UnidentifiedImageError:
@@ -178,6 +176,8 @@ def open_picture(data: bytes, role: str, limits: Limits) -> Image.Image:
         raise RefusedError(413, f"the {role} has more pixels than this server takes, {limits.pixels} in all") from error
     except MemoryError:
         raise RefusedError(413, f"the {role} needs more memory than there is") from None
+    except ImageError as error:
+        raise RefusedError(400, str(error)) from error
     except Exception as error:  # decoders meet damage in many ways; whatever it is, the file is at fault
         raise RefusedError(400, f"the {role} is damaged or truncated ({error})") from error
 

@@ -18,8 +18,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from manifill.completion import Completion
 from manifill.files.results import Overview, describe
+from manifill.photos.decode import ImageError
 from manifill.photos.encode import Format, encode, format_for
-from manifill.photos.photo import ImageError
 from manifill.web.jobs import Job, box
 from manifill.web.limits import RefusedError
 

@@ -49,6 +49,12 @@ class Settings(Fields):
         return self.extend_left, self.extend_top, self.extend_right, self.extend_bottom
 
 
+class Hole(Fields):
+    """How a mask is read."""
+
+    invert_mask: bool = Field(False, description="black is the hole")
+
+
 class Redraw(Fields):
     """Which completion is drawn anew in a part of its hole."""
 
@@ -70,6 +76,9 @@ class Failure(BaseModel):
     request_id: str = Field(description="as in the header X-Request-Id and in the server's log")
 
 
+SAID = Field(description="what a person may not have meant about photo and mask, in words")
+
+
 class Drawn(BaseModel):
     """One completion; `image` is a PNG in base64."""
 
@@ -83,6 +92,7 @@ class Answer(BaseModel):
     """Several completions."""
 
     completions: list[Drawn]
+    warnings: list[str] = SAID
 
 
 class Accepted(BaseModel):
@@ -91,6 +101,7 @@ class Accepted(BaseModel):
     id: str
     seeds: list[int]
     events: str = Field(description="where to listen to what happens")
+    warnings: list[str] = SAID
 
 
 class Sample(BaseModel):
@@ -155,7 +166,11 @@ UPLOAD = failures(400, 404, 408, 413, 415, 422, 429)
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 PICTURE = {"image/png": BINARY}
 ENCODED = {f"image/{kind}": BINARY for kind in ("jpeg", "webp", "tiff", "avif", "heif")}
-SEEDED = {"X-Seed": {"description": "the seed", "schema": {"type": "integer"}}}
+SEEDED = {
+    "X-Seed": {"description": "the seed", "schema": {"type": "integer"}},
+    "X-Warnings": {"description": "a list in JSON, as the field warnings", "schema": {"type": "string"}},
+}
+WARNED = {name: value for name, value in SEEDED.items() if name == "X-Warnings"}
 PNG: dict[str, Any] = {"description": "the picture", "content": PICTURE}
 FILE: dict[str, Any] = {"description": "the picture", "content": ENCODED}
 ZIP: dict[str, Any] = {"description": "the archive", "content": {"application/zip": BINARY}}
@@ -179,7 +194,7 @@ ONE_OR_MANY: dict[str, Any] = {
     "content": {**PICTURE, "application/json": {}},
     "model": Answer,
 }
-MASK = "optional: white is the hole; without it, the photo's transparent part"
+MASK = "optional: white, or paint on a transparent layer, is the hole; without it, the photo's transparent part"
 
 
 def body(fields: type[Fields], **files: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ParamSpec
@@ -9,9 +10,12 @@ from typing import ParamSpec
 import numpy as np
 from fastapi import Request
 from fastapi.responses import JSONResponse
+from PIL import Image
 
 from manifill.config import Fit
 from manifill.inpainter import Completions, Inpainter
+from manifill.photos.mask import load_mask
+from manifill.photos.photo import load_photo
 from manifill.web import files, schemas
 from manifill.web.extend import extend
 from manifill.web.jobs import Job, Jobs
@@ -55,7 +59,7 @@ class Server:
 
     def complete(self, photo: bytes, mask: bytes | None, s: schemas.Settings) -> Completions:
         """Decode photo and mask and return what is asked for."""
-        picture = open_picture(photo, "photo", self.limits)
+        picture = load_photo(open_picture(photo, "photo", self.limits))
         hole = open_picture(mask, "mask", self.limits) if mask else None
         if any(s.sides):
             picture, hole = extend(picture, hole, s.sides, self.limits)
@@ -65,6 +69,22 @@ class Server:
             invert_mask=s.invert_mask, known_codes=s.known_codes, of=s.of, choose=s.choose,
             fit=Fit(s.strategy, s.crop_margin, s.dilate, s.feather, s.seamless),
         )  # fmt: skip
+
+    async def hole(self, photo: bytes, mask: bytes | None, invert: bool) -> tuple[bytes, list[str]]:
+        """Return what is taken as the hole, as PNG, and the warnings about it. Raises RefusedError."""
+
+        def read() -> tuple[bytes, list[str]]:
+            notes: list[str] = []
+            own = load_photo(open_picture(photo, "photo", self.limits))
+            found = load_mask(open_picture(mask, "mask", self.limits) if mask else None, own, invert, notes)
+            buffer = io.BytesIO()
+            Image.fromarray(found.astype(np.uint8) * 255).save(buffer, "PNG", compress_level=1)
+            return buffer.getvalue(), notes
+
+        try:
+            return await self.codec.run(read)
+        except ValueError as error:
+            raise RefusedError(400, str(error)) from None
 
     async def prepared(
         self, request: Request, make: Callable[P, Completions], *args: P.args, **kwargs: P.kwargs
@@ -98,5 +118,6 @@ class Server:
     def accepted(self, job: Job) -> JSONResponse:
         """Put a job into the line and say where to listen."""
         self.jobs.submit(job)
-        answer = schemas.Accepted(id=job.id, seeds=list(job.completions.seeds), events=f"/api/v1/jobs/{job.id}/events")
+        answer = schemas.Accepted(id=job.id, seeds=list(job.completions.seeds), events=f"/api/v1/jobs/{job.id}/events",
+                                  warnings=list(job.completions.notes))  # fmt: skip
         return JSONResponse(answer.model_dump(), 202)

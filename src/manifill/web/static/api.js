@@ -66,14 +66,10 @@ export class Api {
     return (await this.request(url)).blob();
   }
 
-  /** Start a job by a form of files and fields, those undefined left out: {id, seeds, events}. `sent` hears how much of
+  /** Start a job by a form of files and fields, those undefined left out: {id, seeds, events, warnings}. `sent` hears how much of
       it has gone, 0 to 1. What gets no answer is sent again. */
   async start(path, fields, sent = () => {}) {
-    const body = new FormData();
-    for (const [name, value] of Object.entries(fields)) {
-      if (value instanceof Blob) body.append(name, value, value.name ?? `${name}.png`);
-      else if (value !== undefined) body.append(name, value);
-    }
+    const body = form(fields);
     for (const pause of AGAIN) {
       try {
         return await this.started(path, { body, sent });
@@ -83,6 +79,12 @@ export class Api {
       }
     }
     return this.started(path, { body, sent });
+  }
+
+  /** Ask what is the hole in a photo with a mask, or without one: {hole, warnings}, a PNG of the photo's size. */
+  async hole(photo, mask) {
+    const response = await this.request(`${ROOT}/hole`, { method: "POST", body: form({ photo, mask }) });
+    return { hole: await response.blob(), warnings: JSON.parse(response.headers.get("X-Warnings") ?? "[]") };
   }
 
   async startJson(path, fields) {
@@ -163,6 +165,16 @@ function upload(url, headers, body, sent) {
     request.onerror = reject;
     request.send(body);
   });
+}
+
+/** Return files and fields as a form, those undefined left out. */
+function form(fields) {
+  const body = new FormData();
+  for (const [name, value] of Object.entries(fields)) {
+    if (value instanceof Blob) body.append(name, value, value.name ?? `${name}.png`);
+    else if (value !== undefined) body.append(name, value);
+  }
+  return body;
 }
 
 /** Return [kind, data] of an event's lines, or null of a comment that only keeps the connection open. */

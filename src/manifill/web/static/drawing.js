@@ -40,7 +40,7 @@ export class Drawing {
     if (signal.aborted) return this.api.forget(this.job.id);
     const round = (this.round = this.gallery.add(plan));
     round.job = this.job.id;
-    if (this.job.warnings) round.warn(this.job.warnings);
+    if (this.job.warnings?.length) round.warn(this.job.warnings);
     const pictures = [];
     for await (const [kind, data] of this.api.events(this.job.id, signal)) {
       if (kind === "structure" || kind === "completion") pictures.push(this.fetch(kind, data, signal));

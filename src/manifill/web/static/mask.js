@@ -52,6 +52,15 @@ export class Mask {
     }
   }
 
+  /** Set what is set in a smaller mask that lies at a place. */
+  paste(other, left, top) {
+    for (let y = 0; y < other.height; y++) {
+      for (let x = 0; x < other.width; x++) {
+        if (other.data[y * other.width + x]) this.data[(top + y) * this.width + left + x] = 1;
+      }
+    }
+  }
+
   copy() {
     return Object.assign(new Mask(0, 0), { width: this.width, height: this.height, data: this.data.slice() });
   }

@@ -22,7 +22,7 @@ import { Stage } from "./stage.js";
 import { Toast } from "./toast.js";
 import { askToken } from "./token.js";
 import { Viewing } from "./viewing.js";
-import { tell, words } from "./words.js";
+import { sentence, tell, words } from "./words.js";
 import { Work } from "./work.js";
 
 const $ = (id) => document.getElementById(id);
@@ -112,9 +112,9 @@ class Page {
     return this.opening(async () => {
       const photo = await openPicture(file);
       this.models.check(photo);
-      const hole = await transparentHole(photo);
-      this.goTo(new Work(photo, hole ?? undefined, this.work));
-      if (hole) this.say("The photo's transparent part is the hole.");
+      const hole = await transparentHole(this.api, photo);
+      this.goTo(new Work(photo, hole?.mask, this.work));
+      if (hole) this.say(["The photo's transparent part is the hole.", ...hole.notes.map(sentence)].join(" "));
     });
   }
 
@@ -122,7 +122,7 @@ class Page {
     return this.opening(async () => {
       const [photoFile, maskFile] = await Promise.all([this.api.blob(photo), this.api.blob(mask)]);
       const picture = await openPicture(new File([photoFile], photo.split("/").at(-1), { type: photoFile.type }));
-      this.goTo(new Work(picture, (await openMasks([maskFile], picture)).mask, this.work));
+      this.goTo(new Work(picture, (await openMasks(this.api, [maskFile], picture)).mask, this.work));
       this.say(`Opened the sample ${name} with its hole.`);
     });
   }

@@ -102,7 +102,7 @@ export class Painting {
   async load(files) {
     tell($("mask-error"));
     try {
-      const { mask, notes } = await openMasks(files, this.page.work.photo);
+      const { mask, notes } = await openMasks(this.page.api, files, this.page.work.photo);
       this.edit((own) => own.data.set(mask.data));
       tell($("mask-note"), notes.join(". "));
     } catch (error) {

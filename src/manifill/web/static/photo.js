@@ -1,6 +1,7 @@
 // Pictures as the browser decodes them, upright by their EXIF orientation, with a small copy for the screen.
 
 import { Mask } from "./mask.js";
+import { storedPixels, turned } from "./orientation.js";
 
 const SCREEN = 2048; // pixels of the longer side of the copy
 const STRIP = 256; // rows read at once
@@ -40,7 +41,9 @@ export function patched(photo, bitmap, [left, top, right, bottom]) {
 async function decode(file, name) {
   if (!file.size) throw new PictureError(`${name} is empty; expected a picture.`);
   try {
-    return await createImageBitmap(file, { imageOrientation: "from-image" });
+    const { orientation, stored } = await storedPixels(file); // browsers obey it in some formats, the server in all
+    if (orientation === 1) return await createImageBitmap(file, { imageOrientation: "from-image" });
+    return await turned(await createImageBitmap(stored), orientation);
   } catch {
     const kind = file.type ? ` (${file.type})` : "";
     throw new PictureError(`${name}${kind} is not a picture this browser can show; expected PNG, JPEG, WebP or AVIF.`);
@@ -54,48 +57,39 @@ async function shrink(bitmap, longest) {
   return createImageBitmap(bitmap, { resizeWidth, resizeHeight, resizeQuality: "medium" });
 }
 
-/** Return the hole that a photo's transparent pixels make, or null where it has none. */
-export async function transparentHole(photo) {
+/** Return the hole that a photo's transparent part makes, {mask, notes}, or null where it has none. */
+export async function transparentHole(api, photo) {
   if (!TRANSPARENT.includes(photo.file.type)) return null;
-  const mask = new Mask(photo.width, photo.height);
-  await read(photo.layers[0].full, mask, (pixels, at) => (pixels[at + 3] === 0 ? 1 : 0));
-  return mask.data.includes(1) ? mask : null;
+  const clear = new Mask(photo.width, photo.height);
+  await read(photo.layers[0].full, clear, (pixels, at) => (pixels[at + 3] === 0 ? 1 : 0));
+  return clear.data.includes(1) ? openMasks(api, [undefined], photo) : null;
 }
 
-/** Decode mask files, each scaled to the photo's size by the nearest pixel; what is lighter than half in one of them is
-    hole. Returns {mask, notes}: what is odd about them, in the command line's words. */
-export async function openMasks(files, photo) {
-  const { width, height } = photo;
-  const mask = new Mask(width, height);
+/** Have the server say what is hole in mask files, in one of them at least: one rule for all ways in. Returns {mask,
+    notes}: what is odd about them, in the command line's words. A file left out stands for the photo's opacity. */
+export async function openMasks(api, files, photo) {
+  const mask = new Mask(photo.width, photo.height);
   const notes = [];
   for (const file of files) {
-    const name = file.name || "mask";
-    const bitmap = await decode(file, name);
-    const found = { hole: 0, grey: 0 };
-    await read(bitmap, mask, (pixels, at, before) => {
-      const grey = pixels[at + 3] > 0 ? lightness(pixels, at) : 0;
-      if (grey > 15 && grey < 240) found.grey++;
-      if (grey >= 127.5) found.hole++;
-      return grey >= 127.5 ? 1 : before;
-    });
-    if (!found.hole) throw new PictureError(`${name}: the mask has no hole, so there is nothing to fill (white marks the hole)`);
-    if (found.grey) notes.push(`${name}: the mask has grey values; lighter than half is taken as the hole`);
-    const across = Math.abs(bitmap.height * width - bitmap.width * height);
-    const size = `${name}: mask of ${bitmap.width}x${bitmap.height} pixels`;
-    if (across > Math.floor((Math.max(width, height) * Math.max(bitmap.width, bitmap.height)) / 50)) {
-      notes.push(`${size}, another shape than the photo's ${width}x${height}; stretched`);
-    }
-    const share = found.hole / (width * height);
-    if (share > 0.75) {
-      const extent = share === 1 ? "everything is hole" : `the hole is ${Math.round(100 * share)}% of the photo`;
-      notes.push(`${name}: ${extent}; is the mask inverted? (white marks the hole)`);
-    }
+    if (file && !file.size) throw new PictureError(`${file.name || "The mask"} is empty; expected a picture.`);
+    const { hole, warnings } = await api.hole(photo.file, file);
+    const { left, top, right, bottom } = photo.sides;
+    const found = await readMask(hole, photo.width - left - right, photo.height - top - bottom);
+    mask.paste(found, left, top);
+    notes.push(...warnings.map((text) => text.replace(/^the mask(?=: )/, file?.name || "the mask")));
   }
   return { mask, notes };
 }
 
-function lightness(pixels, at) {
-  return 0.299 * pixels[at] + 0.587 * pixels[at + 1] + 0.114 * pixels[at + 2];
+/** Read a mask that this page or the server has written: white is hole, of the size that it must have. */
+export async function readMask(file, width, height) {
+  const bitmap = await decode(file, "The mask");
+  if (bitmap.width !== width || bitmap.height !== height) {
+    throw new PictureError("The photo has other sides for the server than for this browser; save it anew.");
+  }
+  const mask = new Mask(width, height);
+  await read(bitmap, mask, (pixels, at) => (pixels[at] > 127 ? 1 : 0));
+  return mask;
 }
 
 /** Draw a bitmap at the mask's size, strip by strip so that the page stays awake, and set the mask by a rule. */
@@ -109,7 +103,7 @@ async function read(bitmap, mask, rule) {
     context.clearRect(0, 0, width, rows);
     context.drawImage(bitmap, 0, -top, width, height);
     const pixels = context.getImageData(0, 0, width, rows).data;
-    for (let k = 0, at = top * width; k < width * rows; k++, at++) data[at] = rule(pixels, 4 * k, data[at]);
+    for (let k = 0, at = top * width; k < width * rows; k++, at++) data[at] = rule(pixels, 4 * k);
     await new Promise((resume) => setTimeout(resume));
   }
 }

@@ -1,7 +1,7 @@
 // A session as one file, a zip archive: session.json, and beside it photos, masks and what is new of each variation.
 
 import { saveAs } from "./intake.js";
-import { openMasks, openPicture, extended } from "./photo.js";
+import { openPicture, extended, readMask } from "./photo.js";
 import { maskToPng } from "./png.js";
 import { plural, tell } from "./words.js";
 import { Work } from "./work.js";
@@ -134,7 +134,7 @@ class Opened {
 
   async mask(name, photo) {
     if (name === null) return undefined;
-    if (!this.known.has(name)) this.known.set(name, (await openMasks([this.files.get(name)], photo)).mask);
+    if (!this.known.has(name)) this.known.set(name, await readMask(this.files.get(name), photo.width, photo.height));
     return this.known.get(name).copy();
   }
 
