@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -283,3 +283,9 @@ def turned(kind: str, folder: Path, orientation: int, height: int, width: int) -
     else:
         path.write_bytes(_saved(picture, FORMATS[path.suffix], exif=exif(orientation)))
     return path
+
+
+def upright_by_pillow(path: Path) -> np.ndarray:
+    """Return a file's picture as Pillow shows it, uint8 (H, W, 3)."""
+    with Image.open(path) as file:
+        return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
