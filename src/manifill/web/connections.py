@@ -70,7 +70,7 @@ class Connection(H11Protocol):
 
     def make_room(self) -> None:
         """Close all that have waited for a second, or the one that has waited longest: honest clients do not wait."""
-        waiting = {c: c.waiting_since for c in self.connections if c is not self and _since(c) is not None}
+        waiting = {c: since for c in self.connections if c is not self and (since := _since(c)) is not None}
         old = [c for c, since in waiting.items() if time.monotonic() - since > 1]
         closed: list[Any] = old or sorted(waiting, key=lambda c: waiting[c])[:1] or [self]
         for connection in closed:
