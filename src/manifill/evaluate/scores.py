@@ -19,6 +19,7 @@ from manifill.evaluate.methods import Completed
 from manifill.evaluate.metrics import mean_distance, perceptual_map
 from manifill.networks.checkpoint import write_atomic
 
+SEEN = 32  # pixels, below which the deeper layers of feature networks see nothing
 FEW = 3000  # pictures below which P-IDS says little
 PER_COMPLETION = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam", "seam_photo", "bits")
 
@@ -104,23 +105,31 @@ def distances(
     """Return the distance of every completion to the photo and, of several, how far apart they are.
 
     Diversity is the mean distance of two completions, of three kinds: the composites, the pictures as painted (`full`)
-    where the method has them, and the hole's bounding box. The diversity score looks at all of them at once.
+    where the method has them, and the hole's bounding box, SEEN pixels
+    at least. The diversity score looks at all of them at once.
     """
     units, photo = network.units(composites), network.units(real)
     to_photo = network.between(units, [u.expand_as(v) for u, v in zip(photo, units, strict=True)])
     found = {f"perceptual_{network.name}": mean_distance(to_photo)}
     if len(composites) == 1:
         return found
-    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
-    crop = composites[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     kinds = {"composite": units}
-    if min(crop.shape[2:]) >= 32:  # below it the deeper layers see nothing
-        kinds["hole"] = network.units(crop)
+    if min(hole.shape) >= SEEN:
+        rows, columns = (around(hole.any(axis)) for axis in (1, 0))
+        kinds["hole"] = network.units(composites[:, :, rows, columns])
     if full is not None:
         kinds["full"] = network.units(tensor(full))
     found |= {f"diversity_{kind}_{network.name}": spread(network, u) for kind, u in kinds.items()}
     maps = perceptual_map(to_photo, composites.shape[2:])
     return found | {f"diversity_score_{network.name}": metrics.diversity_score(maps[None])[0]}
+
+
+def around(touched: np.ndarray) -> slice:
+    """Return what the hole touches along an axis (side,), or SEEN pixels around it where that is less."""
+    first, last = np.flatnonzero(touched)[[0, -1]]
+    missing = max(0, SEEN - (last + 1 - first))
+    start = min(max(0, first - missing // 2), len(touched) - (last + 1 - first + missing))
+    return slice(int(start), int(start + last + 1 - first + missing))
 
 
 def spread(network: PerceptualNetwork, units: Sequence[Tensor]) -> Tensor:
