@@ -86,24 +86,32 @@ def sample_naive(
     options: SamplingOptions,
     callback: Callable[[int, int], None] | None = None,
     known: Tensor | None = None,
+    reading: int = 1,
 ) -> Sampled:
     """Draw structure codes by one whole pass a position, in raster order: slow, but what every other must return.
 
     `codebook` (K, D); `cond` (1 or N, 8n, h, w); `noise` (N, h*w, K) from `gumbel_noise`; `callback(done, total)` is
     called as positions are done. `known` (1 or N, h, w) int64 clamps codes, -1 where one is to be drawn; a clamped code
-    has the log-likelihood zero.
+    has the log-likelihood zero. A model of both directions reads every row from its right end with `reading` -1; the
+    noise of a position stays that of its place in the picture.
     """
     h, w = cond.shape[-2:]
     known = torch.full((1, h, w), -1, device=cond.device) if known is None else known
     codes = torch.zeros(len(noise), h, w, dtype=torch.int64, device=cond.device)
     log_likelihood = torch.zeros(len(noise), h, w, device=cond.device)
-    for position in range(h * w):
-        i, j = divmod(position, w)
+    turn = None if reading > 0 else torch.full((len(noise),), -1.0, device=cond.device)
+    for done in range(h * w):
+        i, turned_j = divmod(done, w)  # the network reads a flipped map from left to right
+        j = turned_j if reading > 0 else w - 1 - turned_j
+        position = i * w + j
         structure = F.embedding(codes, codebook).permute(0, 3, 1, 2)
-        logits = model.logits(structure, cond)[:, :, i, j].float()
+        if turn is None:
+            logits = model.logits(structure, cond)[:, :, i, j].float()
+        else:
+            logits = model.logits(structure.flip(3), cond.flip(3), turn)[:, :, i, turned_j].float()
         drawn, likelihood = draw(logits, noise[:, position], options)
         codes[:, i, j] = torch.where(known[:, i, j] < 0, drawn, known[:, i, j])
         log_likelihood[:, i, j] = likelihood * (known[:, i, j] < 0)
         if callback:
-            callback(position + 1, h * w)
+            callback(done + 1, h * w)
     return Sampled(codes, log_likelihood)
