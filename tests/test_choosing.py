@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -17,6 +18,8 @@ from PIL import Image
 
 from manifill import Completion, Fit, ImageError, Inpainter, cli
 from manifill.inpainter import best, bundled, farthest
+from manifill.networks.texture import hole_cells
+from manifill.pipeline import Draft, read
 
 
 def test_the_best_come_first() -> None:
@@ -49,12 +52,20 @@ def photo() -> np.ndarray:
     return photos.face(96, 128)
 
 
+@pytest.fixture(scope="module")
+def both(reference_model: Path) -> Inpainter:
+    """The reference model, whose random weights read in either direction as well as in one."""
+    found = Inpainter.from_pretrained(reference_model, "cpu")
+    found.structure.config = dataclasses.replace(found.structure.config, both_directions=True)
+    return found
+
+
 def distances(codes: list[np.ndarray]) -> float:
     """Return the mean share of codes in which two differ."""
     return float(np.mean([(a != b).mean() for a, b in itertools.combinations(codes, 2)]))
 
 
-@pytest.mark.parametrize("choose", ["diverse", "likely", "realistic"])
+@pytest.mark.parametrize("choose", ["diverse", "likely"])
 def test_some_of_many_are_kept(inpainter: Inpainter, photo: np.ndarray, hole: np.ndarray, choose: str) -> None:
     everything = list(inpainter(photo, hole, num_samples=12, seed=3))
     asked = inpainter(photo, hole, num_samples=4, of=12, seed=3, choose=choose)  # type: ignore[arg-type]
@@ -63,7 +74,6 @@ def test_some_of_many_are_kept(inpainter: Inpainter, photo: np.ndarray, hole: np
     assert [c.index for c in kept] == [0, 1, 2, 3]
     by_seed = {c.seed: c for c in everything}
     assert all(np.array_equal(c.samples, by_seed[c.seed].samples) for c in kept)
-    scores = {"likely": [c.log_likelihood for c in everything], "realistic": [c.realism or 0 for c in everything]}
     if choose == "diverse":
         lookup = inpainter.vqvae.lookup
         features = np.stack([lookup(torch.from_numpy(c.codes)).flatten().numpy() for c in everything])
@@ -71,7 +81,31 @@ def test_some_of_many_are_kept(inpainter: Inpainter, photo: np.ndarray, hole: np
         assert [c.seed - 3 for c in kept] == farthest(features, likeliest, 4)
         assert distances([c.codes for c in kept]) >= distances([c.codes for c in everything])
     else:
-        assert [c.seed - 3 for c in kept] == best(scores[choose], 4)
+        assert [c.seed - 3 for c in kept] == best([c.log_likelihood for c in everything], 4)
+
+
+@pytest.mark.parametrize("size", [(96, 128), (96, 200)], ids=["one crop", "two crops"])
+def test_the_most_coherent_come_first(both: Inpainter, size: tuple[int, int]) -> None:
+    """Coherence is the mean log-likelihood of the hole's codes in a second pass, from right to left, over all crops."""
+    photo, hole = photos.face(*size), crops_of("two")[:, : size[1]].copy()
+    hole[:, 100:] &= size[1] == 200
+    everything = list(both(photo, hole, num_samples=6, seed=3))
+    kept = list(both(photo, hole, num_samples=6, of=6, seed=3, choose="coherent"))
+    assert [c.coherence for c in everything] == [None] * 6
+    scores = [c.coherence or 0 for c in kept]
+    assert scores == sorted(scores, reverse=True)
+    assert {c.seed: c.log_likelihood for c in kept} == {c.seed: c.log_likelihood for c in everything}
+    for c in kept[:2]:
+        total, count = 0.0, 0
+        for i in range(len(c.request.crops)):
+            (square,) = read(both, c.request, i, [Draft(0, c.seed, list(c.patches[:i]))], {})
+            codes = torch.from_numpy(c.codes[i : i + 1])
+            turn = torch.tensor([-1.0])
+            logits = both.structure.logits(both.vqvae.lookup(codes).flip(3), square.cond.flip(3), turn).flip(3)
+            each = logits.log_softmax(1).gather(1, codes[:, None])[:, 0]
+            own = hole_cells(square.mask, *codes.shape[1:]).view_as(codes) & (square.known < 0)
+            total, count = total + float(each[own].sum()), count + int(own.sum())
+        assert c.coherence == pytest.approx(total / count, abs=1e-4)
 
 
 def test_previews_come_only_of_what_is_kept(inpainter: Inpainter, photo: np.ndarray, hole: np.ndarray) -> None:
@@ -83,8 +117,10 @@ def test_previews_come_only_of_what_is_kept(inpainter: Inpainter, photo: np.ndar
 def test_bad_choices(inpainter: Inpainter, photo: np.ndarray, hole: np.ndarray) -> None:
     with pytest.raises(ValueError, match="of is 3; expected at least the 4"):
         inpainter(photo, hole, num_samples=4, of=3)
-    with pytest.raises(ValueError, match="choose is 'nice'; expected diverse, likely or realistic"):
+    with pytest.raises(ValueError, match="choose is 'nice'; expected diverse, likely or coherent"):
         inpainter(photo, hole, choose="nice")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="reads codes from left to right alone"):
+        inpainter(photo, hole, num_samples=2, of=4, choose="coherent")
 
 
 def crops_of(name: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from manifill.photos.view import Patch, recoloured, retouched
 from manifill.sampling.naive import SamplingOptions
 
 KnownCodes = Literal["exact", "cells", "none"]
-Choice = Literal["diverse", "likely", "realistic"]
+Choice = Literal["diverse", "likely", "coherent"]
 
 SEED_BITS = 40  # of a seed: what lies above says which crop, and which completion, the noise belongs to
 
@@ -42,6 +42,11 @@ class Request:
     choose: Choice = "diverse"
     start: Start | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def reads_backwards(self) -> bool:
+        """Whether samples are also to be read from right to left, which takes about as long as sampling them."""
+        return self.keep is not None and self.choose == "coherent"
 
     @cached_property
     def stream(self) -> int:
@@ -79,8 +84,8 @@ class Completion:
 
     `codes` (C, h, w) int64 are those of its C crops, `patches` its new pixels. `painted` is the last crop as the
     texture generator painted it and `structure` its structure decoded alone, both at the model's size. `log_likelihood`
-    is the mean over the hole's sampled codes, in nats a code; `realism` the discriminator's mean score, None without
-    one.
+    is the mean over the hole's sampled codes, in nats a code; `coherence` the same of the same codes read from right to
+    left, None unless completions were chosen by it.
     """
 
     request: Request
@@ -91,7 +96,7 @@ class Completion:
     painted: Image.Image
     structure: Image.Image
     log_likelihood: float
-    realism: float | None
+    coherence: float | None = None
 
     @property
     def samples(self) -> np.ndarray:

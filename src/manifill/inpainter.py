@@ -72,7 +72,8 @@ class Inpainter(Model):
         own 8x8 pixels are known (faster, but they were encoded beside a hole), "none" as in the paper. `fit` says how
         the hole is fitted to the model. With `of`, so many are sampled and `num_samples` of them kept: "diverse" ones
         by farthest-point selection over structure codes from the likeliest on, the "likely" by the likelihood of the
-        hole's codes, the "realistic" by the discriminator's score. Raises ImageError, ValueError.
+        hole's codes, the "coherent" by their likelihood when they are read from right to left, which a model of both
+        directions knows. Raises ImageError, ValueError.
         """
         photo, fit = load_photo(image), fit or Fit()
         notes: list[str] = []
@@ -134,9 +135,12 @@ class Inpainter(Model):
         if of is not None and of < num_samples:
             raise ValueError(f"of is {of}; expected at least the {num_samples} that are to be kept")
         if choose not in get_args(Choice):
-            raise ValueError(f"choose is {choose!r}; expected diverse, likely or realistic")
-        if of is not None and choose == "realistic" and self.discriminator is None:
-            raise ValueError(f"the model {self.name} has no discriminator to choose realistic completions with")
+            raise ValueError(f"choose is {choose!r}; expected diverse, likely or coherent")
+        if of is not None and choose == "coherent" and not self.structure.config.both_directions:
+            raise ValueError(
+                f"the model {self.name} reads codes from left to right alone; choosing coherent completions needs one "
+                "that was trained in both directions"
+            )
 
     def options(self, temperature: float | None, top_k: int | None, top_p: float | None) -> SamplingOptions:
         """Return sampling options, the model's own where None. Raises ValueError."""
@@ -179,8 +183,8 @@ class Completions:
         likely = best([c.log_likelihood for c in found], len(self))
         if self.request.choose == "likely":
             return likely
-        if self.request.choose == "realistic":
-            return best([c.realism for c in found if c.realism is not None], len(self))
+        if self.request.choose == "coherent":
+            return best([c.coherence for c in found if c.coherence is not None], len(self))
         codes = torch.from_numpy(np.stack([c.codes for c in found])).flatten(0, 1)
         features = self.inpainter.vqvae.lookup(codes.to(self.inpainter.device)).reshape(len(found), -1)
         return farthest(features.cpu().numpy(), likely[0], len(self))

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from manifill.completion import KnownCodes
 from manifill.networks.checkpoint import ModelError, is_named, load_networks, weights_name
-from manifill.networks.discriminator import Discriminator
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import TextureGenerator, hole_cells
 from manifill.networks.vqvae import VQVAE, untouched
+from manifill.sampling.directions import log_likelihood
 from manifill.sampling.naive import Sampled, SamplingOptions
 from manifill.sampling.native import fast_bfloat16, fastest
 
@@ -24,7 +24,7 @@ AT_ONCE = 16  # structures sampled in one batch, where memory allows
 
 
 class Model:
-    """The four networks, the discriminator where there is one. N pictures are (N, 3, S, S) in [-1, 1]; masks are 1 in
+    """The three networks that complete pictures. N pictures are (N, 3, S, S) in [-1, 1]; masks are 1 in
     the hole; codes lie on a grid of h x w cells of 8x8 pixels.
     """  # noqa: D205
 
@@ -38,7 +38,6 @@ class Model:
         weights: str = "",
         device: str = "auto",
         dtype: torch.dtype | None = None,
-        discriminator: Discriminator | None = None,
     ) -> None:
         if dtype not in (None, torch.float32, torch.bfloat16):
             raise ValueError(f"dtype is {dtype}; expected torch.float32, torch.bfloat16 or None")
@@ -48,7 +47,6 @@ class Model:
         self.vqvae = vqvae.to(self.device).eval()
         self.structure = structure.to(self.device).eval()
         self.texture = texture.to(self.device).eval()
-        self.discriminator = None if discriminator is None else discriminator.to(self.device).eval()
         self.dtype = dtype or torch.float32  # of the condition network and, in the native sampler, the PixelCNN
         self.paint_dtype = dtype or (torch.bfloat16 if fast_bfloat16(self.device) else torch.float32)
         for network, precision in ((self.structure.condition, self.dtype), (self.texture, self.paint_dtype)):
@@ -76,8 +74,7 @@ class Model:
         networks = {kind: network for kind, (network, _) in loaded.items()}
         weights = weights_name([(kind, header) for kind, (_, header) in loaded.items()])
         three = networks["vqvae"], networks["structure"], networks["texture"]
-        size, judge = loaded["vqvae"][1].image_size, networks.get("discriminator")
-        model = cls(*three, size, name, weights, device, dtype, judge)
+        model = cls(*three, loaded["vqvae"][1].image_size, name, weights, device, dtype)
         model.folder = folder
         return model
 
@@ -133,6 +130,11 @@ class Model:
         """Return the logits (N, K, h, w) that structure codes (N, h, w) are sampled from."""
         return self.structure.logits(self.vqvae.lookup(codes), cond)
 
+    def log_likelihood(self, codes: Tensor, cond: Tensor, reading: int = 1) -> Tensor:
+        """Return the log-likelihood (N, h, w) of every code as `directions.log_likelihood` does."""
+        found = log_likelihood(self.structure, self.vqvae.encoder.structure_quantiser.codebook, codes, cond, reading)
+        return self.finite(found, "structure generator")
+
     @torch.no_grad()
     def image_features(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the texture generator's features of the masked picture: once a picture."""
@@ -154,11 +156,6 @@ class Model:
     def decode_structure(self, codes: Tensor) -> Tensor:
         """Return pictures (N, 3, S, S), about [-1, 1], of structure codes (N, h, w) alone."""
         return self.vqvae.decode_structure(self.vqvae.lookup(codes))
-
-    @torch.no_grad()
-    def realism(self, composite: Tensor, mask: Tensor) -> float | None:
-        """Return the discriminator's mean score of a completed picture (1, 3, S, S), None without a discriminator."""
-        return None if self.discriminator is None else float(self.discriminator(composite, mask).mean())
 
 
 def free_memory(device: torch.device) -> int:

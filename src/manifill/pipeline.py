@@ -45,6 +45,7 @@ def complete(model: Model, request: Request, sample: Sample | None = None) -> It
             squares = read(model, request, i, drafts, alike)
             cond, known = torch.cat([s.cond for s in squares]), torch.cat([s.known for s in squares])
             sampled = sample(cond, known, noise_for(model, request, i, squares, drafts), request.options)
+            backwards = model.log_likelihood(sampled.codes, cond, -1) if request.reads_backwards else None
             last = i == len(request.crops) - 1
             structures = [Image.fromarray(p) for p in to_uint8(model.decode_structure(sampled.codes))] if last else []
             for draft, structure in zip(drafts, structures, strict=False):
@@ -52,6 +53,7 @@ def complete(model: Model, request: Request, sample: Sample | None = None) -> It
             for k, draft in enumerate(drafts):
                 square = squares[k % len(squares)]
                 painted = paint(model, request, square, sampled, k, draft)
+                draft.count_likelihoods(square, sampled.log_likelihood[k], None if backwards is None else backwards[k])
                 if len(squares) > 1 or k == len(drafts) - 1:
                     square.view.forget()
                 if last:
@@ -67,16 +69,26 @@ class Draft:
     patches: list[Patch]
     codes: list[np.ndarray] = field(default_factory=list)
     log_likelihood: float = 0.0  # the sum over `count` sampled codes
+    backwards: float | None = None  # the same, read from right to left
     count: int = 0
-    realism: list[float] = field(default_factory=list)
+
+    def count_likelihoods(self, square: Square, forwards: Tensor, backwards: Tensor | None) -> None:
+        """Add the log-likelihoods (h, w) of a square's codes: those of its hole that were sampled."""
+        own = hole_cells(square.mask, *forwards.shape).view_as(square.known) & (square.known < 0)  # (1, h, w)
+        self.log_likelihood += float((forwards * own).sum())
+        if backwards is not None:
+            self.backwards = (self.backwards or 0.0) + float((backwards * own).sum())
+        self.count += int(own.sum())
 
     def finished(self, request: Request, painted: np.ndarray, structure: Image.Image) -> Completion:
         """Return the completion, all of whose squares are filled."""
         last = Image.fromarray(painted.round().clip(0, 255).astype(np.uint8))
-        likelihood = self.log_likelihood / max(self.count, 1)
-        realism = float(np.mean(self.realism)) if self.realism else None
-        codes = np.stack(self.codes)
-        return Completion(request, self.index, self.seed, codes, self.patches, last, structure, likelihood, realism)
+        count = max(self.count, 1)
+        coherence = None if self.backwards is None else self.backwards / count
+        return Completion(
+            request, self.index, self.seed, np.stack(self.codes), self.patches, last, structure,
+            self.log_likelihood / count, coherence,
+        )  # fmt: skip
 
 
 class Square:
@@ -159,12 +171,7 @@ def paint(model: Model, request: Request, square: Square, sampled: Sampled, k: i
     result = model.paint(square.features, codes, square.mask)
     painted = ((result[0].permute(1, 2, 0) + 1) * 127.5).cpu().numpy()
     paste(model, request, square, painted, codes, draft)
-    own = hole_cells(square.mask, *codes.shape[1:]).view_as(square.known) & (square.known < 0)  # (1, h, w)
-    draft.log_likelihood += float((sampled.log_likelihood[k : k + 1] * own).sum())
-    draft.count += int(own.sum())
     draft.codes.append(codes[0].cpu().numpy())
-    score = model.realism(torch.where(square.mask > 0, result, square.image), square.mask)
-    draft.realism += [] if score is None else [score]
     return painted
 
 

@@ -229,12 +229,12 @@ def test_mistakes_end_with_a_sentence(
 
 
 def test_the_best_of_many_counts_where_a_protocol_says_so(inpainter: Inpainter, task: run.Task) -> None:
-    assert run.picked("pic-best50", None, None, "diverse") == Picking(10, 50, "realistic", nearest=True)
+    assert run.picked("pic-best50", None, None, "diverse") == Picking(10, 50, "likely", nearest=True)
     assert run.picked("pic-best50", 3, None, "diverse") == Picking(3)
     assert run.picked("paper-centre", None, 9, "likely") == Picking(5, 9, "likely")
     photo, hole = task.pictures.array[0], task.holes(0)
     options = inpainter.options(None, None, None)
-    each = ModelMethod(inpainter, Picking(4, 6, "realistic"), options).complete(photo, hole, 0, "").composites
-    best = ModelMethod(inpainter, Picking(4, 6, "realistic", nearest=True), options).complete(photo, hole, 0, "")
+    each = ModelMethod(inpainter, Picking(4, 6, "likely"), options).complete(photo, hole, 0, "").composites
+    best = ModelMethod(inpainter, Picking(4, 6, "likely", nearest=True), options).complete(photo, hole, 0, "")
     errors = np.abs(each.astype(int) - photo).sum((1, 2, 3))
     assert np.array_equal(best.composites, each[errors.argmin()][None])

@@ -22,7 +22,7 @@ def evaluate(
     count: int | None = None,
     samples: int | None = None,
     of: int | None = None,
-    choose: Literal["diverse", "likely", "realistic"] = "diverse",
+    choose: Literal["diverse", "likely", "coherent"] = "diverse",
     seed: int = 0,
     size: int | None = None,
     temperature: float | None = None,
@@ -53,9 +53,9 @@ def evaluate(
         masks: A folder that `manifill masks` wrote, in place of the protocol's own holes.
         count: The first pictures alone.
         samples: Completions of each picture that count: 5 unless given. pic-best50 without it takes, as published, the
-            one nearest to the original of the 10 most realistic of 50.
+            one nearest to the original of the 10 likeliest of 50.
         of: Draw so many of each picture and keep SAMPLES of them.
-        choose: Which to keep: diverse, likely, or realistic to the discriminator.
+        choose: Which to keep, best first: diverse, likely, or coherent (likely when they are read from right to left).
         seed: Sample s of picture k has the seed SEED + 1000 k + s.
         size: Side of the pictures in pixels; the first model's unless given.
         temperature: The model's own unless given.

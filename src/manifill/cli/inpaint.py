@@ -32,7 +32,7 @@ def inpaint(
     known_codes: Literal["exact", "cells", "none"] = "exact",
     fit: OmitArgPrefixes[Fit] = Fit(),  # noqa: B008
     of: int | None = None,
-    choose: Literal["diverse", "likely", "realistic"] = "diverse",
+    choose: Literal["diverse", "likely", "coherent"] = "diverse",
     near: Path | None = None,
     amount: float = 0.3,
     redraw: Path | None = None,
@@ -64,7 +64,7 @@ def inpaint(
             all whose own 8x8 pixels are known (cells: faster, approximate), or none, as in the paper.
         fit: How the hole is fitted to the model and the result to the photo.
         of: Draw so many and keep NUM_SAMPLES of them.
-        choose: Which to keep: diverse, likely, or realistic to the discriminator.
+        choose: Which to keep, best first: diverse, likely, or coherent (likely when they are read from right to left).
         near: A completion that was saved, of the same photo and mask: draw more like it.
         amount: How far from it, 0 (the same) to 1 (any).
         redraw: A mask of the part of the hole to draw anew; the rest of the completion named by NEAR is kept exactly.

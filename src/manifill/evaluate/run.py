@@ -120,7 +120,7 @@ def picked(protocol: str, samples: int | None, of: int | None, choose: Choice) -
     """Return which completions count: what was asked for, else the protocol's own choice of the best, else five."""
     found = protocols.PROTOCOLS.get(protocol)
     if samples is None and of is None and found is not None and found.keep != "all":
-        return Picking(int(found.keep.removeprefix("best")), found.samples, "realistic", nearest=True)
+        return Picking(int(found.keep.removeprefix("best")), found.samples, "likely", nearest=True)
     return Picking(samples or 5, of, choose)
 
 

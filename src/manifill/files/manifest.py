@@ -61,7 +61,7 @@ def read_completion(completions: Completions, path: Path) -> Completion:
     patch = Patch(slice(0, h), slice(0, w), request.hole, saved.rgb, saved.samples)
     picture = Image.fromarray(saved.rgb)
     return Completion(request, 0, line["seed"], codes, [patch], picture, picture,
-                      line["log_likelihood"], line.get("realism"))  # fmt: skip
+                      line["log_likelihood"], line.get("coherence"))  # fmt: skip
 
 
 def find_line(path: Path) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def describe(completions: Completions, completion: Completion, mask: str) -> dic
     """Return what the manifest says of a completion."""
     model, request = completions.inpainter, completions.request
     options, photo = request.options, request.photo
-    scores = {"log_likelihood": completion.log_likelihood, "realism": completion.realism}
+    scores = {"log_likelihood": completion.log_likelihood, "coherence": completion.coherence}
     return {
         "photo": photo.name, "mask": mask, "seed": completion.seed,
         "temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p,
