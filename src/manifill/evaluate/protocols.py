@@ -192,8 +192,8 @@ def _brush(hole: np.ndarray, dice: Dice) -> None:
 class Protocol:
     """A published evaluation: `pictures` and `samples` a picture are the original's, `size` the side it draws for.
 
-    `keep` says which samples count: all, or bestN for the N likeliest. `draw` returns the hole, bool (size, size), of a
-    size and a mask's own random numbers.
+    `keep` is all samples or bestN, the N likeliest. `draw` returns the hole, bool (size, size), of a size and a
+    mask's own random numbers.
     """
 
     name: str
@@ -243,9 +243,8 @@ _ALL = (
              "50 samples a picture are those of Zheng et al.'s diversity score.",
              1000, 50, "all", partial(_middle, 2, True)),
     Protocol("pic-best50", "Zheng et al. (CVPR 2019, PIC), the 128x128 hole in the centre of 256 on ImageNet: of 50 "
-             "samples the 10 that rank first (here by likelihood, theirs by the discriminator), of these "
-             "the one nearest the original (their diversity score takes 1,000 pictures and all samples).",
-             20000, 50, "best10", partial(_middle, 2, True)),
+             "samples the 10 that rank first (there by the discriminator, here by likelihood), of these the one "
+             "nearest the original (their diversity score takes all).", 20000, 50, "best10", partial(_middle, 2, True)),
     *(_pconv(percent) for percent in range(10, 70, 10)),
     *(Protocol(f"lama-{kind}", f"Suvorov et al. (WACV 2022, LaMa), {kind} masks at 256 on CelebA-HQ: {text}.",
                2000, 1, "all", draw) for kind, (text, draw) in _LAMA.items()),
