@@ -1,4 +1,4 @@
-"""Reading from right to left: every sampler returns what the naive one defines; likelihoods; steps of a repair."""
+"""Reading from right to left: every sampler returns what the naive one defines; likelihoods."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from manifill.networks.structure import StructureGenerator
 from manifill.sampling.directions import backwards, log_likelihood, mirrored
 from manifill.sampling.naive import Sampled, SamplingOptions, gumbel_noise, sample_naive
-from manifill.sampling.repair import clamped, half, reading_of
 
 BOTH = dataclasses.replace(TINY, both_directions=True)
 N, SIDE = 3, 6
@@ -89,22 +88,3 @@ def test_probabilities_of_all_pictures_sum_to_one(reading: int) -> None:
     model, codebook, cond = generator(c), torch.randn(3, c.codebook_dim), torch.randn(1, 8 * c.condition_width, 2, 2)
     every = torch.tensor(list(itertools.product(range(3), repeat=4))).view(81, 2, 2)
     assert log_likelihood(model, codebook, every, cond, reading).sum((1, 2)).exp().sum() == pytest.approx(1, abs=1e-4)
-
-
-def test_what_a_step_of_a_repair_samples_anew() -> None:
-    hole = torch.zeros(1, 4, 7, dtype=torch.bool)
-    hole[:, 1:3, 2:6] = True
-    codes = torch.arange(56).view(2, 4, 7)
-    first, second = clamped(codes, hole, 0), clamped(codes, hole, 1)
-    assert (reading_of(0), reading_of(1), reading_of(2)) == (-1, 1, -1)
-    assert (first[:, 1:3, 2:4] == -1).all()
-    assert (second[:, 1:3, 4:6] == -1).all()
-    for kept in (first, second):
-        assert torch.equal(kept[kept >= 0], codes[kept >= 0])
-        assert (kept < 0).sum() == 8
-    assert torch.equal(clamped(codes, hole, 2), first)
-    assert not half(torch.zeros(4, 7, dtype=torch.bool), 1).any()
-    narrow = torch.zeros(4, 7, dtype=torch.bool)
-    narrow[:, 3] = True
-    assert torch.equal(half(narrow, 1), narrow)
-    assert torch.equal(half(narrow, -1), narrow)
