@@ -3,7 +3,7 @@
     python scripts/pictures.py
 
 Needs scikit-image, whose portrait of Eileen Collins is NASA's and in the public domain. Seeds begin at 0, nothing is
-chosen. The page's picture, page.png, is screenshot.py's.
+chosen. The film of the page, page.webp, is film.py's.
 """
 
 from __future__ import annotations

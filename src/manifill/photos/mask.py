@@ -139,6 +139,8 @@ def marked(layer: Layer, photo: Photo, notes: list[str]) -> np.ndarray:
         if not _few(paint):
             raise ImageError(f"{name}: the mask's opaque part has many colours and is not the photo's; {EXPECTED}")
         colours = (colours * (opacity[..., None] / 255)).round().astype(np.uint8)
+    if colours.strides[2] == 0:  # grey from the start, as most masks are: nothing to look for in large ones
+        return _by_lightness(layer, colours[..., 0], notes)
     spread = colours.max(2) - colours.min(2)
     if (spread > COLOURED).any():
         return _by_colour(layer, colours, notes)
@@ -148,7 +150,7 @@ def marked(layer: Layer, photo: Photo, notes: list[str]) -> np.ndarray:
 
 def _by_lightness(layer: Layer, grey: np.ndarray, notes: list[str]) -> np.ndarray:
     """Return greys as marks; label values, none of which is light, count as marked unless they are 0."""
-    values = np.flatnonzero(np.bincount(grey.ravel(), minlength=256))
+    values = np.flatnonzero(Image.fromarray(grey).histogram())
     low, high, dark = values[0], values[-1], bool(((values > 0) & (values < FEW)).any())
     if low == 0 and 0 < high <= 127 and (high == 1 or (not layer.lossy and len(values) <= FEW)):
         if high > 1:

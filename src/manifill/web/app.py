@@ -7,7 +7,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from manifill import __version__
+from manifill.completion import Choice
 from manifill.inpainter import Completions, Inpainter
 from manifill.photos.encode import Format
 from manifill.sampling.native import sampler_here
@@ -48,6 +49,7 @@ async def model(here: Here) -> schemas.ModelCard:
         name=inpainter.name, weights=inpainter.weights, image_size=inpainter.image_size,
         parameters=sum(p.numel() for network in networks for p in network.parameters()),
         codebook_size=config.codebook_size, temperature=config.temperature, top_p=config.top_p, native=sampler_here(),
+        choices=list(get_args(Choice)),
         limits=schemas.Taken(
             pixels=limits.pixels, samples=limits.samples, queue=limits.queue, body_bytes=limits.body_bytes
         ),

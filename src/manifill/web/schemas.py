@@ -133,6 +133,7 @@ class ModelCard(BaseModel):
     temperature: float
     top_p: float
     limits: Taken
+    choices: list[str] = Field(description="by what the best of many can be kept")
     native: str = Field(description="which code draws structures")
 
 

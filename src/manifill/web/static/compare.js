@@ -38,6 +38,12 @@ export class Compare {
     this.stage.redraw();
   }
 
+  /** Move the slider to a place on the canvas. */
+  divide(at) {
+    this.stage.divide(at);
+    $("divider").value = this.stage.divider;
+  }
+
   /** Begin to compare by "slider" or "side", or end it. */
   turn(how) {
     if (this.page.mode !== "view") return;

@@ -6,10 +6,10 @@ const SWIPE = 48; // CSS pixels that are a swipe
 const GRIP = 24; // CSS pixels around the slider within which it is taken hold of
 
 export class Input {
-  /** Calls `commit()` after a stroke, `revert()` when one is given up, `compare(on)`, `step(by)` to another variation and
-      `say(words)`; `extend` moves the photo's sides. */
-  constructor(stage, { commit, revert, compare, step, say, extend }) {
-    Object.assign(this, { stage, commit, revert, compare, swipe: step, say, extend });
+  /** Calls `commit()` after a stroke, `revert()` when one is given up, `compare(on)`, `step(by)` to another variation,
+      `divide(at)` with the slider and `say(words)`; `extend` moves the photo's sides. */
+  constructor(stage, { commit, revert, compare, step, divide, say, extend }) {
+    Object.assign(this, { stage, commit, revert, compare, swipe: step, divide, say, extend });
     this.pointers = new Map(); // where each finger is, in pixels of the canvas
     this.from = null; // where the first one came down
     this.doing = null; // "stroke", "pan", "pinch", "side", "divide", "press" or "swipe"
@@ -86,7 +86,7 @@ export class Input {
       this.doing = stage.fitted ? "swipe" : "pan";
     }
     if (this.doing === "side") this.extend.drag(at);
-    if (this.doing === "divide") stage.divide(at);
+    if (this.doing === "divide") this.divide(at);
     if (this.doing === "pan") stage.pan(at.x - before.x, at.y - before.y);
     if (this.doing === "stroke" && stage.stroke) {
       const events = event.getCoalescedEvents?.() ?? [];

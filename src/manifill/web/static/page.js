@@ -63,6 +63,7 @@ class Page {
     this.input = new Input(this.stage, {
       commit: () => this.painting.commit(), revert: () => this.painting.revert(), extend: this.extend,
       compare: (on) => this.comparing.hold(on), step: (by) => this.viewing.step(by), say: (text) => this.say(text),
+      divide: (at) => this.comparing.divide(at),
     });
     this.keys = new Keys(this);
     placeMenus();

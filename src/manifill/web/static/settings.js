@@ -5,6 +5,8 @@ import { tell } from "./words.js";
 const SEEDS = 2 ** 40; // that there are
 const SHORT = 1e6; // random ones are below it, to be read and typed by people
 
+const KEPT = { diverse: "different" }; // in plain words, where the server's are not
+
 export class Settings {
   /** `changed()` is called when the number of completions changes. */
   constructor(form, changed) {
@@ -28,7 +30,9 @@ export class Settings {
   }
 
   /** Take over what the server allows and the model's own temperature, where "safe" to "bold" begins. */
-  adopt({ temperature, limits }) {
+  adopt({ temperature, limits, choices }) {
+    const options = choices.map((name) => new Option(`keep the most ${KEPT[name] ?? name}`, name));
+    this.field("choose").replaceChildren(this.field("choose").options[0], ...options);
     this.most = limits.samples;
     this.field("count").max = Math.min(32, limits.samples);
     this.field("of").max = limits.samples;
