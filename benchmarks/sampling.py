@@ -19,11 +19,12 @@ import torch
 from timing import fastest, photo, square, subject
 from torch import Tensor
 
+from manifill.config import SamplingOptions
 from manifill.inpainter import Inpainter
 from manifill.photos.photo import load_photo
 from manifill.photos.tensors import to_model
 from manifill.sampling.cached import sample_cached, sample_rows
-from manifill.sampling.naive import Sampled, SamplingOptions, gumbel_noise, noisy_logits, sample_naive
+from manifill.sampling.naive import Sampled, gumbel_noise, noisy_logits, sample_naive
 from manifill.sampling.native import NativeSampler
 
 
@@ -105,7 +106,7 @@ def against_area(model: Inpainter, n: int) -> dict[str, list[tuple[float, float]
 def agreement(model: Inpainter, n: int) -> None:
     """Print how often the paths disagree with the cached sampler in float32, and how near the ties were."""
     cond = condition(model)[2]
-    structure, options = model.structure, model.options(None, None, None)
+    structure, options = model.structure, model.options()
     codebook = model.vqvae.encoder.structure_quantiser.codebook
     noise = gumbel_noise(range(n), cond.shape[-1] ** 2, len(codebook))
     wanted, rows = sample_cached(structure, codebook, cond, noise, options), []

@@ -34,12 +34,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from manifill.config import Preset
 from manifill.data import masks
 from manifill.data.pictures import Pictures
 from manifill.memory import keep_freed_memory
 from manifill.networks.vqvae import VQVAE
 from manifill.photos.tensors import to_tensor
+from manifill.train.config import Preset
 from manifill.train.distributed import Processes, Share
 from manifill.train.loop import Stage
 from manifill.train.presets import preset as preset_named

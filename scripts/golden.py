@@ -2,6 +2,7 @@
 
     python scripts/golden.py            # compare with tests/golden.json
     python scripts/golden.py --record   # write it anew, after a change that is meant to change results
+    python scripts/golden.py --record-api   # only the API's description, after a change of the API
 
 Two kinds of numbers. `everywhere`: codes, the first losses, the keys of a manifest, the API's description; they hold
 on any machine, and the tests check them. `here`: float32 pixels, all losses, trained weights and the bundled model;
@@ -217,8 +218,15 @@ def main() -> int:
     """Record or compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", action="store_true", help="write tests/golden.json anew")
+    parser.add_argument("--record-api", action="store_true", help="write the API's description in it anew, a second")
+    asked = parser.parse_args()
+    if asked.record_api:
+        recorded = json.loads(FILE.read_text())
+        recorded["everywhere"]["openapi"] = openapi()
+        FILE.write_text(json.dumps(recorded, indent=1, sort_keys=True) + "\n")
+        return 0
     found = json.loads(json.dumps(measure()))
-    if parser.parse_args().record:
+    if asked.record:
         FILE.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
         print(f"{FILE} written")
         return 0

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from manifill import Inpainter
 from manifill.cli.serve import HOW, listen
-from manifill.sampling.naive import Sampled, SamplingOptions
+from manifill.config import SamplingOptions
+from manifill.sampling.naive import Sampled
 from manifill.web.app import create_app
 from manifill.web.limits import Limits
 from manifill.web.security import Access

@@ -6,12 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from manifill.config import Fit
+    from manifill.config import Fit, SamplingOptions
     from manifill.hub import push_to_hub
     from manifill.inpainter import Completion, Completions, Inpainter
     from manifill.networks.checkpoint import ModelError
     from manifill.photos.decode import ImageError
-    from manifill.sampling.naive import SamplingOptions
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,7 +20,7 @@ __all__ = [
 _HOME = {
     "Completion": "inpainter", "Completions": "inpainter", "Fit": "config", "Inpainter": "inpainter",
     "ImageError": "photos.decode",
-    "ModelError": "networks.checkpoint", "SamplingOptions": "sampling.naive", "push_to_hub": "hub",
+    "ModelError": "networks.checkpoint", "SamplingOptions": "config", "push_to_hub": "hub",
 }  # fmt: skip
 
 

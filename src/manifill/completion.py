@@ -11,11 +11,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 from PIL import Image
 
-from manifill.config import Fit
+from manifill.config import Fit, SamplingOptions
 from manifill.photos.crops import Crop
 from manifill.photos.photo import Photo, to_pillow
 from manifill.photos.view import Patch, recoloured, retouched
-from manifill.sampling.naive import SamplingOptions
 
 KnownCodes = Literal["exact", "cells", "none"]
 Choice = Literal["diverse", "likely", "coherent"]

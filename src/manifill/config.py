@@ -1,4 +1,4 @@
-"""Sizes and training settings as frozen dataclasses whose defaults are the paper's.
+"""Sizes of networks and options of sampling as frozen dataclasses whose defaults are the paper's.
 
 Standard library only, so that a configuration can be read, printed and compared without loading PyTorch.
 """
@@ -8,20 +8,63 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypedDict, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
-CodebookStart = Literal["auto", "random", "data"]
-DiscriminatorNorm = Literal["spectral", "none"]
+SMALLEST = 1e-6  # temperature and top_p: below it nothing changes, and far below it 32 bits are too few
 
-# the numbers of a training, by what they may be
-COUNTS = {"steps", "batch_size", "limit", "accumulate", "log_every", "validate_every", "checkpoint_every"}
-RATES = {"learning_rate", "discriminator_rate", "minutes"}
-SHARES = {"averaging", "decay", "structure_only", "perturb", "drawn", "geometry"}
-NOT_NEGATIVE = {
-    "commitment_weight", "known_weight", "clip", "weight_decay", "l1_weight", "adversarial_weight", "feature_weight",
-    "adversarial_share", "autoguidance", "workers",
-}  # fmt: skip
+
+def option(
+    default: Any, help: str, *, least: float | None = None, above: float | None = None, most: float | None = None,
+    served: tuple[float, float] | None = None,
+) -> Any:  # fmt: skip
+    """Declare an option: all there is to say of it, for the command line, the web and whoever checks it.
+
+    It is at least `least`, more than `above` and at most `most`; a server takes numbers in the range `served` alone.
+    """
+    said = {"help": help, "least": least, "above": above, "most": most, "served": served}
+    return field(default=default, metadata=said)
+
+
+def check_options(options: Any) -> None:
+    """Raise ValueError for an option that is out of the range it was declared with; None stands for no number."""
+    for f in dataclasses.fields(options):
+        value, m = getattr(options, f.name), f.metadata
+        if value is None or "help" not in m:
+            continue
+        low, above, high = m["least"], m["above"], m["most"]
+        finite = not isinstance(value, float) or math.isfinite(value)
+        inside = finite and (low is None or value >= low) and (above is None or value > above)
+        if not inside or (high is not None and value > high):
+            more = f"{low:.6g} or more" if low is not None else f"more than {above:.6g}"
+            raise ValueError(
+                f"{f.name} is {value}; expected {more}" + (f", at most {high}" if high is not None else "")
+            )
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How codes are sampled from logits: divided by `temperature`, cut to the `top_k` likeliest, then to `top_p`."""
+
+    temperature: float = option(
+        1.0, "Above 0; smaller is likelier and less diverse.", least=SMALLEST, served=(0.01, 100)
+    )
+    top_k: int = option(0, "Sample among the k likeliest codes, 0 for all.", least=0, served=(0, 1 << 20))
+    top_p: float = option(
+        1.0, "Sample among the likeliest codes that hold this fraction.", least=SMALLEST, most=1, served=(0, 1)
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+class Sampling(TypedDict, total=False):
+    """Sampling options by keyword, as `Inpainter` takes them; None is the model's own."""
+
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+
 
 DEEPEST = 64  # layers of a network: three times the paper's, and as many as the native sampler can tell apart
 SIZES: dict[str, tuple[float, float]] = {
@@ -43,11 +86,11 @@ class VQVAEConfig:
 
 
 @dataclass(frozen=True)
-class StructureConfig:
+class StructureConfig(SamplingOptions):
     """Diverse structure generator (section 3.2): condition network and PixelCNN.
 
     `condition_features` gives the condition network the VQ encoder's features of the masked picture (not in the paper).
-    `temperature`, `top_k` and `top_p` are the model's own defaults for sampling.
+    What it inherits are the model's own defaults for sampling.
     `both_directions` says that the PixelCNN reads rows from left to right and from right to left (not in the paper).
     """
 
@@ -62,10 +105,22 @@ class StructureConfig:
     condition_width: int = 32
     dilations: tuple[int, ...] = (1, 1, 1, 2, 4, 8, 16, 1, 1, 1)
     condition_features: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
     both_directions: bool = False
+
+    # fields of earlier versions, and the value with which they did nothing
+    RETIRED: ClassVar[dict[str, Any]] = {"guidance": 0.0, "unconditional": False}
+    # fields that models saved earlier do not name, and what that means; all name the first three of sampling
+    YOUNGER: ClassVar[dict[str, Any]] = {"both_directions": False} | {
+        f.name: f.default for f in dataclasses.fields(SamplingOptions)[3:]
+    }
+
+    def __post_init__(self) -> None:
+        """Leave the numbers to `from_dict`, which says whose they are."""
+
+    @property
+    def sampling(self) -> SamplingOptions:
+        """The model's own sampling options."""
+        return SamplingOptions(**{f.name: getattr(self, f.name) for f in dataclasses.fields(SamplingOptions)})
 
 
 @dataclass(frozen=True)
@@ -117,173 +172,45 @@ class Framing:
             raise ValueError(f"framing has the places {places}; expected two eyes side by side over a mouth")
 
 
-@dataclass(frozen=True)
-class VQVAETraining:
-    """How the VQ-VAE is trained (section 3.1).
-
-    `structure_only` is the share of each batch decoded without texture codes, so that the structure codes learn
-    something (not in the paper; 0 there). `revive` re-seeds dead codes. `start` is where the first codebooks are from:
-    random numbers (the paper) or features of the first batch (data); auto is data with `revive`.
-    Raises ValueError for a number out of its range.
-    """
-
-    steps: int = 1_000_000
-    batch_size: int = 8
-    learning_rate: float = 1e-4
-    schedule: Literal["constant", "cosine", "noam"] = "constant"
-    averaging: float = 0.9997
-    commitment_weight: float = 0.25
-    decay: float = 0.99
-    structure_only: float = 0.0
-    revive: bool = False
-    start: CodebookStart = "auto"
-    flip: bool = False
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
-
-
-@dataclass(frozen=True)
-class StructureTraining:
-    """How the structure generator is trained (section 3.2).
-
-    `known_weight` weighs the codes outside the hole in the loss; `clip` bounds the gradient norm (0 = off).
-    `autoguidance`, when not 0, is the weight of a weaker structure generator that guides a finished one, which learns
-    to draw as both do together (`train/distill.py`). `geometry` is the fraction of pictures that are rotated, scaled
-    and shifted a little (`data/geometry.py`). Neither is in the paper. Raises ValueError for a number out of its range.
-    """
-
-    steps: int = 1_000_000
-    batch_size: int = 8
-    learning_rate: float = 0.18
-    schedule: Literal["constant", "cosine", "noam"] = "noam"
-    averaging: float = 0.9997
-    masks: tuple[str, ...] = ("rectangle", "brush")
-    known_weight: float = 1.0
-    clip: float = 0.0
-    weight_decay: float = 0.0
-    autoguidance: float = 0.0
-    flip: bool = False
-    geometry: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
-
-
-@dataclass(frozen=True)
-class TextureTraining:
-    """How the texture generator and its discriminator are trained (section 3.3, equations 8 to 12).
-
-    `averaging` 0 keeps the last weights (the paper). `perturb` is the share of hole codes replaced by near neighbours,
-    `drawn` the share of pictures whose hole is painted from codes that the structure generator has drawn, and judged by
-    the discriminator and the drawn codes alone (neither is in the paper; 0 there).
-    `features` picks the feature losses of Table 3: of the VQ encoder or, "perceptual", the distance of another
-    network's feature maps and of their correlations (style), in their place; "all" takes both kinds.
-
-    `discriminator_norm` "none" leaves the discriminator's convolutions as they are: spectral normalisation (the paper)
-    keeps its scores so small that with few steps it stays blind. `adversarial_share`, when not 0, replaces
-    `adversarial_weight`: at every painted picture the adversarial gradient is so many times as long as all others',
-    less while the discriminator's mean scores of photos and completions are less than 1 apart: a blind one's is noise.
-    `geometry` is as in StructureTraining.
-    Raises ValueError for a number out of its range.
-    """
-
-    steps: int = 1_000_000
-    batch_size: int = 8
-    learning_rate: float = 1e-4
-    discriminator_rate: float = 1e-4
-    schedule: Literal["constant", "cosine", "noam"] = "constant"
-    averaging: float = 0.0
-    masks: tuple[str, ...] = ("rectangle", "brush")
-    l1_weight: float = 1.0
-    adversarial_weight: float = 1.0
-    feature_weight: float = 0.1
-    features: Literal["both", "structural", "textural", "none", "perceptual", "all"] = "both"
-    perturb: float = 0.0
-    drawn: float = 0.0
-    discriminator_norm: DiscriminatorNorm = "spectral"
-    adversarial_share: float = 0.0
-    flip: bool = False
-    geometry: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A model and how to train its three stages."""
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    vqvae: VQVAETraining = field(default_factory=VQVAETraining)
-    structure: StructureTraining = field(default_factory=StructureTraining)
-    texture: TextureTraining = field(default_factory=TextureTraining)
-
-
 Strategy = Literal["auto", "crop", "resize", "original"]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a hole is fitted to the model and the result to the photo; lengths in pixels of the photo.
+    """How a hole is fitted to the model and the result to the photo; lengths in pixels of the photo."""
 
-    Attributes:
-        strategy: crop completes squares around the holes, resize the whole photo at the model's size, original squares
-            of the model's size without any scaling, one after another; auto is resize for a square photo of up to four
-            times the model's size, which is how models are trained, and crop otherwise.
-        crop_margin: Context on each side of a hole; half the hole's extent unless given.
-        dilate: Grow the hole by so much, for sloppy masks.
-        seamless: Adapt the result to the colours around the hole, by a gradient-domain paste. Off, it is pasted as
-            painted, which is what published figures measure.
-        feather: Adapt it so far from the border alone, fading out, in place of everywhere.
-        detail: Carry the photo's fine detail into results that are scaled up.
-
-    """
-
-    strategy: Strategy = "auto"
-    crop_margin: int | None = None
-    dilate: int = 0
-    feather: int = 0
-    seamless: bool = True
-    detail: bool = True
+    strategy: Strategy = option(
+        "auto",
+        "crop completes squares around the holes, resize the whole photo at the model's size, original squares of the "
+        "model's size without any scaling, one after another; auto is resize for a square photo of up to four times "
+        "the model's size, which is how models are trained, and crop otherwise.",
+    )
+    crop_margin: int | None = option(
+        None, "Context on each side of a hole; half the hole's extent unless given.", least=0, served=(0, 4096)
+    )
+    dilate: int = option(0, "Grow the hole by so many pixels, for sloppy masks.", least=0, served=(0, 32))
+    feather: int = option(
+        0,
+        "Adapt the result's colours so far from the hole's border alone, fading out, in place of everywhere.",
+        least=0,
+        served=(0, 256),
+    )
+    seamless: bool = option(
+        True,
+        "Adapt the result to the colours around the hole, by a gradient-domain paste. Off, it is pasted as painted, "
+        "which is what published metrics measure.",
+    )
+    detail: bool = option(True, "Carry the photo's fine detail into results that are scaled up.")
 
     def __post_init__(self) -> None:
         if self.strategy not in get_args(Strategy):
             raise ValueError(f"strategy is {self.strategy!r}; expected {', '.join(get_args(Strategy))}")
-        for name in ("crop_margin", "dilate", "feather"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ValueError(f"{name} is {value}; expected 0 or more pixels")
+        check_options(self)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a dataclass as plain dicts and lists, ready for JSON."""
     return dataclasses.asdict(config)
-
-
-def check_numbers(training: Any) -> None:
-    """Raise ValueError for a number of a training's settings that is out of its range; None stands for no number."""
-    for name, value in vars(training).items():
-        if value is None:
-            continue
-        if name in COUNTS and value < 1:
-            raise ValueError(f"{name} is {value}; expected 1 or more")
-        if name in RATES and not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value}; expected a number above 0")
-        if name in SHARES and not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value}; expected a share from 0 to 1")
-        if name in NOT_NEGATIVE and not 0 <= value < math.inf:
-            raise ValueError(f"{name} is {value}; expected 0 or more")
-
-
-RETIRED: dict[type, dict[str, Any]] = {
-    StructureConfig: {"guidance": 0.0, "unconditional": False},
-    StructureTraining: {"condition_dropout": 0.0},
-    TextureTraining: {"lecam_weight": 0.0},
-}  # fields of earlier versions, and the value with which they did nothing
-YOUNGER: dict[type, dict[str, Any]] = {
-    StructureConfig: {"both_directions": False},
-}  # fields that models saved earlier do not name, and what that means
 
 
 def without_retired(kind: type, values: dict[str, Any]) -> dict[str, Any]:
@@ -292,11 +219,11 @@ def without_retired(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     Fields younger than the values get what was so before them. Raises ValueError, which names it, for a field that is
     no more and had an effect.
     """
-    retired = RETIRED.get(kind, {})
+    retired: dict[str, Any] = getattr(kind, "RETIRED", {})
     for name, off in retired.items():
         if values.get(name, off) != off:
             raise ValueError(f"{name} is {values[name]}; this version knows {off} alone")
-    return YOUNGER.get(kind, {}) | {name: value for name, value in values.items() if name not in retired}
+    return getattr(kind, "YOUNGER", {}) | {name: value for name, value in values.items() if name not in retired}
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Self, get_args
+from typing import Self, Unpack, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from PIL import Image
 
 from manifill import hub
 from manifill.completion import SEED_BITS, Choice, Completion, Event, KnownCodes, Preview, Request, Start
-from manifill.config import Fit
+from manifill.config import Fit, Sampling, SamplingOptions
 from manifill.model import Model
 from manifill.networks.checkpoint import ModelError
 from manifill.photos.crops import Crop, dilated, plan
@@ -25,7 +25,6 @@ from manifill.photos.decode import ImageError, Picture
 from manifill.photos.mask import load_mask
 from manifill.photos.photo import Photo, load_photo
 from manifill.pipeline import Sample, complete
-from manifill.sampling.naive import SamplingOptions
 
 __all__ = ["Completion", "Completions", "Inpainter", "KnownCodes", "Preview", "bundled", "find_model"]
 
@@ -53,14 +52,12 @@ class Inpainter(Model):
         *,
         num_samples: int = 8,
         seed: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
         invert_mask: bool = False,
         known_codes: KnownCodes = "exact",
         fit: Fit | None = None,
         of: int | None = None,
         choose: Choice = "diverse",
+        **sampling: Unpack[Sampling],
     ) -> Completions:
         """Return the completions of a photo of any size and shape, to be iterated over.
 
@@ -81,7 +78,7 @@ class Inpainter(Model):
         for note in notes:
             warnings.warn(note, stacklevel=2)
         self.check(num_samples, known_codes, of, choose)
-        options = self.options(temperature, top_k, top_p)
+        options = self.options(**sampling)
         crops, seeds = plan(hole, self.image_size, fit), seeds_from(seed, of or num_samples)
         keep = num_samples if of else None
         said = (*photo.notes, *notes)
@@ -142,12 +139,9 @@ class Inpainter(Model):
                 "that was trained in both directions"
             )
 
-    def options(self, temperature: float | None, top_k: int | None, top_p: float | None) -> SamplingOptions:
+    def options(self, **given: Unpack[Sampling]) -> SamplingOptions:
         """Return sampling options, the model's own where None. Raises ValueError."""
-        c = self.structure.config
-        given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        own = SamplingOptions(c.temperature, c.top_k, c.top_p)
-        return dataclasses.replace(own, **{k: v for k, v in given.items() if v is not None})
+        return dataclasses.replace(self.structure.config.sampling, **{k: v for k, v in given.items() if v is not None})
 
 
 class Completions:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from manifill.completion import KnownCodes
+from manifill.config import SamplingOptions
 from manifill.networks.checkpoint import ModelError, is_named, load_networks, weights_name
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import TextureGenerator, hole_cells
 from manifill.networks.vqvae import VQVAE, untouched
 from manifill.sampling.directions import log_likelihood
-from manifill.sampling.naive import Sampled, SamplingOptions
+from manifill.sampling.naive import Sampled
 from manifill.sampling.native import fast_bfloat16, fastest
 
 AT_ONCE = 16  # structures sampled in one batch, where memory allows

@@ -17,13 +17,14 @@ from PIL import Image
 from torch import Tensor
 
 from manifill.completion import SEED_BITS, Completion, Event, Preview, Request
+from manifill.config import SamplingOptions
 from manifill.model import Model
 from manifill.networks.texture import hole_cells
 from manifill.photos.crops import Crop
 from manifill.photos.photo import stored
 from manifill.photos.tensors import to_uint8
 from manifill.photos.view import Patch, View
-from manifill.sampling.naive import Sampled, SamplingOptions, gumbel_noise
+from manifill.sampling.naive import Sampled, gumbel_noise
 from manifill.sampling.nearby import mixed, noise_of
 
 # (cond (1 or N, 8n, h, w), known (1 or N, h, w), noise (N, h*w, K), options) -> codes of N samples

@@ -13,10 +13,9 @@ import pytest
 from PIL import Image
 
 from manifill import cli
-from manifill.config import Fit
+from manifill.config import Fit, SamplingOptions
 from manifill.inpainter import seeds_from
 from manifill.photos.crops import LONG, MOST, SMALL, plan
-from manifill.sampling.naive import SamplingOptions
 
 MEASURED = """
 import resource, sys, time, torch

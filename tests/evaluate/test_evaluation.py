@@ -58,7 +58,7 @@ def task(pictures: Path, network: Path) -> run.Task:
 
 
 def method(inpainter: Inpainter, samples: int = 3) -> ModelMethod:
-    return ModelMethod(inpainter, Picking(samples), inpainter.options(None, None, None), seed=5)
+    return ModelMethod(inpainter, Picking(samples), inpainter.options(), seed=5)
 
 
 def test_shards_merge_to_the_single_run_exactly(
@@ -166,9 +166,7 @@ def test_true_codes_are_pasted_as_completions_are(
     inpainter: Inpainter, task: run.Task, monkeypatch: pytest.MonkeyPatch, seamless: bool
 ) -> None:
     photo, hole, fit = task.pictures.array[0], task.holes(0), Fit(seamless=seamless)
-    _, true_codes = run.methods(
-        [inpainter], Picking(1), 0, dict.fromkeys(("temperature", "top_k", "top_p")), fit, (), (), true_codes=True
-    )
+    _, true_codes = run.methods([inpainter], Picking(1), 0, {}, "exact", fit, (), (), true_codes=True)
     found = true_codes.complete(photo, hole, 0, "").composites[0]
     sampled = Sampled(inpainter.vqvae.encode(to_tensor(photo)).structure_codes, torch.zeros(1, 8, 8))
     monkeypatch.setattr(Inpainter, "sample", lambda *_: sampled)
@@ -233,7 +231,7 @@ def test_the_best_of_many_counts_where_a_protocol_says_so(inpainter: Inpainter, 
     assert run.picked("pic-best50", 3, None, "diverse") == Picking(3)
     assert run.picked("paper-centre", None, 9, "likely") == Picking(5, 9, "likely")
     photo, hole = task.pictures.array[0], task.holes(0)
-    options = inpainter.options(None, None, None)
+    options = inpainter.options()
     each = ModelMethod(inpainter, Picking(4, 6, "likely"), options).complete(photo, hole, 0, "").composites
     best = ModelMethod(inpainter, Picking(4, 6, "likely", nearest=True), options).complete(photo, hole, 0, "")
     errors = np.abs(each.astype(int) - photo).sum((1, 2, 3))

@@ -104,7 +104,7 @@ def test_pack_halves_all_but_the_codebooks(folder: Path, tmp_path: Path) -> None
     assert load_structure(out, codebook)[0].config.temperature == 0.8
     assert {v.dtype for v in load_file(out / "structure.safetensors").values()} == {torch.float16}
     assert model_hash(out) != model_hash(folder)
-    assert Inpainter.from_pretrained(out).options(None, None, None).temperature == 0.8
+    assert Inpainter.from_pretrained(out).options().temperature == 0.8
     with pytest.raises(ModelError, match="not empty"):
         pack(folder, out, half=True, sampling={})
 

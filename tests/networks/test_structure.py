@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from manifill.config import StructureConfig
+from manifill.config import SamplingOptions, StructureConfig
 from manifill.networks.structure import StructureGenerator
-from manifill.sampling.naive import SamplingOptions, gumbel_noise, noisy_logits
+from manifill.sampling.naive import gumbel_noise, noisy_logits
 from manifill.train.presets import PRESETS
 
 

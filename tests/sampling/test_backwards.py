@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from test_samplers import EVERY, TINY, assert_same_codes, generator, known_codes, sampler
 from torch import Tensor
 
+from manifill.config import SamplingOptions
 from manifill.networks.structure import StructureGenerator
 from manifill.sampling.directions import backwards, log_likelihood, mirrored
-from manifill.sampling.naive import Sampled, SamplingOptions, gumbel_noise, sample_naive
+from manifill.sampling.naive import Sampled, gumbel_noise, sample_naive
 
 BOTH = dataclasses.replace(TINY, both_directions=True)
 N, SIDE = 3, 6

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from manifill.sampling.naive import SamplingOptions, draw, gumbel_noise, noisy_logits
+from manifill.config import SamplingOptions
+from manifill.sampling.naive import draw, gumbel_noise, noisy_logits
 from manifill.sampling.nearby import from_normal, mixed, noise_of, to_normal
 
 GUMBEL = stats.gumbel_r

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from manifill.config import StructureConfig
+from manifill.config import SamplingOptions, StructureConfig
 from manifill.inpainter import Inpainter
 from manifill.networks.structure import StructureGenerator
 from manifill.photos.tensors import to_model
 from manifill.sampling import native
 from manifill.sampling.cached import runs, sample_cached, sample_in_pytorch, sample_rows
-from manifill.sampling.naive import Sampled, SamplingOptions, gumbel_noise, noisy_logits, sample_naive
+from manifill.sampling.naive import Sampled, gumbel_noise, noisy_logits, sample_naive
 from manifill.sampling.native import NativeSampler
 from manifill.train.presets import PRESETS
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from manifill.config import Preset
 from manifill.data.pictures import Pictures
 from manifill.networks.vqvae import VQVAE
+from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.presets import PRESETS
 from manifill.train.vqvae import VQVAEStage, first_codebooks

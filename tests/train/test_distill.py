@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from manifill.cli import main
-from manifill.config import StructureTraining
+from manifill.config import SamplingOptions
 from manifill.data.pictures import Pictures
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.vqvae import VQVAE
-from manifill.sampling.naive import SamplingOptions
+from manifill.train.config import StructureTraining
 from manifill.train.distill import PLAUSIBLE, Teacher, divergence
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.presets import PRESETS

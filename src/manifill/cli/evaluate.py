@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
+from manifill.cli.options import FitArguments, SamplingArguments
 from manifill.config import Fit
 
 
@@ -25,11 +26,9 @@ def evaluate(
     choose: Literal["diverse", "likely", "coherent"] = "diverse",
     seed: int = 0,
     size: int | None = None,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    sampling: OmitArgPrefixes[SamplingArguments] = SamplingArguments(),  # type: ignore[valid-type]  # noqa: B008
     known_codes: Literal["exact", "cells", "none"] = "exact",
-    fit: OmitArgPrefixes[Fit] = Fit(),  # noqa: B008
+    fit: OmitArgPrefixes[FitArguments] = FitArguments(),  # type: ignore[valid-type]  # noqa: B008
     features: tuple[Path, ...] = (),
     lpips_alex: Path | None = None,
     lpips_vgg: Path | None = None,
@@ -58,9 +57,7 @@ def evaluate(
         choose: Which to keep, best first: diverse, likely, or coherent (likely when they are read from right to left).
         seed: Sample s of picture k has the seed SEED + 1000 k + s.
         size: Side of the pictures in pixels; the first model's unless given.
-        temperature: The model's own unless given.
-        top_k: The model's own unless given.
-        top_p: The model's own unless given.
+        sampling: How codes are sampled.
         known_codes: As in inpaint.
         fit: As in inpaint.
         features: TorchScript feature networks, for Fréchet distance, precision and perceptual distance.
@@ -86,9 +83,9 @@ def evaluate(
         raise ValueError("evaluate: no pictures; name them with --data")
     inpainters = [Inpainter.from_pretrained(name, device) for name in model]
     side = size or next((m.image_size for m in inpainters), 256)
-    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "known_codes": known_codes}
+    fit = Fit(**vars(fit))
     picking = run.picked(protocol, samples, of, choose)
-    listed = run.methods(inpainters, picking, seed, options, fit, baselines, pred, true_codes)
+    listed = run.methods(inpainters, picking, seed, vars(sampling), known_codes, fit, baselines, pred, true_codes)
     networks, perceptual = load_networks(features, inception, lpips_alex, lpips_vgg)
     task = run.task(data, side, protocol, masks, count, networks, perceptual, shard)
     _print_figures(run.evaluate(task, listed, out, report, curve))

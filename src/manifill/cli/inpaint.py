@@ -14,6 +14,7 @@ import tyro
 from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from manifill.cli.options import FitArguments, SamplingArguments
 from manifill.config import Fit
 
 
@@ -26,11 +27,9 @@ def inpaint(
     num_samples: Annotated[int, arg(aliases=["-n"])] = 8,
     model: str = "faces-128",
     seed: int | None = None,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    sampling: OmitArgPrefixes[SamplingArguments] = SamplingArguments(),  # type: ignore[valid-type]  # noqa: B008
     known_codes: Literal["exact", "cells", "none"] = "exact",
-    fit: OmitArgPrefixes[Fit] = Fit(),  # noqa: B008
+    fit: OmitArgPrefixes[FitArguments] = FitArguments(),  # type: ignore[valid-type]  # noqa: B008
     of: int | None = None,
     choose: Literal["diverse", "likely", "coherent"] = "diverse",
     near: Path | None = None,
@@ -57,9 +56,7 @@ def inpaint(
         num_samples: How many completions of each photo.
         model: A bundled model's name, a model folder, or USER/REPO[@REVISION] on the Hugging Face hub (extra `hub`).
         seed: Seed of the first completion of each photo, the next ones count up; none or -1 draws one.
-        temperature: Above 0; smaller is likelier and less diverse. The model's own unless given.
-        top_k: Draw among the k likeliest codes, 0 for all. The model's own unless given.
-        top_p: Draw among the likeliest codes that hold this share. The model's own unless given.
+        sampling: How codes are sampled.
         known_codes: Structure codes taken from the photo instead of drawn: those that see nothing of the hole (exact),
             all whose own 8x8 pixels are known (cells: faster, approximate), or none, as in the paper.
         fit: How the hole is fitted to the model and the result to the photo.
@@ -110,18 +107,17 @@ def inpaint(
     inpainter = Inpainter.from_pretrained(model, device, None if dtype == "auto" else getattr(torch, dtype))
     inpainter.check(num_samples, known_codes, of, choose)
     first = seeds_from(seed, of or num_samples)[0]
-    asked_for = Settings(fit, known_codes, temperature, top_k, top_p)
+    asked_for = Settings(Fit(**vars(fit)), known_codes, vars(sampling))
     settings = asked_for
     if near is not None:
         line = find_line(near)
         settings = asked_for.of_saved(line)
-    inpainter.options(settings.temperature, settings.top_k, settings.top_p)
+    inpainter.options(**settings.sampling)
 
     def complete(pair: pairs.Pair) -> Completions:
         asked = inpainter(
-            pair.photo, pair.mask, num_samples=num_samples, seed=first, temperature=settings.temperature,
-            top_k=settings.top_k, top_p=settings.top_p, invert_mask=invert_mask, known_codes=settings.known_codes,
-            fit=settings.fit, of=of, choose=choose,
+            pair.photo, pair.mask, num_samples=num_samples, seed=first, invert_mask=invert_mask,
+            known_codes=settings.known_codes, fit=settings.fit, of=of, choose=choose, **settings.sampling,
         )  # fmt: skip
         if near is None:
             return asked

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
+
+from manifill.cli.options import SamplingArguments
 
 
 def stages(
@@ -181,9 +183,7 @@ def pack(
     *,
     out: Path,
     half: bool = False,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    sampling: OmitArgPrefixes[SamplingArguments] = SamplingArguments(),  # type: ignore[valid-type]  # noqa: B008
 ) -> int:
     """Copy a model folder for release: half the size, and its own defaults for sampling.
 
@@ -191,13 +191,11 @@ def pack(
         model: A model folder.
         out: New model folder.
         half: Store structure, texture and discriminator in 16 bits; the VQ-VAE keeps 32, its codebooks are exact.
-        temperature: The model's own temperature.
-        top_k: The model's own top-k.
-        top_p: The model's own top-p.
+        sampling: The model's own sampling options.
 
     """
     from manifill.networks.checkpoint import pack as run
 
-    run(model, out, half, {"temperature": temperature, "top_k": top_k, "top_p": top_p})
+    run(model, out, half, vars(sampling))
     print(out)
     return 0

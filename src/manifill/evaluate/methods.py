@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -15,13 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from manifill.completion import Choice
-from manifill.config import Fit
+from manifill.config import Fit, Sampling, SamplingOptions
 from manifill.data.pictures import SUFFIXES, DataError
 from manifill.inpainter import Inpainter, KnownCodes
 from manifill.networks.vqvae import VQVAE
 from manifill.photos.detail import Membrane
 from manifill.photos.tensors import to_tensor, to_uint8
-from manifill.sampling.naive import SamplingOptions
 
 SEEDS = 1000  # seeds kept apart for each picture: sample s of picture k has seed + SEEDS * k + s
 
@@ -79,22 +78,28 @@ class ModelMethod:
         self.seed, self.name = seed, inpainter.name or "model"
         self.about = {
             "model": inpainter.name, "weights": inpainter.weights, **asdict(picking), "seed": seed,
-            "seeds": f"seed + {SEEDS} * picture + sample", "temperature": options.temperature, "top_k": options.top_k,
-            "top_p": options.top_p, "known_codes": known_codes,
+            "seeds": f"seed + {SEEDS} * picture + sample", **asdict(options), "known_codes": known_codes,
             "dtype": str(inpainter.dtype).removeprefix("torch."),
             "painted_in": str(inpainter.paint_dtype).removeprefix("torch."), "fit": asdict(self.fit),
         }  # fmt: skip
 
     def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
         """Complete a picture of the model's size."""
-        o, p = self.options, self.picking
+        p, given = self.picking, cast(Sampling, asdict(self.options))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # protocols have large holes on purpose
-            found = list(self.inpainter(
-                picture, hole, num_samples=p.samples, seed=self.seed + SEEDS * index, temperature=o.temperature,
-                top_k=o.top_k, top_p=o.top_p, known_codes=self.known_codes, fit=self.fit, of=p.of,
+            asked = self.inpainter(
+                picture,
+                hole,
+                num_samples=p.samples,
+                seed=self.seed + SEEDS * index,
+                known_codes=self.known_codes,
+                fit=self.fit,
+                of=p.of,
                 choose=p.choose,
-            ))  # fmt: skip
+                **given,
+            )
+            found = list(asked)
         composites = np.stack([c.rgb for c in found])
         kept = slice(None)
         if p.nearest:

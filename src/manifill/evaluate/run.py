@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from manifill.completion import Choice
-from manifill.config import Fit
+from manifill.completion import Choice, KnownCodes
+from manifill.config import Fit, Sampling
 from manifill.data.pictures import Pictures
 from manifill.evaluate import protocols, report
 from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
@@ -125,11 +125,11 @@ def picked(protocol: str, samples: int | None, of: int | None, choose: Choice) -
 
 
 def methods(
-    models: Sequence[Inpainter], picking: Picking, seed: int, options: dict[str, Any], fit: Fit,
+    models: Sequence[Inpainter], picking: Picking, seed: int, options: Sampling, known_codes: KnownCodes,
+    fit: Fit,
     baselines: Sequence[str], folders: Sequence[Path], true_codes: bool = False,
 ) -> list[Method]:  # fmt: skip
     """Return the methods to compare: models first, then baselines and folders of results."""
-    known_codes = options.pop("known_codes", "exact")
     listed: list[Method] = [ModelMethod(m, picking, m.options(**options), known_codes, seed, fit) for m in models]
     listed += [TrueCodes.of(m, fit) for m in models if true_codes]
     listed += [Classical(name) for name in baselines]

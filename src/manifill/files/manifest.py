@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from manifill.completion import Completion, KnownCodes
-from manifill.config import Fit
+from manifill.config import Fit, Sampling
 from manifill.files.results import file_of
 from manifill.inpainter import Completions
 from manifill.photos.decode import ImageError
@@ -25,15 +25,12 @@ class Settings:
 
     fit: Fit
     known_codes: KnownCodes
-    temperature: float | None
-    top_k: int | None
-    top_p: float | None
+    sampling: Sampling
 
     def of_saved(self, line: dict[str, Any]) -> Settings:
-        """Return the settings of a saved completion; temperature, top_k and top_p are these where given."""
-        own = {name: getattr(self, name) for name in ("temperature", "top_k", "top_p")}
-        drawn = {name: line[name] if value is None else value for name, value in own.items()}
-        return Settings(Fit(**line["fit"]), line["known_codes"], **drawn)
+        """Return the settings of a saved completion; sampling options are these where given."""
+        sampling: Any = {name: line.get(name) if value is None else value for name, value in self.sampling.items()}
+        return Settings(Fit(**line["fit"]), line["known_codes"], sampling)
 
 
 def read_completion(completions: Completions, path: Path) -> Completion:

@@ -127,7 +127,7 @@ def describe(completions: Completions, completion: Completion, mask: str) -> dic
     scores = {"log_likelihood": completion.log_likelihood, "coherence": completion.coherence}
     return {
         "photo": photo.name, "mask": mask, "seed": completion.seed,
-        "temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p,
+        **dataclasses.asdict(options),
         "known_codes": request.known_codes,
         "dtype": str(model.dtype).removeprefix("torch."),
         "model": f"{model.name} {model.weights}", "size": [photo.rgb.shape[1], photo.rgb.shape[0]],

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from manifill.config import RETIRED, YOUNGER
+from manifill.config import StructureConfig
 
 FORMAT = "manifill-1"
 HEADER_BYTES = 1 << 24  # the longest header that is read: about a hundred times a paper-sized network's
@@ -26,7 +26,7 @@ LARGEST_SIDE = 1024  # attention between all cells of a picture of this side tak
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 FIELDS = {"format", "network", "config", "image_size", "codebook", "step", "figures"}
 # fields that some files name and others, where they are off, do not
-OFF = {name: off for known in (RETIRED, YOUNGER) for fields in known.values() for name, off in fields.items()}
+OFF = StructureConfig.RETIRED | StructureConfig.YOUNGER
 DIGEST = "digest"  # of all that a file says; files older than it have none
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from manifill.config import SamplingOptions
 from manifill.networks.structure import CausalAttention, CausalConv2d, GatedBlock, StructureGenerator, concat_elu, gate
-from manifill.sampling.naive import Sampled, SamplingOptions, draw
+from manifill.sampling.naive import Sampled, draw
 
 
 class RowConv:

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from manifill.config import SamplingOptions
 from manifill.networks.structure import StructureGenerator
-from manifill.sampling.naive import Sampled, SamplingOptions
+from manifill.sampling.naive import Sampled
 
 
 def mirrored(model: StructureGenerator) -> StructureGenerator:

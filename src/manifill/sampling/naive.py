@@ -5,7 +5,6 @@ It is slow. `cached` and `native` return the same codes without repeating work.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,26 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from manifill.config import SamplingOptions
 from manifill.networks.structure import StructureGenerator
-
-SMALLEST = 1e-6  # temperature and top_p: below it nothing changes, and far below it 32 bits are too few
-
-
-@dataclass(frozen=True)
-class SamplingOptions:
-    """How codes are drawn: `temperature` > 0 first, then the `top_k` likeliest (0 = all), then `top_p` in (0, 1]."""
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not SMALLEST <= self.temperature < math.inf:
-            raise ValueError(f"temperature is {self.temperature}; expected a number from {SMALLEST:f} on")
-        if self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k}; expected 0 (all codes) or more")
-        if not SMALLEST <= self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; expected a number from {SMALLEST:f} to 1")
 
 
 def gumbel_noise(seeds: Sequence[int], positions: int, codebook_size: int) -> Tensor:

@@ -12,6 +12,7 @@ import ctypes
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
 
@@ -19,10 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from manifill.config import SamplingOptions
 from manifill.networks.structure import GatedBlock, StructureGenerator, concat_elu
 from manifill.sampling.cached import sample_in_pytorch
-from manifill.sampling.naive import Sampled, SamplingOptions
+from manifill.sampling.naive import Sampled
 
+KNOWN = {"temperature", "top_k", "top_p"}  # options that Job carries
 PANEL = 32  # widths are padded with zeros to multiples of it
 LIBRARY = Path(__file__).parents[1] / ("manifill.dll" if sys.platform == "win32" else "libmanifill.so")
 
@@ -109,6 +112,7 @@ class NativeSampler:
         self, model: StructureGenerator, codebook: Tensor, dtype: torch.dtype = torch.float32, kind: str = ""
     ) -> None:
         self.net, self.kind = model.pixelcnn, kind or best_kind(dtype)
+        self.slow = partial(sample_in_pytorch, model, codebook)
         c = model.config
         self.codes, self.padded_codes = c.codebook_size, up(c.codebook_size)
         self.width, self.padded = c.width, up(c.width)
@@ -133,8 +137,11 @@ class NativeSampler:
     ) -> Sampled:  # fmt: skip
         """Draw structure codes; arguments and result as in `naive.sample_naive`. `callback` is called every row.
 
-        Raises ValueError for shapes and codes that do not fit: the library would read beyond them.
+        Options that the library does not know are left to PyTorch. Raises ValueError for shapes and codes that do not
+        fit: the library would read beyond them.
         """
+        if not known_here(options):
+            return self.slow(cond, noise, options, callback, known)
         n, (h, w) = len(noise), cond.shape[-2:]
         known = torch.full((1, h, w), -1) if known is None else known
         self.check(cond, noise, known)
@@ -264,6 +271,11 @@ class NativeSampler:
     def halves(self, x: Tensor) -> Tensor:
         """Pad each half of 2m outputs."""
         return torch.cat([self.out(half) for half in x.chunk(2, dim=-1)], dim=-1)
+
+
+def known_here(options: SamplingOptions) -> bool:
+    """Say whether the library knows all of these options: those of Job, and others at their defaults."""
+    return all(f.name in KNOWN or getattr(options, f.name) == f.default for f in fields(options))
 
 
 def up(n: int) -> int:

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manifill.sampling.naive import SamplingOptions, noisy_logits
+from manifill.config import SamplingOptions
+from manifill.sampling.naive import noisy_logits
 
 MARGIN = 1e-3  # by which the other codes stay behind, so that rounding in another sampler does not let them past
 

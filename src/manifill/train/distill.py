@@ -16,9 +16,9 @@ import math
 import torch
 from torch import Tensor
 
+from manifill.config import SamplingOptions
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.vqvae import VQVAE
-from manifill.sampling.naive import SamplingOptions
 from manifill.train.distributed import Share
 from manifill.train.drawing import SEEDS, Drawing
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from manifill.config import SamplingOptions
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.vqvae import VQVAE, untouched
-from manifill.sampling.naive import SamplingOptions, gumbel_noise
+from manifill.sampling.naive import gumbel_noise
 from manifill.sampling.native import fastest
 
 SEEDS = 2**40  # seeds are drawn below it
@@ -21,7 +22,7 @@ class Drawing:
     ) -> None:
         self.structure, self.vqvae = structure.eval().requires_grad_(False).to(device), vqvae
         c, codebook = structure.config, vqvae.encoder.structure_quantiser.codebook
-        self.options = options or SamplingOptions(c.temperature, c.top_k, c.top_p)
+        self.options = options or c.sampling
         self.sample = fastest(structure, codebook, device)
 
     @torch.no_grad()

@@ -93,7 +93,7 @@ class Best(nn.Module):
         super().__init__()
         self.register_buffer("lowest", torch.tensor(math.inf))
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # pyright: ignore
         if f"{prefix}bits" in state_dict:  # its name in earlier checkpoints
             state_dict[f"{prefix}lowest"] = state_dict.pop(f"{prefix}bits")
         super()._load_from_state_dict(state_dict, prefix, *rest)

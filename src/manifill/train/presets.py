@@ -8,17 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from manifill.config import (
-    DiscriminatorConfig,
-    ModelConfig,
-    Preset,
-    StructureConfig,
-    StructureTraining,
-    TextureConfig,
-    TextureTraining,
-    VQVAEConfig,
-    VQVAETraining,
-)
+from manifill.config import DiscriminatorConfig, ModelConfig, StructureConfig, TextureConfig, VQVAEConfig
+from manifill.train.config import Preset, StructureTraining, TextureTraining, VQVAETraining
 
 # half of them whatever users paint, up to nine tenths of the picture; the others as papers measure
 MASKS = (*["any"] * 5, "centre", "centre", "rectangle", "rectangle", "brush")

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from manifill.config import Preset
 from manifill.data import dataset
 from manifill.data.batches import Batches
 from manifill.data.pictures import Pictures
@@ -21,6 +20,7 @@ from manifill.networks.checkpoint import ModelError, load_structure, load_vqvae
 from manifill.train import finetune, report
 from manifill.train.budget import VALIDATIONS, Budget, fitting
 from manifill.train.card import write_card
+from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, launched
 from manifill.train.drawing import Drawing
 from manifill.train.gate import check_vqvae

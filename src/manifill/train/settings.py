@@ -11,20 +11,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from manifill.config import (
-    CodebookStart,
-    DiscriminatorNorm,
-    Preset,
-    StructureConfig,
-    check_numbers,
-    to_dict,
-    without_retired,
-)
+from manifill.config import SamplingOptions, StructureConfig, to_dict, without_retired
 from manifill.data import dataset
 from manifill.data.pictures import Crop, DataError
 from manifill.data.stream import Stream
 from manifill.networks.checkpoint import Header, ModelError, is_named, model_hash, write_atomic
 from manifill.sampling.native import fast_bfloat16
+from manifill.train.config import CodebookStart, DiscriminatorNorm, Preset, check_numbers
 from manifill.train.logs import read_settings
 
 T = TypeVar("T")
@@ -199,7 +192,7 @@ def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
 def same_sizes(network: T, header: Header, wanted: Any) -> T:
     """Return the network when it has the preset's sizes, else raise ModelError with what differs."""
     # a model's defaults for sampling are not its size
-    own = {"temperature", "top_k", "top_p"}
+    own = {f.name for f in dataclasses.fields(SamplingOptions)}
     saved = without_retired(type(wanted), header.config)
     before, now = ({k: v for k, v in c.items() if k not in own} for c in (saved, to_dict(wanted)))
     changed = differences(before, json.loads(json.dumps(now)))

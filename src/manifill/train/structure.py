@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from manifill.config import Preset
+from manifill.config import SamplingOptions
 from manifill.data import masks
 from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import fingerprint, save_network
@@ -21,7 +21,8 @@ from manifill.networks.texture import hole_cells
 from manifill.networks.vqvae import VQVAE
 from manifill.photos.tensors import grid, to_uint8
 from manifill.sampling.cached import sample_cached
-from manifill.sampling.naive import SamplingOptions, gumbel_noise
+from manifill.sampling.naive import gumbel_noise
+from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Best, Metrics, autocast, average, scaler, schedule
 from manifill.train.weight_norm import folded, normalised

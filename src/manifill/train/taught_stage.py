@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from manifill.config import Preset
 from manifill.data.pictures import Pictures
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import hole_cells
 from manifill.networks.vqvae import VQVAE
+from manifill.train.config import Preset
 from manifill.train.distill import Teacher, divergence
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Metrics

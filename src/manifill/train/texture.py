@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from manifill.config import Preset
 from manifill.data import masks
 from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import fingerprint, save_network
@@ -20,6 +19,7 @@ from manifill.networks.texture import TextureGenerator, hole_cells
 from manifill.networks.vqvae import VQVAE, Encoding
 from manifill.photos.tensors import grid, to_uint8
 from manifill.train.adversary import Anchors, balanced
+from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.drawing import SEEDS, Drawing
 from manifill.train.loop import Best, Judge, Metrics, autocast, average, scaler, schedule

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from manifill.config import Preset, VQVAETraining
 from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import save_network
 from manifill.networks.vqvae import VQVAE, Encoding
 from manifill.photos.tensors import grid, to_uint8
+from manifill.train.config import Preset, VQVAETraining
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Metrics, autocast, average, scaler, schedule
 

@@ -18,8 +18,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from manifill.config import SamplingOptions
 from manifill.model import Model
-from manifill.sampling.naive import Sampled, SamplingOptions
+from manifill.sampling.naive import Sampled
 from manifill.web.log import log
 
 

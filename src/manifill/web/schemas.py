@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import fields
+from typing import Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from manifill.completion import Choice, KnownCodes
-from manifill.config import Strategy
+from manifill.config import Fit, SamplingOptions
 
 SEED = Field(default=None, ge=-1, lt=1 << 40, description="seed of the first sample, the next ones count up; -1: any")
 COUNT = Field(default=1, ge=1, description="how many completions")
@@ -19,21 +20,30 @@ class Fields(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Settings(Fields):
+def declared(kind: type, optional: bool = False) -> dict[str, Any]:
+    """Return the fields of a dataclass of options for `create_model`; `optional` ones may be null."""
+    hints, found = get_type_hints(kind), {}
+    for f in fields(kind):
+        m = f.metadata
+        low, high = m["served"] or (m["least"], m["most"])
+        bounds = {"ge": low, "gt": None if m["served"] else m["above"], "le": high}
+        given = {name: bound for name, bound in bounds.items() if bound is not None}
+        hint, default = (hints[f.name] | None, None) if optional else (hints[f.name], f.default)
+        found[f.name] = (hint, Field(default, description=m["help"], **given))
+    return found
+
+
+Sampling: Any = create_model("Sampling", __base__=Fields, **declared(SamplingOptions, optional=True))
+Fitting: Any = create_model("Fitting", __base__=Sampling, **declared(Fit))
+
+
+class Settings(Fitting):
     """How a hole is filled; what is not given is the model's own."""
 
     num_samples: int = COUNT
     seed: int | None = SEED
-    temperature: float | None = Field(None, ge=0.01, le=100, description="smaller is likelier and less diverse")
-    top_k: int | None = Field(None, ge=0, le=1 << 20, description="draw among the k likeliest codes, 0 for all")
-    top_p: float | None = Field(None, gt=0, le=1, description="draw among the likeliest codes that hold this share")
     invert_mask: bool = Field(False, description="black is the hole")
     known_codes: KnownCodes = Field("exact", description="structure codes taken from the photo instead of being drawn")
-    strategy: Strategy = Field("auto", description="how the hole is fitted to the model")
-    crop_margin: int | None = Field(None, ge=0, le=4096, description="pixels of the photo around a hole")
-    dilate: int = Field(0, ge=0, le=32, description="grow the hole by so many pixels")
-    feather: int = Field(0, ge=0, le=256, description="adapt colours within so many pixels of the hole's border alone")
-    seamless: bool = Field(True, description="adapt the hole's colours to those around it")
     extend_left: int = Field(
         0, ge=0, description="pixels added at the left, as hole; at most half as many as there are"
     )
@@ -42,6 +52,10 @@ class Settings(Fields):
     extend_bottom: int = Field(0, ge=0, description="pixels added at the bottom")
     of: int | None = Field(None, ge=1, description="draw so many samples and keep num_samples of them")
     choose: Choice = Field("diverse", description="which of them are kept")
+
+    def only(self, kind: type) -> dict[str, Any]:
+        """Return the fields that a dataclass of options has, too."""
+        return {f.name: getattr(self, f.name) for f in fields(kind)}
 
     @property
     def sides(self) -> tuple[int, int, int, int]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ParamSpec
+from typing import ParamSpec, cast
 
 import numpy as np
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from PIL import Image
 
-from manifill.config import Fit
+from manifill.config import Fit, Sampling, SamplingOptions
 from manifill.inpainter import Completions, Inpainter
 from manifill.photos.mask import load_mask
 from manifill.photos.photo import load_photo
@@ -64,11 +64,17 @@ class Server:
         if any(s.sides):
             picture, hole = extend(picture, hole, s.sides, self.limits)
         return self.inpainter(
-            picture, hole,
-            num_samples=s.num_samples, seed=s.seed, temperature=s.temperature, top_k=s.top_k, top_p=s.top_p,
-            invert_mask=s.invert_mask, known_codes=s.known_codes, of=s.of, choose=s.choose,
-            fit=Fit(s.strategy, s.crop_margin, s.dilate, s.feather, s.seamless),
-        )  # fmt: skip
+            picture,
+            hole,
+            num_samples=s.num_samples,
+            seed=s.seed,
+            invert_mask=s.invert_mask,
+            known_codes=s.known_codes,
+            of=s.of,
+            choose=s.choose,
+            fit=Fit(**s.only(Fit)),
+            **cast(Sampling, s.only(SamplingOptions)),
+        )
 
     async def hole(self, photo: bytes, mask: bytes | None, invert: bool) -> tuple[bytes, list[str]]:
         """Return what is taken as the hole, as PNG, and the warnings about it. Raises RefusedError."""
