@@ -1,0 +1,43 @@
+"""How the source is laid out, in numbers: `python scripts/house.py`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+SOURCE = Path(__file__).parent.parent / "src" / "manifill"
+PAPER = ("networks", "sampling/naive.py", "model.py", "pipeline.py", "data/masks.py", "train/losses.py")
+STAGES = ("train/vqvae.py", "train/structure.py", "train/texture.py")
+
+
+def files(*places: str) -> list[Path]:
+    """Return the Python files in folders or at paths of the package."""
+    found = [SOURCE / place for place in places]
+    return [f for place in found for f in (place.rglob("*.py") if place.is_dir() else [place])]
+
+
+def lines(paths: list[Path]) -> list[str]:
+    """Return all lines of files."""
+    return [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def main() -> None:
+    """Print the table."""
+    everything, path = files("."), lines(files(*PAPER, *STAGES))
+    comments = sum(re.search(r"(^|\s)# (?!type:|fmt:|noqa|pyright)", line) is not None for line in path)
+    longest = max(everything, key=lambda f: len(lines([f])))
+    rows = {
+        "modules in the root (without __main__)": len(list(SOURCE.glob("*.py"))) - 1,
+        "Python lines": len(lines(everything)),
+        "longest file": f"{longest.relative_to(SOURCE)}, {len(lines([longest]))}",
+        "lines of the paper's path (networks, naive sampler, pipeline, stages, losses, masks)": len(path),
+        "comments a 100 lines there": f"{100 * comments / len(path):.1f}",
+        "fmt: skip": sum("fmt: skip" in line for line in lines(everything)),
+        "lines of web": len(lines(files("web"))),
+    }
+    for name, value in rows.items():
+        print(f"| {name} | {value} |")
+
+
+if __name__ == "__main__":
+    main()
