@@ -2,11 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow lint format clean
+.PHONY: demo test slow lint format docs clean
 
 demo: .venv/installed
-	$(BIN)/manifill inpaint examples/astronaut.png examples/centre.png -n 8 -o out/demo --seed 0 \
-		--temperature 0.9 --top-p 0.9 --overwrite
+	$(BIN)/manifill inpaint examples/astronaut.png examples/centre.png -n 8 -o out/demo --seed 0 --overwrite
 
 test: .venv/installed-dev lint
 	$(BIN)/python -m pytest
@@ -18,6 +17,9 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+docs: .venv/installed-docs
+	$(BIN)/mkdocs build --strict
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .
@@ -32,6 +34,10 @@ format: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
 	touch $@
 
 clean:

@@ -6,20 +6,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from manifill.completion import Preview
     from manifill.config import Fit, SamplingOptions
     from manifill.hub import push_to_hub
     from manifill.inpainter import Completion, Completions, Inpainter
     from manifill.networks.checkpoint import ModelError
     from manifill.photos.decode import ImageError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
-    "Completion", "Completions", "Fit", "ImageError", "Inpainter", "ModelError", "SamplingOptions", "push_to_hub",
+    "Completion", "Completions", "Fit", "ImageError", "Inpainter", "ModelError", "Preview", "SamplingOptions",
+    "push_to_hub",
 ]  # fmt: skip
 
 _HOME = {
     "Completion": "inpainter", "Completions": "inpainter", "Fit": "config", "Inpainter": "inpainter",
-    "ImageError": "photos.decode",
+    "Preview": "completion", "ImageError": "photos.decode",
     "ModelError": "networks.checkpoint", "SamplingOptions": "config", "push_to_hub": "hub",
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -76,8 +77,11 @@ class Preview:
     seed: int
     structure: Image.Image
 
+    def _repr_png_(self) -> bytes:
+        return shown(self.structure)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Completion:
     """One completed photo.
 
@@ -111,6 +115,22 @@ class Completion:
     def image(self) -> Image.Image:
         """The completed photo: its size, pixel type and metadata, and its own pixels outside the hole."""
         return to_pillow(self.request.photo, self.samples)
+
+    def __repr__(self) -> str:
+        about = f"seed {self.seed}, log-likelihood {self.log_likelihood:.2f}"
+        return f"Completion({self.index} of {self.request.photo.name}, {about})"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return shown(Image.fromarray(self.rgb))
+
+
+def shown(picture: Image.Image) -> bytes:
+    """Return an RGB picture as a PNG for a screen: its longer side at most 1024 pixels."""
+    picture, file = picture.copy(), io.BytesIO()
+    picture.thumbnail((1024, 1024))
+    picture.save(file, "png")
+    return file.getvalue()
 
 
 Event: TypeAlias = Preview | Completion

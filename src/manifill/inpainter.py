@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from manifill import hub
-from manifill.completion import SEED_BITS, Choice, Completion, Event, KnownCodes, Preview, Request, Start
+from manifill.completion import SEED_BITS, Choice, Completion, Event, KnownCodes, Preview, Request, Start, shown
 from manifill.config import Fit, Sampling, SamplingOptions
 from manifill.model import Model
 from manifill.networks.checkpoint import ModelError
@@ -24,22 +24,45 @@ from manifill.photos.crops import Crop, dilated, plan
 from manifill.photos.decode import ImageError, Picture
 from manifill.photos.mask import load_mask
 from manifill.photos.photo import Photo, load_photo
+from manifill.photos.tensors import grid
 from manifill.pipeline import Sample, complete
 
 __all__ = ["Completion", "Completions", "Inpainter", "KnownCodes", "Preview", "bundled", "find_model"]
 
 
 class Inpainter(Model):
-    """A model that fills holes: `for c in Inpainter.from_pretrained()("photo.png", "mask.png"): c.image.show()`."""
+    """A model that fills holes. Load it with `from_pretrained`, then call it with a photo and a mask.
+
+    A photo or a mask is a path, bytes, an open file, a PIL image, a numpy array or a tensor. Arrays are (H, W),
+    (H, W, C) or (C, H, W): uint8, uint16, fractions from 0 to 1, or a bool mask. White is the hole. All pixels outside
+    it stay as they are, bit for bit.
+
+    Example:
+        >>> from manifill import Inpainter
+        >>> inpainter = Inpainter.from_pretrained("faces-128")
+        >>> for completion in inpainter("photo.png", "mask.png", num_samples=4, seed=0):
+        ...     completion.image.save(f"{completion.seed}.png")
+
+    """
 
     @classmethod
     def from_pretrained(
         cls, name_or_folder: str | Path = "faces-128", device: str = "auto", dtype: torch.dtype | None = None
     ) -> Self:
-        """Load a bundled model, a model folder or "user/repo" of the hub. Raises ModelError when it cannot be used.
+        """Load a model.
 
-        `dtype` None samples structures in float32, so that a seed means the same codes everywhere, and paints in
-        bfloat16 where the processor multiplies it fast; torch.bfloat16 or torch.float32 does everything in that one.
+        Args:
+            name_or_folder: A bundled model ("faces-128", "scenes-128"), a model folder or "user/repo" of the hub.
+            device: "auto", "cpu", "cuda", ...
+            dtype: None samples structures in float32, so that a seed means the same codes everywhere, and paints in
+                bfloat16 where the processor multiplies it fast; torch.bfloat16 or torch.float32 is used for all.
+
+        Returns:
+            The model, ready to be called.
+
+        Raises:
+            ModelError: There is no such model, or it cannot be used.
+
         """
         folder = find_model(name_or_folder)
         name = hub.title(str(name_or_folder)) if from_hub(name_or_folder) else folder.name
@@ -59,18 +82,31 @@ class Inpainter(Model):
         choose: Choice = "diverse",
         **sampling: Unpack[Sampling],
     ) -> Completions:
-        """Return the completions of a photo of any size and shape, to be iterated over.
+        """Complete a photo of any size and shape in many ways.
 
-        `image` and `mask` are paths, open files or their bytes, PIL images, arrays or tensors; what is taken as the
-        hole says `photos.mask`: white, paint on a transparent layer, without a mask the photo's transparent part.
-        Sample k has seed `seed + k`; None or -1 takes a random one, to be read from the completions.
-        `temperature`, `top_k` and `top_p` are the model's own unless given. `known_codes` says which structure codes
-        are taken from the photo instead of being sampled: "exact" those that see nothing of the hole, "cells" all whose
-        own 8x8 pixels are known (faster, but they were encoded beside a hole), "none" as in the paper. `fit` says how
-        the hole is fitted to the model. With `of`, so many are sampled and `num_samples` of them kept: "diverse" ones
-        by farthest-point selection over structure codes from the likeliest on, the "likely" by the likelihood of the
-        hole's codes, the "coherent" by their likelihood when they are read from right to left, which a model of both
-        directions knows. Raises ImageError, ValueError.
+        Args:
+            image: The photo.
+            mask: White, or paint on a transparent layer (`photos.mask`); None takes the photo's transparent part.
+            num_samples: How many completions, 1 or more.
+            seed: Sample k has seed `seed + k`. None or -1 takes a random one, to be read from the completions.
+            invert_mask: Black is the hole.
+            known_codes: The structure codes that are taken from the photo: "exact" those that see nothing of the hole,
+                "cells" all whose own 8x8 pixels are known (faster, but encoded beside a hole), "none" as in the paper.
+            fit: How the hole is fitted to the model.
+            of: Sample so many and keep `num_samples` of them.
+            choose: Which are kept: "diverse" ones by farthest-point selection over structure codes from the likeliest
+                on, the "likely" by the likelihood of the hole's codes, the "coherent" by that of a reading from right
+                to left, which a model of both directions knows.
+            **sampling: `temperature` (above 0; smaller is likelier and less diverse), `top_k` (sample among the k likeliest
+                codes, 0 for all), `top_p` (among the likeliest of this probability); the model's own where not given.
+
+        Returns:
+            The completions, made one by one as they are iterated over.
+
+        Raises:
+            ImageError: The photo or the mask cannot be read, or there is no hole.
+            ValueError: A number is out of its range.
+
         """
         photo, fit = load_photo(image), fit or Fit()
         notes: list[str] = []
@@ -89,9 +125,21 @@ class Inpainter(Model):
     def redraw(
         self, completion: Completion, part: Picture, *, num_samples: int = 8, seed: int | None = None
     ) -> Completions:
-        """Return completions like this one but for `part`, a mask, of its hole, whose codes are sampled anew.
+        """Sample a part of a completion's hole anew and keep the rest.
 
-        All other codes and all pixels outside `part` are exactly the completion's. Raises ImageError, ValueError.
+        Args:
+            completion: What to go on from.
+            part: A mask, white where codes are sampled anew; what lies outside the hole is ignored.
+            num_samples: How many.
+            seed: As in a call.
+
+        Returns:
+            Completions with the same codes elsewhere; all pixels outside `part` are exactly the completion's.
+
+        Raises:
+            ImageError: `part` cannot be read or does not meet the hole.
+            ValueError: A number is out of its range.
+
         """
         self.check(num_samples)
         notes: list[str] = []
@@ -105,10 +153,22 @@ class Inpainter(Model):
     def near(
         self, completion: Completion, amount: float = 0.3, *, num_samples: int = 8, seed: int | None = None
     ) -> Completions:
-        """Return completions near this one: the same at `amount` 0, as different as any at 1.
+        """Sample completions near this one.
 
         The noise that would have led to its codes is moved towards other noise, so that each is a sample of the model.
-        Raises ValueError.
+
+        Args:
+            completion: What to go on from.
+            amount: 0 is the same, 1 as different as any.
+            num_samples: How many.
+            seed: As in a call.
+
+        Returns:
+            Completions of the same photo and hole.
+
+        Raises:
+            ValueError: A number is out of its range.
+
         """
         self.check(num_samples)
         if not 0 <= amount <= 1:
@@ -216,6 +276,17 @@ class Completions:
     def masked(self) -> Image.Image:
         """Return the photo with a white hole, for looking at."""
         return Image.fromarray(np.where(self.hole[..., None], np.uint8(255), self.photo.rgb))
+
+    def grid(self) -> Image.Image:
+        """Sample all completions; return them in a row after the masked photo, each at most 256 pixels a side."""
+        cells = [self.masked(), *(Image.fromarray(completion.rgb) for completion in self)]
+        for cell in cells:
+            cell.thumbnail((256, 256))
+        return grid([np.asarray(cell)[None] for cell in cells], gap=4)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return shown(self.grid())
 
 
 def best(scores: Sequence[float], keep: int) -> list[int]:

@@ -1,9 +1,12 @@
-"""What the README shows runs."""
+"""What the README and the pages of docs/ show runs, and what they point to is there."""
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import shutil
+import struct
 import sys
 from pathlib import Path
 
@@ -11,9 +14,23 @@ import pytest
 from PIL import Image
 
 from manifill import cli
+from manifill.inpainter import bundled, find_model
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+DIARY = "measurements.md"  # commands as they were when something was measured
+PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+SHOWN = "\n".join([README, *(text for name, text in PAGES.items() if name != DIARY)])
+
+
+def commands(text: str) -> list[tuple[str, str]]:
+    """Verb and rest of every command, continued lines joined and comments left out."""
+    found = re.findall(r"^(?:    )?manifill (\w+) ?(.*)$", text.replace("\\\n", " "), re.MULTILINE)
+    return [(verb, rest.split(" #")[0].strip()) for verb, rest in found]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) < 900
 
 
 def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,10 +43,28 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({picture.tobytes() for picture in results}) == 8
 
 
+def test_inpaint_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the README's, to the letter, on real files; two completions of four samples are enough."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    for name, file in (("PHOTO", "astronaut.png"), ("MASK", "centre.png")):
+        shutil.copyfile(ROOT / "examples" / file, name)
+        Path(f"{name}S").mkdir()
+        shutil.copyfile(ROOT / "examples" / file, f"{name}S/astronaut.png")
+    lines = [rest for verb, rest in commands(README) if verb == "inpaint"]
+    assert len(lines) == 4
+    for line in lines:
+        rest = line.replace("--of 32", "--of 4").replace("-n 8", "-n 2").replace("-n 4", "-n 2")
+        monkeypatch.setattr(sys, "argv", ["manifill", "inpaint", *shlex.split(rest), "--device", "cpu"])
+        assert not cli.main(), line
+    made = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*_00*.png")}
+    assert {"out/first/astronaut_000.png", "OUT/PHOTO_001.png", "LIKELY/PHOTO_001.png", "OUT/astronaut_007.png"} <= made
+
+
 def test_verbs_and_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    shown = re.findall(r"^    manifill (\w+) ?(.*)$", README, re.MULTILINE)
+    shown = commands(SHOWN)
     assert {verb for verb, _ in shown} == {
-        *("inpaint", "info", "train", "data", "convert", "masks", "evaluate", "serve", "push"),
+        *("inpaint", "info", "train", "data", "convert", "masks", "evaluate", "serve", "push", "pack", "ablate"),
     }
     for verb, rest in shown:
         stage = rest.split()[:1] if verb == "train" else []
@@ -37,18 +72,50 @@ def test_verbs_and_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         with pytest.raises(SystemExit):
             cli.main()
         described = capsys.readouterr().out
-        for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest.split("#")[0]):
+        for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest):
             assert option in described, f"{verb} has no {option}"
 
 
 def test_make_targets() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
+    targets = re.findall(r"^    make (\w+)", README, re.MULTILINE)
+    assert targets == ["demo", "test"]
+    for target in [*targets, *re.findall(r"`make (\w+)`", README)]:
         assert f"\n{target}:" in makefile
 
 
+def test_extras() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    extras = re.findall(r"pip install '(?:\.|manifill)\[(\w+)\]'", SHOWN)
+    assert "serve" in extras
+    for extra in extras:
+        assert f"\n{extra} = [" in project
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_the_table_of_models_says_what_the_models_hold(name: str) -> None:
+    with (find_model(name) / "structure.safetensors").open("rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+    own = json.loads(header["__metadata__"]["config"])
+    (row,) = re.findall(rf"^\| `{name}` \| [^|]*[a-z][^|]* \| ([\d.]+, [\d.]+) \|", README, re.MULTILINE)
+    assert row == f"{own['temperature']}, {own['top_p']}"
+
+
+@pytest.mark.parametrize("name", ["README.md", *PAGES])
+def test_links_lead_somewhere(name: str) -> None:
+    page = ROOT / name if name == "README.md" else ROOT / "docs" / name
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith(("https://", "#")):
+            assert (page.parent / target.split("#")[0]).exists(), target
+
+
+def test_every_page_is_in_the_site() -> None:
+    assert set(re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)) == set(PAGES)
+
+
 def test_every_file_of_the_tree_is_there() -> None:
-    (tree,) = re.findall(r"```\nsrc/manifill/\n(.*?)tests/", README, re.DOTALL)
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    (tree,) = re.findall(r"```\nsrc/manifill/\n(.*?)tests/", contributing, re.DOTALL)
     named = {line.split()[0].rstrip("/") for line in tree.splitlines()}
     source = ROOT / "src" / "manifill"
     there = {p.name for p in source.iterdir() if not p.name.startswith("__") and p.suffix not in (".so", ".dll")}
