@@ -33,9 +33,8 @@ __all__ = ["Completion", "Completions", "Inpainter", "KnownCodes", "Preview", "b
 class Inpainter(Model):
     """A model that fills holes. Load it with `from_pretrained`, then call it with a photo and a mask.
 
-    A photo or a mask is a path, bytes, an open file, a PIL image, a numpy array or a tensor. Arrays are (H, W),
-    (H, W, C) or (C, H, W): uint8, uint16, fractions from 0 to 1, or a bool mask. White is the hole. All pixels outside
-    it stay as they are, bit for bit.
+    A photo or a mask is a path, bytes, an open file, a PIL image, a numpy array or a tensor (see `photos.arrays`).
+    White is the hole. All pixels outside it stay as they are, bit for bit.
 
     Example:
         >>> from manifill import Inpainter
@@ -153,9 +152,7 @@ class Inpainter(Model):
     def near(
         self, completion: Completion, amount: float = 0.3, *, num_samples: int = 8, seed: int | None = None
     ) -> Completions:
-        """Sample completions near this one.
-
-        The noise that would have led to its codes is moved towards other noise, so that each is a sample of the model.
+        """Sample completions near this one, by moving its noise towards other noise: each is a sample of the model.
 
         Args:
             completion: What to go on from.
