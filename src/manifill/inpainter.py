@@ -96,8 +96,9 @@ class Inpainter(Model):
             choose: Which are kept: "diverse" ones by farthest-point selection over structure codes from the likeliest
                 on, the "likely" by the likelihood of the hole's codes, the "coherent" by that of a reading from right
                 to left, which a model of both directions knows.
-            **sampling: `temperature` (above 0; smaller is likelier and less diverse), `top_k` (sample among the k likeliest
-                codes, 0 for all), `top_p` (among the likeliest of this probability); the model's own where not given.
+            **sampling: `temperature` (above 0; smaller is likelier and less diverse), `top_k` (sample among the k
+                likeliest codes, 0 for all), `top_p` (among the likeliest of this probability); the model's own where
+                not given.
 
         Returns:
             The completions, made one by one as they are iterated over.
