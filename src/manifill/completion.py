@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import operator
+import secrets
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,8 +29,9 @@ SEED_BITS = 40  # of a seed: what lies above says which crop, and which completi
 class Request:
     """What was asked for: a photo, its hole, bool (H, W), the seeds and how to sample; keep `keep` of them, or all.
 
-    `crops` are the squares that are completed, one after another. `start` is a completion to begin from;
-    `notes` are the warnings about photo and mask.
+    `thin` are pixels of the hole that are filled without a model, before all else; `crops` are the squares that are
+    completed, one after another; those with a face take `face_options`, where given. `start` is a completion to begin
+    from; `notes` are the warnings about photo and mask.
     """
 
     photo: Photo
@@ -41,12 +44,23 @@ class Request:
     keep: int | None = None
     choose: Choice = "diverse"
     start: Start | None = None
+    thin: Patch | None = None
+    face_options: SamplingOptions | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def reads_backwards(self) -> bool:
         """Whether samples are also to be read from right to left, which takes about as long as sampling them."""
         return self.keep is not None and self.choose == "coherent"
+
+    def options_of(self, crop: Crop) -> SamplingOptions:
+        """Return how structures of a crop are sampled."""
+        return self.face_options if crop.face and self.face_options else self.options
+
+    @property
+    def given(self) -> Sequence[Patch]:
+        """What every completion has before its first crop is filled."""
+        return [] if self.thin is None else [self.thin]
 
     @cached_property
     def stream(self) -> int:
@@ -134,3 +148,14 @@ def shown(picture: Image.Image) -> bytes:
 
 
 Event: TypeAlias = Preview | Completion
+
+
+def seeds_from(seed: int | None, count: int) -> range:
+    """Return `count` seeds from `seed` on, a random one for None and -1. Raises ValueError."""
+    try:
+        first = secrets.randbelow(2**31) if seed is None or seed == -1 else operator.index(seed)
+    except TypeError:
+        raise ValueError(f"seed is {seed!r}; expected a whole number") from None
+    if not 0 <= first < 2**SEED_BITS:
+        raise ValueError(f"seed is {first}; expected 0 to 2**{SEED_BITS} - 1, or -1 for a random one")
+    return range(first, first + count)

@@ -153,25 +153,6 @@ class ModelConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
 
-@dataclass(frozen=True)
-class Framing:
-    """How faces lie in the pictures of a model that knows faces: mean places (x, y) in parts of the picture's side.
-
-    Right is the person's own. Raises ValueError for places that are no face.
-    """
-
-    right_eye: tuple[float, float]
-    left_eye: tuple[float, float]
-    mouth: tuple[float, float]
-
-    def __post_init__(self) -> None:
-        places = (self.right_eye, self.left_eye, self.mouth)
-        if not all(len(place) == 2 and all(0 < v < 1 for v in place) for place in places):
-            raise ValueError(f"framing has the places {places}; expected pairs of numbers between 0 and 1")
-        if not (self.right_eye[0] < self.left_eye[0] and max(self.right_eye[1], self.left_eye[1]) < self.mouth[1]):
-            raise ValueError(f"framing has the places {places}; expected two eyes side by side over a mouth")
-
-
 Strategy = Literal["auto", "crop", "resize", "original"]
 
 
@@ -182,8 +163,9 @@ class Fit:
     strategy: Strategy = option(
         "auto",
         "crop completes squares around the holes, resize the whole photo at the model's size, original squares of the "
-        "model's size without any scaling, one after another; auto is resize for a square photo of up to four times "
-        "the model's size, which is how models are trained, and crop otherwise.",
+        "model's size without any scaling, one after another; auto puts a face as training had it, with "
+        "a model that knows faces; where there is none, it is resize for a square photo of up to four times the "
+        "model's size, and crop otherwise.",
     )
     crop_margin: int | None = option(
         None, "Context on each side of a hole; half the hole's extent unless given.", least=0, served=(0, 4096)
@@ -201,6 +183,11 @@ class Fit:
         "which is what published metrics measure.",
     )
     detail: bool = option(True, "Carry the photo's fine detail into results that are scaled up.")
+    thin: bool = option(
+        True,
+        "Fill parts of the hole that are a few pixels thin, such as scratches, from what is beside them, without the "
+        "model. Off, the model fills them too, which is what published metrics measure.",
+    )
 
     def __post_init__(self) -> None:
         if self.strategy not in get_args(Strategy):

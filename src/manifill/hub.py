@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -248,3 +249,29 @@ def short(error: BaseException) -> str:
     """Return an error in one line: its type and what it says, or what the hub said."""
     said = " ".join(str(getattr(error, "server_message", None) or error).split())
     return f"{status(error) or type(error).__name__}: {said[:200]}" if said else type(error).__name__
+
+
+def bundled() -> list[str]:
+    """Return the names of the models that come with the package."""
+    folder = resources.files("manifill") / "pretrained"
+    return sorted(f.name for f in folder.iterdir() if (f / "vqvae.safetensors").is_file()) if folder.is_dir() else []
+
+
+def find_model(name_or_folder: str | Path) -> Path:
+    """Return the folder of a bundled model, the folder itself, or a downloaded one: tried in this order.
+
+    Only a str of the form "user/repo" or "user/repo@revision" is asked of the hub, with a line on stderr, and only
+    where there is no folder `user` here; "hf://user/repo" always is. Raises ModelError when there is no such model.
+    """
+    if str(name_or_folder) in bundled():
+        return Path(str(resources.files("manifill") / "pretrained" / str(name_or_folder)))
+    if from_hub(name_or_folder):
+        return download(str(name_or_folder))
+    if not Path(name_or_folder).is_dir():
+        raise ModelError(f"{name_or_folder}: no such model folder, nor a bundled model ({', '.join(bundled())})")
+    return Path(name_or_folder)
+
+
+def from_hub(name_or_folder: str | Path) -> bool:
+    """Say whether a model's name is one on the hub."""
+    return isinstance(name_or_folder, str) and is_repository(name_or_folder)

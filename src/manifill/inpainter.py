@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import operator
-import secrets
 import warnings
 from collections.abc import Iterator, Sequence
-from importlib import resources
+from functools import cached_property
 from pathlib import Path
-from typing import Self, Unpack, get_args
+from typing import Any, Self, Unpack
 
 import numpy as np
 import torch
 from PIL import Image
 
 from manifill import hub
-from manifill.completion import SEED_BITS, Choice, Completion, Event, KnownCodes, Preview, Request, Start, shown
+from manifill.completion import Choice, Completion, Event, KnownCodes, Preview, Request, Start, seeds_from, shown
 from manifill.config import Fit, Sampling, SamplingOptions
+from manifill.hub import bundled, find_model, from_hub
 from manifill.model import Model
-from manifill.networks.checkpoint import ModelError
-from manifill.photos.crops import Crop, dilated, plan
+from manifill.networks.checkpoint import ModelError, read_header
+from manifill.photos.crops import Crop, dilated
 from manifill.photos.decode import ImageError, Picture
+from manifill.photos.framing import Plan, plan_photo
 from manifill.photos.mask import load_mask
 from manifill.photos.photo import Photo, load_photo
 from manifill.photos.tensors import grid
-from manifill.pipeline import Sample, complete
+from manifill.photos.thin import thin_patch
+from manifill.pipeline import Sample, complete, doubts
+from manifill.sampling.choose import best, farthest
 
 __all__ = ["Completion", "Completions", "Inpainter", "KnownCodes", "Preview", "bundled", "find_model"]
+
+FACES, SCENES = "faces-128", "scenes-128"  # what "auto" chooses from
 
 
 class Inpainter(Model):
@@ -51,7 +56,8 @@ class Inpainter(Model):
         """Load a model.
 
         Args:
-            name_or_folder: A bundled model ("faces-128", "scenes-128"), a model folder or "user/repo" of the hub.
+            name_or_folder: A bundled model ("faces-128", "scenes-128"), "auto" for whichever suits each
+                hole, a model folder or "user/repo" of the hub.
             device: "auto", "cpu", "cuda", ...
             dtype: None samples structures in float32, so that a seed means the same codes everywhere, and paints in
                 bfloat16 where the processor multiplies it fast; torch.bfloat16 or torch.float32 is used for all.
@@ -63,6 +69,8 @@ class Inpainter(Model):
             ModelError: There is no such model, or it cannot be used.
 
         """
+        if name_or_folder == "auto" and cls is Inpainter:
+            return Auto(device, dtype)  # type: ignore[return-value]
         folder = find_model(name_or_folder)
         name = hub.title(str(name_or_folder)) if from_hub(name_or_folder) else folder.name
         return cls.load(folder, name, device, dtype)
@@ -114,13 +122,28 @@ class Inpainter(Model):
         for note in notes:
             warnings.warn(note, stacklevel=2)
         self.check(num_samples, known_codes, of, choose)
-        options = self.options(**sampling)
-        crops, seeds = plan(hole, self.image_size, fit), seeds_from(seed, of or num_samples)
-        keep = num_samples if of else None
-        said = (*photo.notes, *notes)
-        return Completions(
-            self, Request(photo, hole, crops, seeds, options, known_codes, fit, keep, choose, notes=said)
-        )
+        self.options(**sampling)
+        seeds, keep = seeds_from(seed, of or num_samples), num_samples if of else None
+        plan = self.plan(photo, hole, fit)
+        model = self.model_for(plan.crops)
+        options, others = model.options(**sampling), None
+        if model.parts is not None:
+            options, others = (part.options(**sampling) for part in model.parts)
+        thin = thin_patch(photo, hole, plan.thin)
+        request = Request(photo, hole, plan.crops, seeds, options, known_codes, fit, keep, choose, None, thin, others)
+        unlike = [f"{photo.name}: {note}" for note in (*plan.notes, *doubts(model, request))]
+        for note in unlike:
+            warnings.warn(note, stacklevel=2)
+        return Completions(model, dataclasses.replace(request, notes=(*photo.notes, *notes, *unlike)))
+
+    def plan(self, photo: Photo, hole: np.ndarray, fit: Fit) -> Plan:
+        """Plan how a hole, bool (H, W), of a photo is filled."""
+        framing = self.domain.framing if self.domain else None
+        return plan_photo(photo.rgb, hole, self.image_size, fit, framing, only=True)
+
+    def model_for(self, crops: Sequence[Crop]) -> Inpainter:
+        """Return the inpainter that fills these crops."""
+        return self
 
     def redraw(
         self, completion: Completion, part: Picture, *, num_samples: int = 8, seed: int | None = None
@@ -177,29 +200,60 @@ class Inpainter(Model):
         self, completion: Completion, num_samples: int, seed: int | None, start: Start, notes: Sequence[str] = ()
     ) -> Completions:
         changes = {"seeds": seeds_from(seed, num_samples), "keep": None, "start": start, "notes": tuple(notes)}
-        return Completions(self, dataclasses.replace(completion.request, **changes))
+        request = dataclasses.replace(completion.request, **changes)
+        return Completions(self.model_for(request.crops), request)
 
-    def check(
-        self, num_samples: int, known_codes: str = "exact", of: int | None = None, choose: str = "diverse"
-    ) -> None:
-        """Raise ValueError for what cannot be asked of this model."""
-        if known_codes not in get_args(KnownCodes):
-            raise ValueError(f"known_codes is {known_codes!r}; expected exact, cells or none")
-        if num_samples < 1:
-            raise ValueError(f"num_samples is {num_samples}; expected 1 or more")
-        if of is not None and of < num_samples:
-            raise ValueError(f"of is {of}; expected at least the {num_samples} that are to be kept")
-        if choose not in get_args(Choice):
-            raise ValueError(f"choose is {choose!r}; expected diverse, likely or coherent")
-        if of is not None and choose == "coherent" and not self.structure.config.both_directions:
-            raise ValueError(
-                f"the model {self.name} reads codes from left to right alone; choosing coherent completions needs one "
-                "that was trained in both directions"
-            )
+
+class Auto(Inpainter):
+    """The bundled model that suits each hole: FACES where it meets a face, SCENES elsewhere.
+
+    Each is loaded when it is first needed. What is asked of this inpainter as of one model, SCENES answers.
+    """
+
+    def __init__(self, device: str = "auto", dtype: torch.dtype | None = None) -> None:
+        self.asked, self.name = (device, dtype), "auto"
+        self.faces_header, self.scenes_header = (read_header(find_model(name), "vqvae") for name in (FACES, SCENES))
+        if self.faces_header.image_size != self.scenes_header.image_size:
+            raise ModelError(f"{FACES} and {SCENES} are of different sizes, so they cannot fill the holes of one photo")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "asked" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.scenes, name)
+
+    @cached_property
+    def faces(self) -> Inpainter:
+        """The model that knows faces."""
+        return Inpainter.from_pretrained(FACES, *self.asked)
+
+    @cached_property
+    def scenes(self) -> Inpainter:
+        """The model of everything else."""
+        return Inpainter.from_pretrained(SCENES, *self.asked)
+
+    @cached_property
+    def both(self) -> Inpainter:
+        """SCENES, with FACES in its place where a square holds a face."""
+        _ = self.scenes.sampler  # made once, for this copy too
+        pair = copy.copy(self.scenes)
+        pair.parts, pair.domain = (self.scenes, self.faces), None
+        pair.name, pair.weights = (f"{getattr(self.scenes, n)}+{getattr(self.faces, n)}" for n in ("name", "weights"))
+        return pair
+
+    def plan(self, photo: Photo, hole: np.ndarray, fit: Fit) -> Plan:
+        """Plan how a hole, bool (H, W), of a photo is filled."""
+        domain = self.faces_header.domain
+        framing = domain.framing if domain else None
+        return plan_photo(photo.rgb, hole, self.scenes_header.image_size, fit, framing, only=False)
+
+    def model_for(self, crops: Sequence[Crop]) -> Inpainter:
+        """Return the inpainter that fills these crops."""
+        with_face = {crop.face for crop in crops}
+        return self.both if len(with_face) == 2 else self.faces if with_face == {True} else self.scenes
 
     def options(self, **given: Unpack[Sampling]) -> SamplingOptions:
-        """Return sampling options, the model's own where None. Raises ValueError."""
-        return dataclasses.replace(self.structure.config.sampling, **{k: v for k, v in given.items() if v is not None})
+        """Return sampling options that each model completes with its own. Raises ValueError."""
+        return SamplingOptions(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
 
 
 class Completions:
@@ -237,9 +291,12 @@ class Completions:
             return likely
         if self.request.choose == "coherent":
             return best([c.coherence for c in found if c.coherence is not None], len(self))
-        codes = torch.from_numpy(np.stack([c.codes for c in found])).flatten(0, 1)
-        features = self.inpainter.vqvae.lookup(codes.to(self.inpainter.device)).reshape(len(found), -1)
-        return farthest(features.cpu().numpy(), likely[0], len(self))
+        if not self.crops:
+            return likely
+        codes = torch.from_numpy(np.stack([c.codes for c in found])).to(self.inpainter.device)  # (N, C, h, w)
+        models = [self.inpainter.of(crop) for crop in self.crops]
+        features = [model.vqvae.lookup(codes[:, i]).reshape(len(found), -1) for i, model in enumerate(models)]
+        return farthest(torch.cat(features, 1).cpu().numpy(), likely[0], len(self))
 
     @property
     def photo(self) -> Photo:
@@ -285,59 +342,3 @@ class Completions:
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
         return shown(self.grid())
-
-
-def best(scores: Sequence[float], keep: int) -> list[int]:
-    """Return the indices of the `keep` highest scores, best first."""
-    return [int(k) for k in np.argsort(-np.asarray(scores, float), kind="stable")[:keep]]
-
-
-def farthest(features: np.ndarray, first: int, keep: int) -> list[int]:
-    """Return `keep` indices by farthest-point selection: `first`, then ever the one farthest from all chosen.
-
-    `features` (N, D); distances are Euclidean.
-    """
-    chosen = [first]
-    nearest = np.full(len(features), np.inf)
-    while len(chosen) < keep:
-        nearest = np.minimum(nearest, ((features - features[chosen[-1]]) ** 2).sum(1))
-        nearest[chosen] = -np.inf
-        chosen.append(int(nearest.argmax()))
-    return chosen
-
-
-def seeds_from(seed: int | None, count: int) -> range:
-    """Return `count` seeds from `seed` on, a random one for None and -1. Raises ValueError."""
-    try:
-        first = secrets.randbelow(2**31) if seed is None or seed == -1 else operator.index(seed)
-    except TypeError:
-        raise ValueError(f"seed is {seed!r}; expected a whole number") from None
-    if not 0 <= first < 2**SEED_BITS:
-        raise ValueError(f"seed is {first}; expected 0 to 2**{SEED_BITS} - 1, or -1 for a random one")
-    return range(first, first + count)
-
-
-def bundled() -> list[str]:
-    """Return the names of the models that come with the package."""
-    folder = resources.files("manifill") / "pretrained"
-    return sorted(f.name for f in folder.iterdir() if (f / "vqvae.safetensors").is_file()) if folder.is_dir() else []
-
-
-def find_model(name_or_folder: str | Path) -> Path:
-    """Return the folder of a bundled model, the folder itself, or a downloaded one: tried in this order.
-
-    Only a str of the form "user/repo" or "user/repo@revision" is asked of the hub, with a line on stderr, and only
-    where there is no folder `user` here; "hf://user/repo" always is. Raises ModelError when there is no such model.
-    """
-    if str(name_or_folder) in bundled():
-        return Path(str(resources.files("manifill") / "pretrained" / str(name_or_folder)))
-    if from_hub(name_or_folder):
-        return hub.download(str(name_or_folder))
-    if not Path(name_or_folder).is_dir():
-        raise ModelError(f"{name_or_folder}: no such model folder, nor a bundled model ({', '.join(bundled())})")
-    return Path(name_or_folder)
-
-
-def from_hub(name_or_folder: str | Path) -> bool:
-    """Say whether a model's name is one on the hub."""
-    return isinstance(name_or_folder, str) and hub.is_repository(name_or_folder)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack, get_args
 
 import psutil
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from manifill.completion import KnownCodes
-from manifill.config import SamplingOptions
+from manifill.completion import Choice, KnownCodes
+from manifill.config import Sampling, SamplingOptions
 from manifill.networks.checkpoint import ModelError, is_named, load_networks, weights_name
+from manifill.networks.domain import Domain
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import TextureGenerator, hole_cells
 from manifill.networks.vqvae import VQVAE, untouched
+from manifill.photos.crops import Crop
 from manifill.sampling.directions import log_likelihood
 from manifill.sampling.naive import Sampled
 from manifill.sampling.native import fast_bfloat16, fastest
@@ -39,6 +43,7 @@ class Model:
         weights: str = "",
         device: str = "auto",
         dtype: torch.dtype | None = None,
+        domain: Domain | None = None,
     ) -> None:
         if dtype not in (None, torch.float32, torch.bfloat16):
             raise ValueError(f"dtype is {dtype}; expected torch.float32, torch.bfloat16 or None")
@@ -52,8 +57,9 @@ class Model:
         self.paint_dtype = dtype or (torch.bfloat16 if fast_bfloat16(self.device) else torch.float32)
         for network, precision in ((self.structure.condition, self.dtype), (self.texture, self.paint_dtype)):
             network.to(dtype=precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.image_size, self.name, self.weights = image_size, name, weights
+        self.image_size, self.name, self.weights, self.domain = image_size, name, weights, domain
         self.folder: Path | None = None  # that it was loaded from
+        self.parts: tuple[Model, Model] | None = None  # in its place, without and with a face in the square
 
     def __repr__(self) -> str:
         return (
@@ -75,13 +81,40 @@ class Model:
         networks = {kind: network for kind, (network, _) in loaded.items()}
         weights = weights_name([(kind, header) for kind, (_, header) in loaded.items()])
         three = networks["vqvae"], networks["structure"], networks["texture"]
-        model = cls(*three, loaded["vqvae"][1].image_size, name, weights, device, dtype)
+        header = loaded["vqvae"][1]
+        model = cls(*three, header.image_size, name, weights, device, dtype, header.domain)
         model.folder = folder
         return model
 
     def is_named(self, weights: str) -> bool:
         """Say whether `weights` names this model's, also as versions up to 0.1 named those of its files."""
         return weights == self.weights or (self.folder is not None and is_named(self.folder, weights))
+
+    def check(
+        self, num_samples: int, known_codes: str = "exact", of: int | None = None, choose: str = "diverse"
+    ) -> None:
+        """Raise ValueError for what cannot be asked of this model."""
+        if known_codes not in get_args(KnownCodes):
+            raise ValueError(f"known_codes is {known_codes!r}; expected exact, cells or none")
+        if num_samples < 1:
+            raise ValueError(f"num_samples is {num_samples}; expected 1 or more")
+        if of is not None and of < num_samples:
+            raise ValueError(f"of is {of}; expected at least the {num_samples} that are to be kept")
+        if choose not in get_args(Choice):
+            raise ValueError(f"choose is {choose!r}; expected diverse, likely or coherent")
+        if of is not None and choose == "coherent" and not self.structure.config.both_directions:
+            raise ValueError(
+                f"the model {self.name} reads codes from left to right alone; choosing coherent completions needs one "
+                "that was trained in both directions"
+            )
+
+    def options(self, **given: Unpack[Sampling]) -> SamplingOptions:
+        """Return sampling options, the model's own where None. Raises ValueError."""
+        return dataclasses.replace(self.structure.config.sampling, **{k: v for k, v in given.items() if v is not None})
+
+    def of(self, crop: Crop) -> Model:
+        """Return the model that fills a crop."""
+        return self if self.parts is None else self.parts[crop.face]
 
     @torch.no_grad()
     def condition(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -135,6 +168,24 @@ class Model:
         """Return the log-likelihood (N, h, w) of every code as `directions.log_likelihood` does."""
         found = log_likelihood(self.structure, self.vqvae.encoder.structure_quantiser.codebook, codes, cond, reading)
         return self.finite(found, "structure generator")
+
+    @torch.no_grad()
+    def familiarity(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how well pictures without a hole fit what this model has learnt: PSNR in dB (N,) and bits a code (N,).
+
+        The first is that of the VQ-VAE's reconstruction where `mask` is 0, the second how much the codes under the mask
+        surprise the structure generator, which sees the rest.
+        """
+        e = self.vqvae.encode(image)
+        error = ((self.vqvae.decode(e.structure, e.texture).clamp(-1, 1) - image) ** 2).mean(1, keepdim=True) * (
+            1 - mask
+        )
+        psnr = 10 * torch.log10(4 / (error.sum((1, 2, 3)) / (1 - mask).sum((1, 2, 3)).clamp(min=1)).clamp(min=1e-6))
+        nats = F.cross_entropy(self.logits(e.structure_codes, self.condition(image, mask)), e.structure_codes,
+                               reduction="none")  # fmt: skip
+        hidden = hole_cells(mask, *nats.shape[1:]).view_as(nats)
+        bits = (nats * hidden).sum((1, 2)) / hidden.sum((1, 2)).clamp(min=1) / math.log(2)
+        return psnr, bits
 
     @torch.no_grad()
     def image_features(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,42 +23,86 @@ from manifill.networks.texture import hole_cells
 from manifill.photos.crops import Crop
 from manifill.photos.photo import stored
 from manifill.photos.tensors import to_uint8
-from manifill.photos.view import Patch, View
+from manifill.photos.view import Patch, View, recoloured, unmasked
 from manifill.sampling.naive import Sampled, gumbel_noise
 from manifill.sampling.nearby import mixed, noise_of
 
-# (cond (1 or N, 8n, h, w), known (1 or N, h, w), noise (N, h*w, K), options) -> codes of N samples
-Sample: TypeAlias = Callable[[Tensor, Tensor, Tensor, SamplingOptions], Sampled]
+# (model, cond (1 or N, 8n, h, w), known (1 or N, h, w), noise (N, h*w, K), options) -> codes of N samples
+Sample: TypeAlias = Callable[[Model, Tensor, Tensor, Tensor, SamplingOptions], Sampled]
+
+DOUBTED = 4  # squares of a photo that are asked how familiar they are
+BLANK = 0.02  # deviation of the colours, of which there are 2, under a hole that has been painted over
 
 
 def complete(model: Model, request: Request, sample: Sample | None = None) -> Iterator[Event]:
     """Yield a batch's structures as soon as they are sampled, then each one's completion; batch after batch.
 
-    `sample` is the model's own unless given.
+    Each square is filled by the model that `model.of` names. `sample` is its own unless given. A hole that is thin
+    everywhere has no squares: its completions are alike.
     """
-    sample, at_once = sample or model.sample, model.at_once
-    kept = request.start.completion.patches if request.start else []
+    sample, at_once = sample or alone, model.at_once
+    kept = request.start.completion.patches if request.start else request.given
     alike: dict[int, Square] = {}
     for first in range(0, len(request.seeds), at_once):
         seeds = request.seeds[first : first + at_once]
         drafts = [Draft(first + k, seed, list(kept)) for k, seed in enumerate(seeds)]
-        for i in range(len(request.crops)):
-            squares = read(model, request, i, drafts, alike)
+        if not request.crops:
+            yield from without_squares(model, request, drafts)
+        for i, crop in enumerate(request.crops):
+            model_here = model.of(crop)
+            squares = read(model_here, request, i, drafts, alike)
             cond, known = torch.cat([s.cond for s in squares]), torch.cat([s.known for s in squares])
-            sampled = sample(cond, known, noise_for(model, request, i, squares, drafts), request.options)
-            backwards = model.log_likelihood(sampled.codes, cond, -1) if request.reads_backwards else None
+            noise = noise_for(model_here, request, i, squares, drafts)
+            sampled = sample(model_here, cond, known, noise, request.options_of(crop))
+            backwards = model_here.log_likelihood(sampled.codes, cond, -1) if request.reads_backwards else None
             last = i == len(request.crops) - 1
-            structures = [Image.fromarray(p) for p in to_uint8(model.decode_structure(sampled.codes))] if last else []
+            structures = (
+                [Image.fromarray(p) for p in to_uint8(model_here.decode_structure(sampled.codes))] if last else []
+            )
             for draft, structure in zip(drafts, structures, strict=False):
                 yield Preview(draft.index, draft.seed, structure)
             for k, draft in enumerate(drafts):
                 square = squares[k % len(squares)]
-                painted = paint(model, request, square, sampled, k, draft)
+                painted = paint(model_here, request, square, sampled, k, draft)
                 draft.count_likelihoods(square, sampled.log_likelihood[k], None if backwards is None else backwards[k])
                 if len(squares) > 1 or k == len(drafts) - 1:
                     square.view.forget()
                 if last:
                     yield draft.finished(request, painted, structures[k])
+
+
+def alone(model: Model, cond: Tensor, known: Tensor, noise: Tensor, options: SamplingOptions) -> Sampled:
+    """Sample a photo's structures in a batch of their own."""
+    return model.sample(cond, known, noise, options)
+
+
+def without_squares(model: Model, request: Request, drafts: Sequence[Draft]) -> Iterator[Event]:
+    """Yield the completions of a hole that no model has to fill; both pictures are the photo, squeezed."""
+    side = model.image_size
+    for draft in drafts:
+        picture = Image.fromarray(recoloured(request.photo.rgb, draft.patches)).resize((side, side))
+        yield Preview(draft.index, draft.seed, picture)
+        codes = np.zeros((0, side // 8, side // 8), np.int64)
+        yield Completion(request, draft.index, draft.seed, codes, draft.patches, picture, picture, 0.0, None)
+
+
+def doubts(model: Model, request: Request) -> list[str]:
+    """Say which of a photo's squares are unlike the pictures that the model which fills them was trained on.
+
+    Faces are not asked about, as the detector has found them; of many squares the largest are.
+    """
+    strange: dict[str, str] = {}
+    for crop in sorted((c for c in request.crops if not c.face), key=lambda c: -c.side)[:DOUBTED]:
+        here = model.of(crop)
+        domain = here.domain
+        if domain is None or domain.least_psnr is None:
+            continue
+        low, mask = unmasked(crop, request.photo.rgb, request.hole, here.image_size)
+        psnr, bits = (float(v) for v in here.familiarity(low.to(here.device), mask.to(here.device)))
+        told = bool(low[(mask > 0).expand_as(low)].std() > BLANK)  # else the photo's own pixels are painted over
+        if psnr < domain.least_psnr or (told and domain.most_bits is not None and bits > domain.most_bits):
+            strange[here.name] = f"{here.name} knows {domain.subject}, and this photo is unlike them: expect little"
+    return list(strange.values())
 
 
 @dataclass
@@ -120,11 +164,13 @@ def read(model: Model, request: Request, i: int, drafts: Sequence[Draft], alike:
     if not seen and i in alike:
         return [alike[i]]
     unknown = request.hole[crop.rows, crop.columns].copy()
+    for patch in request.given:
+        patch.remove(unknown, crop.rows, crop.columns)
     for other in seen:
         other.remove_own(unknown, crop)
     squares = []
     for draft in drafts if seen else drafts[:1]:
-        look = partial(pixels, request, crop, tuple(draft.patches) if seen else ())
+        look = partial(pixels, request, crop, tuple(draft.patches if seen else request.given))
         squares.append(Square(model, View(crop, look, unknown, model.image_size), request, i))
     if not seen:
         alike[i] = squares[0]
@@ -163,7 +209,7 @@ def noise_before(model: Model, request: Request, i: int, square: Square) -> Tens
     codes = torch.from_numpy(request.start.completion.codes[i : i + 1]).to(model.device)
     logits = model.logits(codes, square.cond)[0].flatten(1).t().cpu()  # (h*w, K)
     other = gumbel_noise([request.noise_seed(i, 1 << 3 * SEED_BITS)], *logits.shape)[0]  # of no sample
-    return noise_of(codes.flatten().cpu(), logits, request.options, other)
+    return noise_of(codes.flatten().cpu(), logits, request.options_of(request.crops[i]), other)
 
 
 def paint(model: Model, request: Request, square: Square, sampled: Sampled, k: int, draft: Draft) -> np.ndarray:

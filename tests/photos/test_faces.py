@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manifill.config import Framing
+from manifill.networks.domain import Framing
 from manifill.photos.crops import Crop, turned_square
 from manifill.photos.faces import Face, find_faces
 from manifill.photos.framing import Place, face_crops, similarity

@@ -184,18 +184,31 @@ def pack(
     out: Path,
     half: bool = False,
     sampling: OmitArgPrefixes[SamplingArguments] = SamplingArguments(),  # type: ignore[valid-type]  # noqa: B008
+    subject: str | None = None,
+    pictures: Path | None = None,
 ) -> int:
-    """Copy a model folder for release: half the size, and its own defaults for sampling.
+    """Copy a model folder for release: half the size, its own defaults for sampling, and what it knows.
 
     Args:
         model: A model folder.
         out: New model folder.
         half: Store structure, texture and discriminator in 16 bits; the VQ-VAE keeps 32, its codebooks are exact.
         sampling: The model's own sampling options.
+        subject: What its pictures show, such as "faces" or "scenes"; needs `pictures`.
+        pictures: Pictures to measure that by, which it was not trained on: a folder, list or shards, as for training.
 
     """
     from manifill.networks.checkpoint import pack as run
 
-    run(model, out, half, vars(sampling))
+    if (subject is None) != (pictures is None):
+        raise ValueError("--subject and --pictures go together: what the pictures show, and the pictures")
+    domain = None
+    if subject is not None and pictures is not None:
+        from manifill.evaluate.domain import measure
+        from manifill.inpainter import Inpainter
+
+        domain = measure(Inpainter.from_pretrained(model), pictures, subject)
+        print(domain)
+    run(model, out, half, vars(sampling), domain)
     print(out)
     return 0

@@ -73,7 +73,7 @@ class ModelMethod:
         self, inpainter: Inpainter, picking: Picking, options: SamplingOptions, known_codes: KnownCodes = "exact",
         seed: int = 0, fit: Fit | None = None,
     ) -> None:  # fmt: skip
-        self.inpainter, self.picking, self.options, self.fit = inpainter, picking, options, fit or Fit()
+        self.inpainter, self.picking, self.options, self.fit = inpainter, picking, options, fit or Fit(thin=False)
         self.known_codes: KnownCodes = known_codes
         self.seed, self.name = seed, inpainter.name or "model"
         self.about = {

@@ -105,8 +105,8 @@ def distances(
     """Return the distance of every completion to the photo and, of several, how far apart they are.
 
     Diversity is the mean distance of two completions, of three kinds: the composites, the pictures as painted (`full`)
-    where the method has them, and the hole's bounding box, SEEN pixels
-    at least. The diversity score looks at all of them at once.
+    where the method has them, and the hole's bounding box, of SEEN
+    pixels at least. The diversity score looks at all of them at once.
     """
     units, photo = network.units(composites), network.units(real)
     to_photo = network.between(units, [u.expand_as(v) for u, v in zip(photo, units, strict=True)])
@@ -115,7 +115,7 @@ def distances(
         return found
     kinds = {"composite": units}
     if min(hole.shape) >= SEEN:
-        rows, columns = (around(hole.any(axis)) for axis in (1, 0))
+        rows, columns = (around(np.asarray(hole.any(axis))) for axis in (1, 0))
         kinds["hole"] = network.units(composites[:, :, rows, columns])
     if full is not None:
         kinds["full"] = network.units(tensor(full))

@@ -30,7 +30,7 @@ class Settings:
     def of_saved(self, line: dict[str, Any]) -> Settings:
         """Return the settings of a saved completion; sampling options are these where given."""
         sampling: Any = {name: line.get(name) if value is None else value for name, value in self.sampling.items()}
-        return Settings(Fit(**line["fit"]), line["known_codes"], sampling)
+        return Settings(saved_fit(line), line["known_codes"], sampling)
 
 
 def read_completion(completions: Completions, path: Path) -> Completion:
@@ -61,6 +61,11 @@ def read_completion(completions: Completions, path: Path) -> Completion:
                       line["log_likelihood"], line.get("coherence"))  # fmt: skip
 
 
+def saved_fit(line: dict[str, Any]) -> Fit:
+    """Return how a saved completion's hole was fitted; before thin parts were told, the model filled them."""
+    return Fit(**{"thin": False, **line["fit"]})
+
+
 def find_line(path: Path) -> dict[str, Any]:
     """Return the manifest's line of a saved completion, from its folder or one above. Raises ImageError."""
     for folder in path.resolve().parents:
@@ -79,7 +84,7 @@ def _checked(line: dict[str, Any], manifest: Path) -> dict[str, Any]:
         if not isinstance(line.get(name), kind):
             raise ImageError(f"{manifest}: says {name} {line.get(name)!r} of {line['file']}; expected {kind.__name__}")
     try:
-        Fit(**line["fit"])
+        saved_fit(line)
         np.array(line["codes"], np.int64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ImageError(f"{manifest}: cannot be understood about {line['file']} ({error})") from error

@@ -131,9 +131,20 @@ def describe(completions: Completions, completion: Completion, mask: str) -> dic
         "known_codes": request.known_codes,
         "dtype": str(model.dtype).removeprefix("torch."),
         "model": f"{model.name} {model.weights}", "size": [photo.rgb.shape[1], photo.rgb.shape[0]],
-        "fit": dataclasses.asdict(request.fit),
+        "fit": dataclasses.asdict(request.fit), "filled_by": filled_by(completions), "notes": list(request.notes),
         **{k: None if v is None else round(v, 5) for k, v in scores.items()}, "codes": completion.codes.tolist(),
     }  # fmt: skip
+
+
+def filled_by(completions: Completions) -> dict[str, int]:
+    """Return how many pixels of the hole each model fills; "diffusion" fills the parts that are thin."""
+    found: dict[str, int] = {}
+    if (thin := completions.request.thin) is not None:
+        found["diffusion"] = int(thin.which.sum())
+    for crop in completions.crops:
+        name = completions.inpainter.of(crop).name
+        found[name] = found.get(name, 0) + int(crop.own.sum())
+    return found
 
 
 def save_png(picture: Image.Image, path: Path, text: dict[str, str]) -> None:

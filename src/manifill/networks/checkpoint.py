@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from manifill.config import DiscriminatorConfig, StructureConfig, TextureConfig, VQVAEConfig, from_dict, to_dict
 from manifill.networks.discriminator import Discriminator
+from manifill.networks.domain import Domain
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import TextureGenerator
 from manifill.networks.vqvae import VQVAE
@@ -107,10 +108,12 @@ def save_network(
     figures: dict[str, Any] | None = None,
     codebook: str | None = None,
     dtype: torch.dtype = torch.float32,
+    domain: Domain | None = None,
 ) -> None:
     """Write `network` to `folder`/`name`.safetensors with its `config` in the header.
 
     `codebook` is the fingerprint of the VQ-VAE it belongs to; a VQ-VAE names its own. `dtype` is that of the file.
+    `domain` is the model's; a VQ-VAE's file holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     header = {
@@ -122,6 +125,8 @@ def save_network(
         "step": str(step),
         "figures": json.dumps(figures or {}),
     }
+    if domain is not None:
+        header["domain"] = json.dumps(to_dict(domain))
     tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
     path = folder / f"{name}.safetensors"
     try:
@@ -276,8 +281,10 @@ def load_networks(folder: Path) -> dict[str, tuple[Any, Header]]:
     return networks
 
 
-def pack(folder: Path, out: Path, half: bool, sampling: dict[str, Any]) -> None:
+def pack(folder: Path, out: Path, half: bool, sampling: dict[str, Any], domain: Domain | None = None) -> None:
     """Copy a model folder for release: `half` stores all but the VQ-VAE in 16 bits, `sampling` sets its own defaults.
+
+    `domain`, where given, takes the place of what the model says of its pictures.
 
     The copy's card names the copy's weights. Raises ModelError when `out` is not empty or `folder` not a whole model.
     """
@@ -288,7 +295,17 @@ def pack(folder: Path, out: Path, half: bool, sampling: dict[str, Any]) -> None:
     structure.config = dataclasses.replace(structure.config, **chosen)
     for name, (network, header) in networks.items():
         dtype = torch.float16 if half and name != "vqvae" else torch.float32
-        save_network(out, name, network, header.image_size, header.step, header.figures, codebook, dtype)
+        save_network(
+            out,
+            name,
+            network,
+            header.image_size,
+            header.step,
+            header.figures,
+            codebook,
+            dtype,
+            domain if domain is not None and name == "vqvae" else header.domain,
+        )
     card = folder / "README.md"
     if card.exists():
         changes = [*(["all but the VQ-VAE in 16 bits"] if half else []), *(f"{k} {v}" for k, v in chosen.items())]

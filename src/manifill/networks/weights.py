@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from manifill.config import StructureConfig
+from manifill.networks.domain import Domain, domain_from_dict
 
 FORMAT = "manifill-1"
 HEADER_BYTES = 1 << 24  # the longest header that is read: about a hundred times a paper-sized network's
@@ -27,6 +28,7 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 FIELDS = {"format", "network", "config", "image_size", "codebook", "step", "figures"}
 # fields that some files name and others, where they are off, do not
 OFF = StructureConfig.RETIRED | StructureConfig.YOUNGER
+DOMAIN = "domain"  # of the model, in the file of its VQ-VAE; models that were saved before it existed have none
 DIGEST = "digest"  # of all that a file says; files older than it have none
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -51,6 +53,7 @@ class Header:
     figures: dict[str, Any]
     digest: str | None = None
     tensors: str | None = None
+    domain: Domain | None = None
 
 
 def read_header(path: Path, name: str) -> Header:
@@ -59,7 +62,7 @@ def read_header(path: Path, name: str) -> Header:
     if fields.get("format") != FORMAT or fields.get("network") != name:
         found = f"format {fields.get('format')!r}, network {fields.get('network')!r}"
         raise ModelError(f"{path}: not a manifill network ({found}; expected format {FORMAT!r}, network {name!r})")
-    missing, foreign = sorted(FIELDS - fields.keys()), sorted(fields.keys() - FIELDS - {DIGEST})
+    missing, foreign = sorted(FIELDS - fields.keys()), sorted(fields.keys() - FIELDS - {DIGEST, DOMAIN})
     if missing or foreign:
         said = [f"without {', '.join(missing)}"] * bool(missing) + [f"with unknown {', '.join(foreign)[:80]}"] * bool(
             foreign
@@ -76,7 +79,8 @@ def read_header(path: Path, name: str) -> Header:
         raise ModelError(f"{path}: {odd[0][:40]} in its figures is {str(figures[odd[0]])[:40]!r}; expected a number")
     return Header(
         path, _mapping(path, "config", fields["config"]), side, fields["codebook"],
-        _count(path, "step", fields["step"]), figures, fields.get(DIGEST),
+        _count(path, "step", fields["step"]), figures, fields.get(DIGEST), None,
+        _domain(path, fields),
     )  # fmt: skip
 
 
@@ -107,6 +111,15 @@ def _mapping(path: Path, name: str, text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ModelError(f"{path}: {name} is {text[:40]!r}; expected a JSON object of at most {FIELD_BYTES >> 20} MiB")
     return found
+
+
+def _domain(path: Path, fields: Mapping[str, str]) -> Domain | None:
+    if DOMAIN not in fields:
+        return None
+    try:
+        return domain_from_dict(_mapping(path, DOMAIN, fields[DOMAIN]))
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: a domain that cannot be read ({str(error)[:200]})") from error
 
 
 def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:

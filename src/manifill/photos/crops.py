@@ -24,7 +24,8 @@ class Crop:
     """A square of the photo, beyond whose borders it may reach, and which of the hole's pixels it fills.
 
     `own` bool (h, w) lies at `rows`, `columns` of the photo: its part of the square, or of the rectangle around it if
-    the square is turned. `angle` in degrees turns it around its middle, clockwise as seen.
+    the square is turned. `angle` in degrees turns it around its middle, clockwise as seen. `face` says that it holds a
+    face as training had it.
     """
 
     top: int
@@ -34,6 +35,7 @@ class Crop:
     columns: slice
     own: np.ndarray
     angle: float = 0.0
+    face: bool = False
 
     def cut(self, array: np.ndarray) -> np.ndarray:
         """Return this square of (H, W, ...), mirrored where it reaches beyond the border: (side, side, ...)."""

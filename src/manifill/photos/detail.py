@@ -14,6 +14,7 @@ from manifill.photos.tensors import enlarge
 
 LEAST = 0.02  # share of a source that is worth the work
 SUPPORT = 3  # pixels of the model's size: how far scaling up looks, and those that the hole touches
+FLAT = 5.0  # grey levels: a photo that deviates by less along a hole's border is flat there
 SOURCES = 4  # known cells whose details a cell mixes: an average of many is no detail
 
 
@@ -132,6 +133,30 @@ class Membrane:
             sums = padded[2:, 1:-1] + padded[:-2, 1:-1] + padded[1:-1, 2:] + padded[1:-1, :-2]
             result[self.hole] = self.solve(sums[self.hole].astype(np.float64))
         return result
+
+
+def border_values(low: np.ndarray, painted: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """Return what a painted picture lacks in colour along the border of a hole, for a Membrane: float32 (S, S, 3).
+
+    `low` uint8 and `painted` float32 (S, S, 3), in [0, 255]; `hole` bool (S, S). Only values outside the hole count. On
+    textured ground they are the photo's colours less the painted ones outside, which keeps the painted texture. On flat
+    ground the eye sees the jump from the photo to what is painted *inside*, which the painter need not have reproduced:
+    there it is the difference of the means of two rings on either side, smoothed along the border.
+    """
+    import cv2
+
+    def mean(values: np.ndarray, which: np.ndarray, sigma: float) -> np.ndarray:
+        weight = cv2.GaussianBlur(which.astype(np.float32), (0, 0), sigma)[..., None]
+        return cv2.GaussianBlur(values * which[..., None], (0, 0), sigma) / np.maximum(weight, 1e-4)
+
+    photo = low.astype(np.float32)
+    outer, inner = widened(hole, 2) & ~hole, widened(~hole, 2) & hole
+    around = widened(hole, 4) & ~hole
+    centred = photo - mean(photo, around, 2.5)
+    deviation = np.sqrt(mean(centred**2, around, 2.5).mean(2, keepdims=True))
+    flat = np.exp(-((deviation / FLAT) ** 2))
+    across = mean(photo, outer, 2.0) - mean(painted, inner, 2.0)
+    return flat * across + (1 - flat) * (photo - painted)
 
 
 def _neighbours(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

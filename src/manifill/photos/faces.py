@@ -6,6 +6,7 @@ of MediaPipe (Apache-2.0, see `blazeface/README.md`).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+OUTPUTS = ("classificators", "regressors")  # asked for by name: OpenCV 5 lists one of the two
 INPUT = 256  # side of the network's square input, in pixels
 STRIDES = ((16, 2), (32, 6))  # of each grid of cells: pixels between cells, boxes that each cell may answer with
 POINTS = ("right eye", "left eye", "nose", "mouth", "right ear", "left ear")  # right is the person's own
@@ -25,6 +27,7 @@ LOOKS = (2.2, 3.0)  # sides of the squares in which a candidate is looked at aga
 WHOLE = 1.25  # side of the square that the whole photo is searched in: faces that fill it are missed without a rim
 SAME = 0.3  # boxes whose intersection is more than this fraction of their union are one face
 WINDOWS = 24  # squares that are searched at most
+LOCK = threading.Lock()  # the network keeps its input between calls, and a server's requests share it
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,12 @@ class Window:
         """Return the faces that the network finds here, the surest first; `mirrored` lets it see the mirror image."""
         net, centres = _network()
         square = self.square[:, ::-1] if mirrored else self.square
-        net.setInput((square.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None])
-        logits = np.array(net.forward("classificators")).reshape(-1)  # by name: OpenCV 5 lists one of the two outputs
+        with LOCK:
+            net.setInput((square.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None])
+            logits, found = (np.array(net.forward(name)) for name in OUTPUTS)
+        logits = logits.reshape(-1)
         likely = np.flatnonzero(logits > np.log(CANDIDATE / (1 - CANDIDATE)))
-        answers = np.array(net.forward("regressors")).reshape(len(centres), 8, 2)[likely].astype(np.float64)
+        answers = found.reshape(len(centres), 8, 2)[likely].astype(np.float64)
         middle, size, points = answers[:, 0], answers[:, 1], answers[:, 2:]
         middle, points = middle + INPUT * centres[likely], points + INPUT * centres[likely, None]
         if mirrored:

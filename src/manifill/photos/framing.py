@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from manifill.config import Framing
-from manifill.photos.crops import Crop, turned_square
-from manifill.photos.faces import Face
+from manifill.config import Fit
+from manifill.networks.domain import Framing
+from manifill.photos.crops import Crop, plan, turned_square
+from manifill.photos.faces import Face, find_faces
+from manifill.photos.thin import thin_part
 
 EYES_AND_MOUTH = [0, 1, 3]  # of a face's points: the nose moves most as a head turns, and ears are guessed
 UPRIGHT = 3.0  # degrees: faces turned by less are as upright as those in training, and need no interpolation
@@ -75,4 +78,38 @@ def face_crops(hole: np.ndarray, faces: Sequence[Face], framing: Framing) -> lis
     owner = np.where(covered.any(0), covered.argmax(0), -1)  # of each connected part; label 0 is no part
     owner[0] = -1
     crops = [place.crop(owner[labels] == k) for k, place in enumerate(places) if (owner == k).any()]
-    return [crop for crop in crops if crop.own.any()]
+    return [replace(crop, face=True) for crop in crops if crop.own.any()]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a hole is filled: first its `thin` part, bool (H, W), without a model, then crop after crop.
+
+    `notes` are what to tell whoever asked.
+    """
+
+    thin: np.ndarray
+    crops: Sequence[Crop]
+    notes: Sequence[str] = ()
+
+
+def plan_photo(rgb: np.ndarray, hole: np.ndarray, size: int, fit: Fit, framing: Framing | None, only: bool) -> Plan:
+    """Plan how the hole, bool (H, W), of a photo, uint8 (H, W, 3), is filled.
+
+    `size` is that of the model's pictures and `framing` that of the model that knows faces, None where none does.
+    `only` says that it fills whatever is no face as well.
+    """
+    thin = thin_part(hole) if fit.thin else np.zeros_like(hole)
+    rest = hole & ~thin
+    if not rest.any():
+        return Plan(thin, [])
+    if framing is None or fit.strategy != "auto":
+        return Plan(thin, plan(rest, size, fit))
+    crops = face_crops(rest, find_faces(rgb, rest), framing)
+    if not crops:
+        note = ["no face is near the hole, and this model knows nothing else: expect little"] if only else []
+        return Plan(thin, plan(rest, size, fit), note)
+    for crop in crops:
+        rest[crop.rows, crop.columns] &= ~crop.own
+    others = plan(rest, size, replace(fit, strategy="crop")) if rest.any() else []
+    return Plan(thin, [*crops, *others])

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from manifill.photos.photo import Photo, stored
+from manifill.photos.view import Patch
+
 # Pixels: what is at most so wide is thin in any photo. Over strokes on faces of 128 pixels, LPIPS-alex of this filling
 # and of a model that knows faces: .006 and .007 at 3 pixels, .012 and .009 at 5, .018 and .013 at 7.
 WIDTH = 4.0
@@ -65,6 +68,16 @@ def fill_thin(rgb: np.ndarray, hole: np.ndarray, thin: np.ndarray) -> np.ndarray
         own = own[inner]
         result[rows, columns][inner][own] = filled[inner][own]
     return result
+
+
+def thin_patch(photo: Photo, hole: np.ndarray, thin: np.ndarray) -> Patch | None:
+    """Return the thin part of a photo's hole, both bool (H, W), filled; None where there is none."""
+    if not thin.any():
+        return None
+    rows, columns = (np.flatnonzero(thin.any(axis)) for axis in (1, 0))
+    box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    rgb = fill_thin(photo.rgb, hole, thin)[box]
+    return Patch(*box, thin[box], rgb, stored(photo, rgb.astype(np.float32)))
 
 
 def _tiles(thin: np.ndarray) -> Iterator[tuple[slice, slice, tuple[slice, slice]]]:

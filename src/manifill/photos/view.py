@@ -11,8 +11,8 @@ from torch import Tensor
 
 from manifill.config import Fit
 from manifill.photos.crops import Crop, meet
-from manifill.photos.detail import Membrane, Residual, fading, gains, sources
-from manifill.photos.tensors import enlarge, shrink, to_model
+from manifill.photos.detail import Membrane, Residual, border_values, fading, gains, sources
+from manifill.photos.tensors import enlarge, shrink, to_model, to_tensor
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Patch:
             here, there = meeting
             overlay(array[there], self.rgb[here], self.which[here])
 
+    def remove(self, unknown: np.ndarray, rows: slice, columns: slice) -> None:
+        """Clear these pixels in the part of a hole that `unknown`, bool (h, w), is, where they meet."""
+        meeting = meet((self.rows, self.columns), (rows, columns))
+        if meeting is not None:
+            unknown[meeting[1]] &= ~self.which[meeting[0]]
+
 
 def overlay(below: np.ndarray, above: np.ndarray, which: np.ndarray) -> None:
     """Replace pixels of an array (h, w) or (h, w, C) where `which`, bool (h, w), says."""
@@ -55,6 +61,13 @@ def recoloured(rgb: np.ndarray, patches: Sequence[Patch]) -> np.ndarray:
     for p in patches:
         overlay(result[p.rows, p.columns], p.rgb, p.which)
     return result
+
+
+def unmasked(crop: Crop, rgb: np.ndarray, hole: np.ndarray, size: int) -> tuple[Tensor, Tensor]:
+    """Return a crop of a photo (H, W, 3) as it was given, (1, 3, S, S), and its hole, (1, 1, S, S)."""
+    square, own = crop.cut(rgb), crop.cut(hole)
+    low, _ = shrink(square, np.zeros_like(own), size)
+    return to_tensor(low), to_model(square, own, size)[1]
 
 
 class View:
@@ -129,5 +142,5 @@ class View:
         """Return what brings the painted colours to those around the hole, float32 (S, S, 3); None when unwanted."""
         if not (fit.seamless or fit.feather):
             return None
-        difference = self.low - painted
-        return np.where(self.low_hole[..., None], self.membrane(difference), difference).astype(np.float32)
+        inside = self.membrane(border_values(self.low, painted, self.low_hole))
+        return np.where(self.low_hole[..., None], inside, self.low - painted).astype(np.float32)

@@ -71,6 +71,7 @@ class Rows:
     """Samples that a job waits for, as `Model.sample` takes them; `alone` after a batch that they were in failed."""
 
     client: Client
+    model: Model
     cond: Tensor
     known: Tensor
     noise: Tensor
@@ -82,16 +83,18 @@ class Rows:
 class Batcher:
     """The turn at the model, and the rows that wait for it; `waiting` is touched by whoever has the turn alone."""
 
-    def __init__(self, model: Model) -> None:
-        self.model, self.turn = model, Turn()
+    def __init__(self) -> None:
+        self.turn = Turn()
         self.waiting: list[Rows] = []
 
-    def sample(self, client: Client, cond: Tensor, known: Tensor, noise: Tensor, options: SamplingOptions) -> Sampled:
+    def sample(
+        self, client: Client, model: Model, cond: Tensor, known: Tensor, noise: Tensor, options: SamplingOptions
+    ) -> Sampled:
         """Sample as `Model.sample` does, in one batch with others' rows where they fit; called with the turn.
 
         Raises CancelledError for a client that is cancelled.
         """
-        own = Rows(client, cond, known, noise, options)
+        own = Rows(client, model, cond, known, noise, options)
         self.waiting.append(own)
         self.turn.pass_on()
         if own in self.waiting:
@@ -105,17 +108,17 @@ class Batcher:
         self.waiting = [rows for rows in self.waiting if not rows.client.cancelled]
         if own not in self.waiting:
             return
-        batch, room = [own], self.model.at_once - len(own.noise)
+        batch, room = [own], own.model.at_once - len(own.noise)
         for rows in [] if own.alone else self.waiting:
-            fits = rows is not own and not rows.alone and rows.options == own.options and len(rows.noise) <= room
-            if fits:
+            alike = rows.model is own.model and rows.options == own.options
+            if alike and rows is not own and not rows.alone and len(rows.noise) <= room:
                 batch.append(rows)
                 room -= len(rows.noise)
         for rows in batch:
             self.waiting.remove(rows)
             rows.client.begin()
         try:
-            share(batch, self.model.sample(*joined(batch), own.options))
+            share(batch, own.model.sample(*joined(batch), own.options))
         except Exception:
             if len(batch) == 1:
                 raise
@@ -123,7 +126,7 @@ class Batcher:
             for rows in batch:
                 rows.alone = True
             self.waiting += batch[1:]
-            share([own], self.model.sample(own.cond, own.known, own.noise, own.options))
+            share([own], own.model.sample(own.cond, own.known, own.noise, own.options))
 
 
 def joined(batch: Sequence[Rows]) -> tuple[Tensor, Tensor, Tensor]:

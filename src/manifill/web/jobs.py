@@ -110,7 +110,7 @@ class Jobs:
     """All jobs that are known; `line` are those that have not begun, in the order in which they came."""
 
     def __init__(self, model: Model, limits: Limits) -> None:
-        self.limits, self.batcher = limits, Batcher(model)
+        self.limits, self.batcher = limits, Batcher()
         self.known: dict[str, Job] = {}
         self.line: list[Job] = []
         self.drawing: set[Job] = set()
