@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from manifill.config import to_dict
 from manifill.data.dataset import Collection
 from manifill.data.pictures import Pictures
 from manifill.data.sources import DataError, sources
@@ -24,7 +25,7 @@ from manifill.train.structure import StructureStage
 CPU = torch.device("cpu")
 STEPS = 4000
 SETTINGS = {
-    "model": {"image_size": 128, "vqvae": {"codebook_size": 512}},
+    "model": to_dict(PRESETS["faces-128"].model),  # 512 codes
     "training": {"steps": STEPS, "batch_size": 8, "learning_rate": 1e-3, "discriminator_rate": 4e-4},
     "pictures": 9000,
 }

@@ -12,9 +12,18 @@ import pytest
 import torch
 
 from manifill import cli
-from manifill.config import COUNTS, NOT_NEGATIVE, RATES, SHARES, to_dict
+from manifill.config import to_dict
 from manifill.train import settings
-from manifill.train.config import Preset, StructureTraining, TextureTraining, VQVAETraining
+from manifill.train.config import (
+    COUNTS,
+    NOT_NEGATIVE,
+    RATES,
+    SHARES,
+    Preset,
+    StructureTraining,
+    TextureTraining,
+    VQVAETraining,
+)
 from manifill.train.settings import RunOptions, precision
 
 KINDS = (RunOptions, VQVAETraining, StructureTraining, TextureTraining)

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from manifill.completion import Completion
 from manifill.inpainter import Completions
-from manifill.networks.checkpoint import write_atomic
+from manifill.networks.checkpoint import remove_stray, write_atomic
 from manifill.photos.decode import ImageError
 from manifill.photos.encode import SUFFIX, Format, encode
 from manifill.photos.tensors import grid
@@ -88,6 +88,7 @@ class Output:
             line = describe(completions, completion, mask) | {"file": path.relative_to(self.out).as_posix()}
             text = {"seed": str(completion.seed), "model": str(line["model"])}
             data = encode(completions.photo, completion.samples, format, self.quality, text, kept)
+            remove_stray(path)
             write_atomic(path, lambda f, data=data: f.write(data))
             if self.structures:
                 save_png(completion.structure, structure_path(path), text)

@@ -70,7 +70,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 def remove_stray(path: Path) -> None:
     """Remove what killed writers of this file left half written."""
-    for part in path.parent.glob(f"{glob.escape(path.name[:40])}*.part"):
+    for part in path.parent.glob(f"{glob.escape(path.name[:40])}.*part"):
         part.unlink(missing_ok=True)
 
 
