@@ -25,6 +25,10 @@ Choice = Literal["diverse", "likely", "coherent"]
 SEED_BITS = 40  # of a seed: what lies above says which crop, and which completion, the noise belongs to
 
 
+class Doubt(UserWarning):
+    """A photo is unlike what a model knows, so that its completions may disappoint; `Request.notes` says it too."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What was asked for: a photo, its hole, bool (H, W), the seeds and how to sample; keep `keep` of them, or all.

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from manifill import hub
-from manifill.completion import Choice, Completion, Event, KnownCodes, Preview, Request, Start, seeds_from, shown
+from manifill.completion import Choice, Completion, Doubt, Event, KnownCodes, Preview, Request, Start, seeds_from, shown
 from manifill.config import Fit, Sampling, SamplingOptions
 from manifill.hub import bundled, find_model, from_hub
 from manifill.model import Model
@@ -133,7 +133,7 @@ class Inpainter(Model):
         request = Request(photo, hole, plan.crops, seeds, options, known_codes, fit, keep, choose, None, thin, others)
         unlike = [f"{photo.name}: {note}" for note in (*plan.notes, *doubts(model, request))]
         for note in unlike:
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(note, Doubt, stacklevel=2)
         return Completions(model, dataclasses.replace(request, notes=(*photo.notes, *notes, *unlike)))
 
     def plan(self, photo: Photo, hole: np.ndarray, fit: Fit) -> Plan:
