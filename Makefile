@@ -5,7 +5,8 @@ BIN := .venv/bin
 .PHONY: demo test slow lint format docs clean
 
 demo: .venv/installed
-	$(BIN)/manifill inpaint examples/astronaut.png examples/centre.png -n 8 -o out/demo --seed 0 --overwrite
+	$(BIN)/manifill inpaint examples/astronaut.png examples/centre.png -n 8 --of 16 --choose likely \
+		-o out/demo --seed 0 --overwrite
 
 test: .venv/installed-dev lint
 	$(BIN)/python -m pytest

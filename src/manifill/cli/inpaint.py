@@ -25,7 +25,7 @@ def inpaint(
     *,
     out: Annotated[Path, arg(aliases=["-o"])],
     num_samples: Annotated[int, arg(aliases=["-n"])] = 8,
-    model: str = "faces-128",
+    model: str = "auto",
     seed: int | None = None,
     sampling: OmitArgPrefixes[SamplingArguments] = SamplingArguments(),  # type: ignore[valid-type]  # noqa: B008
     known_codes: Literal["exact", "cells", "none"] = "exact",
@@ -54,7 +54,8 @@ def inpaint(
             names, also as name_mask or name_mask001. Without it the photos' transparent part is the hole.
         out: Folder for the results.
         num_samples: How many completions of each photo.
-        model: A bundled model's name, a model folder, or USER/REPO[@REVISION] on the Hugging Face hub (extra `hub`).
+        model: auto, which takes faces-128 where a hole meets a face and scenes-128 elsewhere, a bundled model's name, a
+            model folder, or USER/REPO[@REVISION] on the Hugging Face hub (extra `hub`).
         seed: Seed of the first completion of each photo, the next ones count up; none or -1 draws one.
         sampling: How codes are sampled.
         known_codes: Structure codes taken from the photo instead of drawn: those that see nothing of the hole (exact),
