@@ -165,7 +165,7 @@ def test_true_codes_are_painted_as_the_model_paints(inpainter: Inpainter, task: 
 def test_true_codes_are_pasted_as_completions_are(
     inpainter: Inpainter, task: run.Task, monkeypatch: pytest.MonkeyPatch, seamless: bool
 ) -> None:
-    photo, hole, fit = task.pictures.array[0], task.holes(0), Fit(seamless=seamless)
+    photo, hole, fit = task.pictures.array[0], task.holes(0), Fit("resize", seamless=seamless, thin=False)
     _, true_codes = run.methods([inpainter], Picking(1), 0, {}, "exact", fit, (), (), true_codes=True)
     found = true_codes.complete(photo, hole, 0, "").composites[0]
     sampled = Sampled(inpainter.vqvae.encode(to_tensor(photo)).structure_codes, torch.zeros(1, 8, 8))

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from manifill.data.pictures import DataError
 from manifill.networks.checkpoint import NETWORKS, WriteError, read_header, write_atomic
-from manifill.train import loop
+from manifill.train import loop, resume
 from manifill.train.lock import held
 from manifill.train.run import train
 from manifill.train.settings import RunOptions
@@ -158,14 +158,14 @@ def test_an_interrupted_run_goes_on_the_same(pictures: Path, tmp_path: Path, mon
     """In half precision the scale of the gradients is part of what goes on."""
     options = RunOptions(**{**vars(OPTIONS), "steps": 6, "precision": "fp16", "accumulate": 2})
     train(STAGES, [pictures], tmp_path / "whole", "tiny", options)
-    save, written = loop._save, []
+    save, written = resume.save, []
 
     def interrupted(*given) -> None:
         save(*given)
         written.append(given)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_save", interrupted)
+    monkeypatch.setattr(resume, "save", interrupted)
     for _ in range(6):  # three stages of two checkpoints
         with pytest.raises(KeyboardInterrupt):
             train(STAGES, [pictures], tmp_path / "run", "tiny", options)

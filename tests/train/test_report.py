@@ -17,11 +17,13 @@ import pytest
 import torch
 from PIL import Image
 
+from manifill.config import to_dict
 from manifill.data.batches import Batches
 from manifill.data.pictures import DataError, Pictures
 from manifill.networks.checkpoint import model_hash
 from manifill.train import chart, loop, tensorboard
 from manifill.train.distributed import Share
+from manifill.train.presets import PRESETS
 from manifill.train.report import read, spent, write
 from manifill.train.run import train
 from manifill.train.settings import RunOptions
@@ -166,7 +168,9 @@ def test_no_run_is_a_mistake(tmp_path: Path, made: bool) -> None:
 
 def test_time_is_that_of_all_logged_steps(tmp_path: Path) -> None:
     (tmp_path / "vqvae").mkdir()
-    (tmp_path / "vqvae" / "config.json").write_text(json.dumps({"training": {"steps": 100, "batch_size": 8}}))
+    (tmp_path / "vqvae" / "config.json").write_text(
+        json.dumps({"model": to_dict(PRESETS["tiny"].model), "training": {"steps": 100, "batch_size": 8}})
+    )
     lines = [{"step": 50, "pictures_per_s": 4.0}, {"step": 60, "val_psnr": 9.0}, {"step": 100, "pictures_per_s": 8.0}]
     (tmp_path / "vqvae" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert spent(read(tmp_path, "vqvae")) == 50 * 8 / 4 + 50 * 8 / 8
@@ -220,7 +224,8 @@ def stub(out: Path, steps: int, bits: float, tensorboard: bool = False) -> None:
     pictures.mkdir(exist_ok=True, parents=True)
     for k in range(4):
         Image.new("RGB", (16, 16), (40 * k, 90, 90)).save(pictures / f"{k}.png")
-    settings = {"model": {"vqvae": {"codebook_size": 512}}, "training": {"steps": 30, "batch_size": 2}}
+    model = to_dict(PRESETS["faces-128"].model)  # 512 codes
+    settings = {"model": model, "training": {"steps": 30, "batch_size": 2}}
     (out / "structure").mkdir(exist_ok=True)
     (out / "structure" / "config.json").write_text(json.dumps(settings))
     batches = Batches(Pictures([pictures], 16, quiet=True), 2, 0, flip=False)

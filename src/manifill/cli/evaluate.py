@@ -28,7 +28,7 @@ def evaluate(
     size: int | None = None,
     sampling: OmitArgPrefixes[SamplingArguments] = SamplingArguments(),  # type: ignore[valid-type]  # noqa: B008
     known_codes: Literal["exact", "cells", "none"] = "exact",
-    fit: OmitArgPrefixes[FitArguments] = FitArguments(thin=False),  # type: ignore[valid-type,call-arg]  # noqa: B008
+    fit: OmitArgPrefixes[FitArguments] = FitArguments(strategy="resize", thin=False),  # type: ignore[valid-type,call-arg]  # noqa: B008
     features: tuple[Path, ...] = (),
     lpips_alex: Path | None = None,
     lpips_vgg: Path | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -233,17 +234,19 @@ class Parts:
         return Parts(np.asarray(labels, np.int32), top, left, height, width)
 
     def stretches(self, k: int, longest: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield part k as boxes (top, left, height, width): one, or several of half of `longest` where it is longer."""
+        """Yield part k as boxes (top, left, height, width): one or, where it is longer than `longest`, several.
+
+        They are alike from either end, and half of `longest` long at most.
+        """
         top, left, height, width = (int(x[k]) for x in (self.top, self.left, self.height, self.width))
         if max(height, width) <= longest:
             yield top, left, height, width
             return
-        step = longest // 2
-        for at in range(0, max(height, width), step):
-            if height > width:
-                yield top + at, left, min(step, height - at), width
-            else:
-                yield top, left + at, height, min(step, width - at)
+        extent = max(height, width)
+        count = -(-extent // (longest // 2))
+        cuts = [k * extent // count if 2 * k <= count else extent - (count - k) * extent // count for k in range(count)]
+        for at, end in pairwise([*cuts, extent]):
+            yield (top + at, left, end - at, width) if height > width else (top, left + at, height, end - at)
 
 
 def around(parts: Parts, hole: np.ndarray, size: int, margin: int | None, scale: int = 1) -> Iterator[Crop]:

@@ -106,7 +106,8 @@ export class Painting {
       this.edit((own) => own.data.set(mask.data));
       tell($("mask-note"), notes.join(". "));
     } catch (error) {
-      tell($("mask-error"), words(error));
+      const names = files.map((file) => file.name).join(", ");
+      tell($("mask-error"), words(error).replace(/^The mask:/, `${names}:`));
     }
   }
 
