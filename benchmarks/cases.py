@@ -180,13 +180,7 @@ def _(place: Place) -> str:
 
 @case(6)
 def _(place: Place) -> str:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        return "skipped: needs playwright"
-    from cases_page import painted_where_it_was_shown
-
-    return painted_where_it_was_shown(sync_playwright, place.cases / "photo_o6.webp", place.model)
+    return "skipped: needs a browser; tests/web/test_page_photos.py opens such photos in one"
 
 
 @case(7)
