@@ -49,17 +49,21 @@ class Place:
     count: int = 0
     model: str = "faces-128"
 
-    def start(self, photo: object, mask: object | None, *more: object, out: Path | None = None,
-              **environment: str) -> tuple[subprocess.Popen[bytes], Path]:  # fmt: skip
+    def start(
+        self, photo: object, mask: object | None, *more: object, out: Path | None = None, **environment: str
+    ) -> tuple[subprocess.Popen[bytes], Path]:
         """Start `manifill inpaint` for a photo and a mask, by name among the cases or by path."""
         self.count += 1
         out = out or self.work / f"out{self.count}"
         paths = [self.cases / str(p) for p in (photo, mask) if p is not None]
         arguments = ["inpaint", *paths, "-o", out, "-n", "1", "--seed", "0", "--model", self.model, *more]
         return subprocess.Popen(
-            [sys.executable, "-m", "manifill", *map(str, arguments)], stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | environment,
-        ), out  # fmt: skip
+            [sys.executable, "-m", "manifill", *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | environment,
+        ), out
 
     def run(
         self, photo: object, mask: object | None, *more: object, out: Path | None = None, **environment: str

@@ -63,8 +63,10 @@ def decoding(listing: Sequence[Source], size: int, crop: str) -> tuple[list[list
     spent = seconds(lambda: found.extend(prepared(d, size, crop) for d in data)) / len(data)
     weight = sum(len(d) for d in data) / len(data)
     sides = np.mean([np.shape(p)[:2] for p in found], axis=0)
-    row = [f"decoding, scaling ({weight / 1e3:.0f} kB, to {sides[1]:.0f}x{sides[0]:.0f} on average)",
-           f"{spent * 1e3:.3f}"]  # fmt: skip
+    row = [
+        f"decoding, scaling ({weight / 1e3:.0f} kB, to {sides[1]:.0f}x{sides[0]:.0f} on average)",
+        f"{spent * 1e3:.3f}",
+    ]
     return [row, ["pictures/s of a core", f"{1 / spent:.0f}"]], [window(p, size) for p in found]
 
 
@@ -74,8 +76,10 @@ def batching(pictures: Sequence[np.ndarray], size: int, batch: int) -> list[list
     groups = [pictures[k : k + batch] for k in range(0, len(pictures) - batch + 1, batch)]
     stacked = seconds(lambda: [to_tensor(np.stack(group)) for group in groups]) / len(groups)
     drawn = seconds(lambda: [masks.draw(kinds, batch, size, rng) for _ in groups]) / len(groups)
-    return [[f"a batch of {batch}: stacking to float32", f"{stacked / batch * 1e3:.3f}"],
-            [f"a batch of {batch}: masks", f"{drawn / batch * 1e3:.3f}"]]  # fmt: skip
+    return [
+        [f"a batch of {batch}: stacking to float32", f"{stacked / batch * 1e3:.3f}"],
+        [f"a batch of {batch}: masks", f"{drawn / batch * 1e3:.3f}"],
+    ]
 
 
 def main() -> None:

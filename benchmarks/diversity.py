@@ -43,8 +43,10 @@ def main() -> None:
     samples = torch.cat([network.perceptual(x[:1], x[1:]) for x in done])
     others = torch.cat([network.perceptual(x[:1], y[:1]) for x, y in pairwise([*done, done[0]])])
     print(f"{model.name}, weights {model.weights}, {len(done)} pictures, {method.options}")
-    print(f"two completions of a picture {samples.mean():.3f}, of different pictures {others.mean():.3f}: "
-          f"{samples.mean() / others.mean():.3f}")  # fmt: skip
+    print(
+        f"two completions of a picture {samples.mean():.3f}, of different pictures {others.mean():.3f}: "
+        f"{samples.mean() / others.mean():.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -81,8 +81,10 @@ def main() -> None:
     keep_freed_memory()  # as the command line does
     model = subject(a.model, None if a.dtype == "auto" else getattr(torch, a.dtype), a.device)
     drawn, painted = (str(d).removeprefix("torch.") for d in (model.dtype, model.paint_dtype))
-    print(f"{model.name}, weights {model.weights}, {torch.get_num_threads()} threads, drawn in {drawn}, "
-          f"painted in {painted}\n")  # fmt: skip
+    print(
+        f"{model.name}, weights {model.weights}, {torch.get_num_threads()} threads, drawn in {drawn}, "
+        f"painted in {painted}\n"
+    )
     if a.many:
         size = model.image_size
         for _ in model(photo(size), square(size, size // 2), num_samples=a.many, seed=0):

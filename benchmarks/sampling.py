@@ -57,14 +57,21 @@ def against_passes(model: Inpainter, counts: list[int], known_codes: str) -> lis
         features = codebook[torch.zeros(1, side, side, dtype=torch.int64)].permute(0, 3, 1, 2)
         one_pass = fastest(lambda: net(features, cond), 7)
     network = fastest(lambda: model.condition(image, mask))
-    print(f"one full pass {one_pass:.3f} s, so {positions} of them {positions * one_pass:.0f} s; "
-          f"condition network {network:.3f} s ({str(model.dtype).removeprefix('torch.')})\n")  # fmt: skip
+    print(
+        f"one full pass {one_pass:.3f} s, so {positions} of them {positions * one_pass:.0f} s; "
+        f"condition network {network:.3f} s ({str(model.dtype).removeprefix('torch.')})\n"
+    )
     rows, times = [], []
     for n in counts:
         known = model.known(image, mask, known_codes)  # type: ignore[arg-type]
         alone = fastest(partial(sampled, model, cond, n, known))
-        row = [str(n), f"{alone:.3f}", f"{alone + network:.3f}", f"{n * positions * one_pass / alone:.0f}",
-               f"{n * positions * one_pass / (alone + network):.0f}"]  # fmt: skip
+        row = [
+            str(n),
+            f"{alone:.3f}",
+            f"{alone + network:.3f}",
+            f"{n * positions * one_pass / alone:.0f}",
+            f"{n * positions * one_pass / (alone + network):.0f}",
+        ]
         if isinstance(model.sampler, NativeSampler):
             products, project = model.sampler.products, model.sampler.project
             chain = fastest(partial(products, n, positions))
@@ -72,8 +79,20 @@ def against_passes(model: Inpainter, counts: list[int], known_codes: str) -> lis
             row += [f"{chain:.3f}", f"{alone / chain:.1f}", f"{every:.3f}", f"{alone / every:.1f}"]
         rows.append(row)
         times.append(alone)
-    table(["samples", "sampling, s", "with condition network, s", "times faster than passes", "the same with condition",
-           "chain, s", "sampling / chain", "all products, s", "sampling / all"][: len(rows[0])], rows)  # fmt: skip
+    table(
+        [
+            "samples",
+            "sampling, s",
+            "with condition network, s",
+            "times faster than passes",
+            "the same with condition",
+            "chain, s",
+            "sampling / chain",
+            "all products, s",
+            "sampling / all",
+        ][: len(rows[0])],
+        rows,
+    )
     return times
 
 

@@ -269,17 +269,32 @@ def speeds(stage: str, found: Found) -> list[str]:
     step, own = (statistics.median(s[1] for s in seconds) for seconds in (found.steps, found.alone))
     wall = statistics.median(s[0] for s in found.steps)
     both = (found.operations + found.other_operations) / step
-    return [stage, str(found.batch), f"{step:.3f} ({wall:.3f})", f"{found.batch / step:.2f}",
-            f"{found.operations / 1e9:.0f} + {found.other_operations / 1e9:.0f}", f"{both / 1e9:.0f}", f"{own:.3f}",
-            f"{found.operations / own / 1e9:.0f}", f"{ratio(found, 1):.0%} ({ratio(found, 0):.0%})",
-            f"{both / found.matrix_rate:.0%} of {found.matrix_rate / 1e9:.0f}", str(found.strided)]  # fmt: skip
+    return [
+        stage,
+        str(found.batch),
+        f"{step:.3f} ({wall:.3f})",
+        f"{found.batch / step:.2f}",
+        f"{found.operations / 1e9:.0f} + {found.other_operations / 1e9:.0f}",
+        f"{both / 1e9:.0f}",
+        f"{own:.3f}",
+        f"{found.operations / own / 1e9:.0f}",
+        f"{ratio(found, 1):.0%} ({ratio(found, 0):.0%})",
+        f"{both / found.matrix_rate:.0%} of {found.matrix_rate / 1e9:.0f}",
+        str(found.strided),
+    ]
 
 
 def needs(stage: str, found: Found, around: bool) -> list[str]:
     """Return the row of the second table."""
-    row = [stage, str(found.batch), f"{found.peak / 2**20:.0f}", f"{found.before / 2**20:.0f}",
-           f"{found.parameters / 1e6:.2f}", f"{found.gradients / 2**20:.1f}",
-           f"{(found.operations + found.other_operations) / found.batch / 1e9:.0f}"]  # fmt: skip
+    row = [
+        stage,
+        str(found.batch),
+        f"{found.peak / 2**20:.0f}",
+        f"{found.before / 2**20:.0f}",
+        f"{found.parameters / 1e6:.2f}",
+        f"{found.gradients / 2**20:.1f}",
+        f"{(found.operations + found.other_operations) / found.batch / 1e9:.0f}",
+    ]
     extra = [f"{found.checkpoint / 2**20:.0f}", f"{found.saving:.2f}", f"{found.validating:.3f}"]
     return row + (extra if around else [])
 
@@ -290,13 +305,35 @@ def report(asked: list[Asked]) -> None:
     for one in asked:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             found.append(pool.submit(measured, one).result())
-    table(["stage", "batch", "s of a processor a step (by the clock)", "pictures/s",
-           "GFLOP a step: convolutions + products", "GFLOP/s", "its convolutions alone, s", "GFLOP/s",
-           "share (by the clock)", "of a matrix product's GFLOP/s", "not channels_last"],
-          [speeds(a.stage, f) for a, f in zip(asked, found, strict=True)])  # fmt: skip
-    table(["stage", "batch", "peak MiB", "of it before building", "million parameters", "MiB of gradients",
-           "GFLOP a picture", *(["checkpoint, MiB", "s to save it", "s to validate a picture"] * asked[0].around)],
-          [needs(a.stage, f, a.around) for a, f in zip(asked, found, strict=True)])  # fmt: skip
+    table(
+        [
+            "stage",
+            "batch",
+            "s of a processor a step (by the clock)",
+            "pictures/s",
+            "GFLOP a step: convolutions + products",
+            "GFLOP/s",
+            "its convolutions alone, s",
+            "GFLOP/s",
+            "share (by the clock)",
+            "of a matrix product's GFLOP/s",
+            "not channels_last",
+        ],
+        [speeds(a.stage, f) for a, f in zip(asked, found, strict=True)],
+    )
+    table(
+        [
+            "stage",
+            "batch",
+            "peak MiB",
+            "of it before building",
+            "million parameters",
+            "MiB of gradients",
+            "GFLOP a picture",
+            *(["checkpoint, MiB", "s to save it", "s to validate a picture"] * asked[0].around),
+        ],
+        [needs(a.stage, f, a.around) for a, f in zip(asked, found, strict=True)],
+    )
 
 
 def main() -> None:

@@ -83,8 +83,10 @@ def play(film: Film) -> None:
     browsing.open_photo(page)
     film.shoot(900)
     film.click("[data-tool=lasso]", 200)
-    around = [browsing.on_canvas(page, CENTRE[0] + RADII[0] * cos(a), CENTRE[1] + RADII[1] * sin(a))
-              for a in (pi * k / 12 for k in range(25))]  # fmt: skip
+    around = [
+        browsing.on_canvas(page, CENTRE[0] + RADII[0] * cos(a), CENTRE[1] + RADII[1] * sin(a))
+        for a in (pi * k / 12 for k in range(25))
+    ]
     film.move(*around[0])
     page.mouse.down()
     for place in around[1:]:

@@ -46,8 +46,16 @@ from manifill.train.weight_norm import folded
 LOG = 15.0  # seconds between lines
 # where a layer's old channels lie among the new: `one` set of them, `two` behind each other, or each head's own
 OUTPUTS = {"conv2": "two", "from_cond": "two", "query": "keys", "key": "keys", "value": "values", "logits": "all"}
-INPUTS = {"conv1": "two", "conv2": "two", "from_u": "two", "out": "values", "from_cond": "all", "input_u": "all",
-          "input_above": "all", "input_left": "all"}  # fmt: skip
+INPUTS = {
+    "conv1": "two",
+    "conv2": "two",
+    "from_u": "two",
+    "out": "values",
+    "from_cond": "all",
+    "input_u": "all",
+    "input_above": "all",
+    "input_left": "all",
+}
 CUDA = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -165,8 +173,11 @@ def build(a: argparse.Namespace, held: Held) -> tuple[VQVAEStage | StructureStag
             wanted, width=read_header(a.model, "structure").config["width"], both_directions=False, dropout=0.1
         )
         start = widened(finetune.structure(a.model, vqvae, held, same).cpu(), wanted)
-        settings = replace(settings, model=replace(settings.model, structure=wanted),
-                           structure=replace(settings.structure, steps=a.steps, averaging=0.999))  # fmt: skip
+        settings = replace(
+            settings,
+            model=replace(settings.model, structure=wanted),
+            structure=replace(settings.structure, steps=a.steps, averaging=0.999),
+        )
         return StructureStage(settings, vqvae, held, CUDA, bf16, start), (a.rate or 1e-3,)
     codes = read_header(a.model, "vqvae").codebook
     generator = load_texture(a.model, codes)[0]

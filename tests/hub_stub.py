@@ -156,8 +156,17 @@ class Handler(BaseHTTPRequestHandler):
         repository = self.repository(name)
         oid = self.revision(repository, revision or "main")
         listed = [{"rfilename": path} for path in repository.commits[oid]]
-        self.reply(200, {"id": name, "modelId": name, "sha": oid, "private": repository.private, "siblings": listed,
-                         "gated": "auto" if repository.gated else False})  # fmt: skip
+        self.reply(
+            200,
+            {
+                "id": name,
+                "modelId": name,
+                "sha": oid,
+                "private": repository.private,
+                "siblings": listed,
+                "gated": "auto" if repository.gated else False,
+            },
+        )
 
     def tree(self, name: str, revision: str) -> None:
         """List the files of a commit."""
@@ -174,11 +183,20 @@ class Handler(BaseHTTPRequestHandler):
         """Say how each file is to be sent."""
         repository = self.repository(name, writing=True)
         there = repository.commits[self.revision(repository, revision)]
-        self.reply(200, {"files": [
-            {"path": path, "uploadMode": "lfs" if is_large(path) else "regular", "shouldIgnore": False,
-             "oid": entry(path, there[path])["oid"] if path in there else None}
-            for path in (f["path"] for f in json.loads(self.body)["files"])
-        ]})  # fmt: skip
+        self.reply(
+            200,
+            {
+                "files": [
+                    {
+                        "path": path,
+                        "uploadMode": "lfs" if is_large(path) else "regular",
+                        "shouldIgnore": False,
+                        "oid": entry(path, there[path])["oid"] if path in there else None,
+                    }
+                    for path in (f["path"] for f in json.loads(self.body)["files"])
+                ]
+            },
+        )
 
     def batch(self, name: str) -> None:
         """Say where large files are to be put."""
@@ -186,8 +204,10 @@ class Handler(BaseHTTPRequestHandler):
         objects = json.loads(self.body)["objects"]
         for item in objects:
             if item["oid"] not in self.hub.objects:
-                item["actions"] = {"upload": {"href": f"{self.hub.url}/store/{item['oid']}"},
-                                   "verify": {"href": f"{self.hub.url}/{name}/verify"}}  # fmt: skip
+                item["actions"] = {
+                    "upload": {"href": f"{self.hub.url}/store/{item['oid']}"},
+                    "verify": {"href": f"{self.hub.url}/{name}/verify"},
+                }
         self.reply(200, {"transfer": "basic", "objects": objects})
 
     def put(self, oid: str) -> None:
@@ -232,8 +252,12 @@ class Handler(BaseHTTPRequestHandler):
         data = repository.commits[oid].get(path)
         if data is None:
             raise RefusedError(404, "EntryNotFound", "Entry not found")
-        about = {"X_Repo_Commit": oid, "ETag": f'"{name_of(path, data)}"', "X_Linked_Size": str(len(data)),
-                 "Accept_Ranges": "bytes"}  # fmt: skip
+        about = {
+            "X_Repo_Commit": oid,
+            "ETag": f'"{name_of(path, data)}"',
+            "X_Linked_Size": str(len(data)),
+            "Accept_Ranges": "bytes",
+        }
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         if path in self.hub.cut and self.command == "GET":
             return self.send_cut(data, path, about)

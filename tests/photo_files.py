@@ -204,17 +204,34 @@ MODES = {  # the kinds of each pixel type, by Pillow's names
     "1": ("bits.png", "bits.tif", "bits.bmp"),
     "L": ("grey.jpg", "grey.png", "grey.tif", "grey.bmp"),
     "LA": ("grey_alpha.png", "grey_key.png"),
-    "P": ("palette.png", "palette16.png", "palette_clear.png", "palette_half.png", "palette.tif", "palette.bmp",
-          "palette.gif"),
-    "RGB": ("rgb.jpg", "progressive.jpg", "rgb.png", "rgb.webp", "lossy.webp", "rgb.tif", "rgb.bmp", "short.bmp",
-            "rgb.avif", "rgb.heic"),
+    "P": (
+        "palette.png",
+        "palette16.png",
+        "palette_clear.png",
+        "palette_half.png",
+        "palette.tif",
+        "palette.bmp",
+        "palette.gif",
+    ),
+    "RGB": (
+        "rgb.jpg",
+        "progressive.jpg",
+        "rgb.png",
+        "rgb.webp",
+        "lossy.webp",
+        "rgb.tif",
+        "rgb.bmp",
+        "short.bmp",
+        "rgb.avif",
+        "rgb.heic",
+    ),
     "RGBA": ("alpha.png", "rgb_key.png", "alpha.webp", "alpha.tif", "alpha.avif", "alpha.heic"),
     "CMYK": ("inks.jpg", "inks_profile.jpg", "inks.tif", "inks_profile.tif"),
     "I;16": ("grey16.png", "grey16.tif"),
     "LA;16": ("grey_alpha16.png",),
     "RGB;16": ("rgb16.png", "rgb16.tif", "rgb16_big.tif"),
     "RGBA;16": ("alpha16.png", "alpha16.tif"),
-}  # fmt: skip
+}
 MODE = {kind: mode for mode, kinds in MODES.items() for kind in kinds}
 
 

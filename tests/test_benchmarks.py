@@ -50,8 +50,19 @@ def test_plain_layouts_are_counted():
 
 @pytest.mark.parametrize("stage", training.STAGES)
 def test_a_stage_is_measured(stage: str):
-    command = [sys.executable, "benchmarks/training.py", "--preset", "tiny", "--stage", stage, "--times", "1",
-               "--threads", "1", "--around"]  # fmt: skip
+    command = [
+        sys.executable,
+        "benchmarks/training.py",
+        "--preset",
+        "tiny",
+        "--stage",
+        stage,
+        "--times",
+        "1",
+        "--threads",
+        "1",
+        "--around",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith(f"| {stage} ")]

@@ -146,8 +146,10 @@ def test_more_is_further_away(inpainter: Inpainter, photo: np.ndarray, hole: np.
     (first,) = inpainter(photo, hole, num_samples=1, seed=0)
     others = [c.codes for c in inpainter(photo, hole, num_samples=12, seed=50)]
     usual = np.mean([(first.codes != codes).mean() for codes in others])
-    apart = [np.mean([(first.codes != c.codes).mean() for c in inpainter.near(first, amount, num_samples=12, seed=0)])
-             for amount in (0.0, 0.15, 0.4, 1.0)]  # fmt: skip
+    apart = [
+        np.mean([(first.codes != c.codes).mean() for c in inpainter.near(first, amount, num_samples=12, seed=0)])
+        for amount in (0.0, 0.15, 0.4, 1.0)
+    ]
     assert apart[0] == 0
     assert all(a < b for a, b in itertools.pairwise(apart))
     assert apart[-1] == pytest.approx(usual, rel=0.1)
@@ -293,10 +295,12 @@ def test_what_cannot_be_gone_on_from(run: Run, tmp_path: Path, capsys: pytest.Ca
         ({"model": "another 0123456789abcdef"}, "made by the model another 0123456789abcdef; expected"),
         ({"codes": line["codes"] * 2}, "has codes (2, 8, 8); expected (1, 8, 8)"),
         ({"codes": [[[99] * 8] * 8]}, "0 to 31"),
-        ({"codes": "many"}, "expected list"), ({"codes": [[1, 2], [3]]}, "cannot be understood"),
-        ({"fit": {"width": 3}}, "cannot be understood"), ({"fit": None}, "expected dict"),
+        ({"codes": "many"}, "expected list"),
+        ({"codes": [[1, 2], [3]]}, "cannot be understood"),
+        ({"fit": {"width": 3}}, "cannot be understood"),
+        ({"fit": None}, "expected dict"),
         ({"known_codes": None}, "expected str"),
-    ):  # fmt: skip
+    ):
         manifest.write_text(json.dumps(line | changes) + "\n")
         refused(words)
     manifest.write_text(good)

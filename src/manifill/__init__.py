@@ -15,15 +15,28 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "Completion", "Completions", "Fit", "ImageError", "Inpainter", "ModelError", "Preview", "SamplingOptions",
+    "Completion",
+    "Completions",
+    "Fit",
+    "ImageError",
+    "Inpainter",
+    "ModelError",
+    "Preview",
+    "SamplingOptions",
     "push_to_hub",
-]  # fmt: skip
+]
 
 _HOME = {
-    "Completion": "inpainter", "Completions": "inpainter", "Fit": "config", "Inpainter": "inpainter",
-    "Preview": "completion", "ImageError": "photos.decode",
-    "ModelError": "networks.checkpoint", "SamplingOptions": "config", "push_to_hub": "hub",
-}  # fmt: skip
+    "Completion": "inpainter",
+    "Completions": "inpainter",
+    "Fit": "config",
+    "Inpainter": "inpainter",
+    "Preview": "completion",
+    "ImageError": "photos.decode",
+    "ModelError": "networks.checkpoint",
+    "SamplingOptions": "config",
+    "push_to_hub": "hub",
+}
 
 
 def __getattr__(name: str) -> Any:

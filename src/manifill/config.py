@@ -15,9 +15,14 @@ SMALLEST = 1e-6  # temperature and top_p: below it nothing changes, and far belo
 
 
 def option(
-    default: Any, help: str, *, least: float | None = None, above: float | None = None, most: float | None = None,
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
     served: tuple[float, float] | None = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """Declare an option: all there is to say of it, for the command line, the web and whoever checks it.
 
     It is at least `least`, more than `above` and at most `most`; a server takes numbers in the range `served` alone.
@@ -68,11 +73,21 @@ class Sampling(TypedDict, total=False):
 
 DEEPEST = 64  # layers of a network: three times the paper's, and as many as the native sampler can tell apart
 SIZES: dict[str, tuple[float, float]] = {
-    "width": (2, 1 << 16), "residual_width": (1, 1 << 16), "codebook_size": (2, 1 << 16), "codebook_dim": (1, 1 << 16),
-    "condition_width": (1, 1 << 16), "layers": (1, DEEPEST), "attention_layers": (0, DEEPEST), "heads": (1, 1024),
-    "output_blocks": (0, DEEPEST), "dropout": (0, 1), "dilations": (1, 1024), "temperature": (1e-6, 1e6),
-    "top_k": (0, 1 << 16), "top_p": (1e-6, 1),
-}  # fmt: skip  # what the sizes of a network in a file may be
+    "width": (2, 1 << 16),
+    "residual_width": (1, 1 << 16),
+    "codebook_size": (2, 1 << 16),
+    "codebook_dim": (1, 1 << 16),
+    "condition_width": (1, 1 << 16),
+    "layers": (1, DEEPEST),
+    "attention_layers": (0, DEEPEST),
+    "heads": (1, 1024),
+    "output_blocks": (0, DEEPEST),
+    "dropout": (0, 1),
+    "dilations": (1, 1024),
+    "temperature": (1e-6, 1e6),
+    "top_k": (0, 1 << 16),
+    "top_p": (1e-6, 1),
+}  # what the sizes of a network in a file may be
 
 
 @dataclass(frozen=True)

@@ -106,10 +106,15 @@ def _structure_config(v: Variables) -> StructureConfig:
     if blocks != len(paper.dilations):
         raise ModelError(f"the condition network has {blocks} blocks at 1/8; expected {len(paper.dilations)}")
     return StructureConfig(
-        codebook_size=shapes[-1][1], codebook_dim=v["structure_pixelcnn/wnconv2d_0/V"].shape[2] - 1, width=width,
-        layers=layers, attention_layers=len(marks), heads=max(heads.values()) or paper.heads,
-        output_blocks=len(shapes) - at - 1, condition_width=v["structure_condition/wnconv2d_0/g"].shape[0],
-    )  # fmt: skip
+        codebook_size=shapes[-1][1],
+        codebook_dim=v["structure_pixelcnn/wnconv2d_0/V"].shape[2] - 1,
+        width=width,
+        layers=layers,
+        attention_layers=len(marks),
+        heads=max(heads.values()) or paper.heads,
+        output_blocks=len(shapes) - at - 1,
+        condition_width=v["structure_condition/wnconv2d_0/g"].shape[0],
+    )
 
 
 def _texture(v: Variables) -> TextureGenerator:

@@ -185,8 +185,10 @@ def library(name: str) -> ModuleType:
     try:
         import huggingface_hub
     except ModuleNotFoundError as error:
-        raise ModelError(f"{name}: names a model on the hub (there is no such folder here), which needs "
-                         "huggingface_hub: pip install 'manifill[hub]'") from error  # fmt: skip
+        raise ModelError(
+            f"{name}: names a model on the hub (there is no such folder here), which needs "
+            "huggingface_hub: pip install 'manifill[hub]'"
+        ) from error
     return huggingface_hub
 
 

@@ -182,8 +182,9 @@ class Model:
             1 - mask
         )
         psnr = 10 * torch.log10(4 / (error.sum((1, 2, 3)) / (1 - mask).sum((1, 2, 3)).clamp(min=1)).clamp(min=1e-6))
-        nats = F.cross_entropy(self.logits(e.structure_codes, self.condition(image, mask)), e.structure_codes,
-                               reduction="none")  # fmt: skip
+        nats = F.cross_entropy(
+            self.logits(e.structure_codes, self.condition(image, mask)), e.structure_codes, reduction="none"
+        )
         hidden = hole_cells(mask, *nats.shape[1:]).view_as(nats)
         bits = (nats * hidden).sum((1, 2)) / hidden.sum((1, 2)).clamp(min=1) / math.log(2)
         return psnr, bits

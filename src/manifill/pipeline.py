@@ -131,9 +131,16 @@ class Draft:
         count = max(self.count, 1)
         coherence = None if self.backwards is None else self.backwards / count
         return Completion(
-            request, self.index, self.seed, np.stack(self.codes), self.patches, last, structure,
-            self.log_likelihood / count, coherence,
-        )  # fmt: skip
+            request,
+            self.index,
+            self.seed,
+            np.stack(self.codes),
+            self.patches,
+            last,
+            structure,
+            self.log_likelihood / count,
+            coherence,
+        )
 
 
 class Square:

@@ -24,9 +24,12 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 def test_inpaint_writes_results_grid_and_manifest(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, reference_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+    reference_model: Path,
     photo_and_mask: tuple[Path, Path],
-) -> None:  # fmt: skip
+) -> None:
     photo, mask = photo_and_mask
     out = tmp_path / "out"
     arguments = ("inpaint", photo, mask, "-n", 3, "-o", out, "--model", reference_model, "--seed", 4, "--structures")
@@ -96,13 +99,25 @@ def damaged(name: str, folder: Path, photo: Path, mask: Path, model: Path) -> tu
 
 @pytest.mark.parametrize(
     "name",
-    ["no_file", "no_mask_file", "folder", "not_an_image", "truncated", "empty_mask",
-     "model_file_missing", "model_file_foreign"],
-)  # fmt: skip
+    [
+        "no_file",
+        "no_mask_file",
+        "folder",
+        "not_an_image",
+        "truncated",
+        "empty_mask",
+        "model_file_missing",
+        "model_file_foreign",
+    ],
+)
 def test_bad_input_is_named_and_nothing_is_written(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, reference_model: Path,
-    photo_and_mask: tuple[Path, Path], name: str,
-) -> None:  # fmt: skip
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+    reference_model: Path,
+    photo_and_mask: tuple[Path, Path],
+    name: str,
+) -> None:
     photo, mask, model, words = damaged(name, tmp_path, *photo_and_mask, reference_model)
     out = tmp_path / "out"
     assert run(monkeypatch, "inpaint", photo, mask, "-o", out, "--model", model, "-n", 1) == 2

@@ -83,7 +83,11 @@ def test_batches_do_not_depend_on_how_pictures_are_held(photos: Path, crop: str)
 
 def test_parts_of_a_batch_make_up_the_whole(photos: Path) -> None:
     read = Collection(sources([photos]), 32, "random", in_memory=False)
-    with Batches(read, 6, 0, True) as whole, Batches(read, 6, 0, True, (0, 2)) as one, Batches(read, 6, 0, True, (1, 2)) as two:  # fmt: skip  # noqa: E501
+    with (
+        Batches(read, 6, 0, True) as whole,
+        Batches(read, 6, 0, True, (0, 2)) as one,
+        Batches(read, 6, 0, True, (1, 2)) as two,
+    ):
         for step in (0, 1, 7):
             (x, rng), (a, r), (b, s) = whole(step), one(step), two(step)
             assert torch.equal(x, torch.cat([a, b]))
@@ -110,7 +114,11 @@ def test_an_epoch_shows_every_picture_once_and_another_for_a_broken_one(photos: 
     held = Collection(sources([photos]), 32, "squeeze", quiet=True)
     readable = {p.tobytes() for k in range(30) if (p := held.prepared(k)) is not None}
     with Batches(held, 5, 0, False) as batches:
-        shown = [((row.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy().tobytes() for s in range(6) for row in batches(s)[0]]  # fmt: skip  # noqa: E501
+        shown = [
+            ((row.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy().tobytes()
+            for s in range(6)
+            for row in batches(s)[0]
+        ]
     assert set(shown) == readable
     assert (len(shown), len(readable)) == (30, 28)
 
@@ -327,7 +335,10 @@ def test_what_cannot_be_read_at_all_ends_the_run(photos: Path, tmp_path: Path) -
     ):
         batches(0)
     short = Stream(shards([f"file://{pack(sorted(photos.iterdir())[:3], tmp_path / 'short.tar')}"]), 32, "centre")
-    with pytest.raises(DataError, match="3 pictures in 1 shards are fewer than one batch of 4"), Batches(short, 4, 0, False) as few:  # fmt: skip  # noqa: E501
+    with (
+        pytest.raises(DataError, match="3 pictures in 1 shards are fewer than one batch of 4"),
+        Batches(short, 4, 0, False) as few,
+    ):
         few(0)
 
 
@@ -445,9 +456,15 @@ def test_check_finds_what_is_wrong(mess: Path, tmp_path: Path, capsys: pytest.Ca
     assert tyro.cli(data, args=["check", str(mess), "--size", "50", "--out", str(out), "--quiet"]) == 1
     said = capsys.readouterr().out
     for words in (
-        "14 pictures", "1 broken", "half.jpg (image file is truncated", "2 below 50", "1 repeated file for file",
-        "2 nearly the same", ".heic 1", "30 to 128 high",
-    ):  # fmt: skip
+        "14 pictures",
+        "1 broken",
+        "half.jpg (image file is truncated",
+        "2 below 50",
+        "1 repeated file for file",
+        "2 nearly the same",
+        ".heic 1",
+        "30 to 128 high",
+    ):
         assert words in said
     written = json.loads((out / "check.json").read_text())
     assert list(written["small"]) == [str(mess / "turned.jpg"), str(mess / "wide.png")]

@@ -218,9 +218,14 @@ def test_the_command_writes_figures_and_a_page(
     ],
 )
 def test_mistakes_end_with_a_sentence(
-    words: list[str], message: str, pictures: Path, reference_model: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
-) -> None:  # fmt: skip
+    words: list[str],
+    message: str,
+    pictures: Path,
+    reference_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
     code = run_cli(monkeypatch, "--data", pictures, "--model", reference_model, "--out", tmp_path / "out", *words)
     assert code == 2
     assert message in capsys.readouterr().err

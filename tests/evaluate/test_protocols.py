@@ -18,8 +18,14 @@ from manifill.evaluate.protocols import PROTOCOLS, digest, mask, masks, read, wr
 
 FIXED = ("paper-centre", "pic-best50", "repaint-half", "repaint-expand", "repaint-sr2x", "repaint-altlines")
 RANDOM = tuple(name for name in PROTOCOLS if name not in FIXED)
-SHARES = {"paper-centre": 1 / 4, "pic-best50": 1 / 4, "repaint-half": 1 / 2, "repaint-expand": 15 / 16,
-          "repaint-sr2x": 3 / 4, "repaint-altlines": 1 / 2}  # fmt: skip
+SHARES = {
+    "paper-centre": 1 / 4,
+    "pic-best50": 1 / 4,
+    "repaint-half": 1 / 2,
+    "repaint-expand": 15 / 16,
+    "repaint-sr2x": 3 / 4,
+    "repaint-altlines": 1 / 2,
+}
 
 
 def bounds(name: str) -> tuple[float, float]:

@@ -73,12 +73,16 @@ def test_a_folder(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture) -> No
     whole, masks = folder_of(tmp_path, 6)
     assert run(whole, masks, "-o", tmp_path / "out", "--structures") == 0
     found = content(tmp_path / "out")
-    wanted = {f"group {k % 3}/{k:02d}_{s}.png" for k in range(6)
-              for s in ("000", "001", "grid", "000_structure", "001_structure")}  # fmt: skip
+    wanted = {
+        f"group {k % 3}/{k:02d}_{s}.png"
+        for k in range(6)
+        for s in ("000", "001", "grid", "000_structure", "001_structure")
+    }
     assert set(found) == wanted
     manifest = lines(tmp_path / "out")
-    assert [line["file"] for line in manifest] == [f"group {g}/{k:02d}_{s:03d}.png" for g in range(3)
-                                                   for k in range(g, 6, 3) for s in range(2)]  # fmt: skip
+    assert [line["file"] for line in manifest] == [
+        f"group {g}/{k:02d}_{s:03d}.png" for g in range(3) for k in range(g, 6, 3) for s in range(2)
+    ]
     assert {line["mask"] for line in manifest} == {str(p) for p in listed(masks)}
     shown = capsys.readouterr()
     assert "12 completions of 6 photos, 0 skipped, 0 failed, seeds 0 to 1" in shown.out
@@ -185,12 +189,21 @@ def test_inks_are_written_as_tiff_and_skipped_next_time(
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [(("--temperature", "0"), "temperature is 0"), (("-n", "0"), "num_samples is 0"), (("--of", "1"), "of is 1"),
-     (("--seed", "-7"), "seed is -7"), (("--quality", "90"), "quality is 90"), (("--shard", "3/2"), "shard is '3/2'"),
-     (("--format", "jpeg", "--quality", "0"), "quality is 0"), (("--overwrite", "--skip-existing"), "contradict"),
-     (("--feather", "-1"), "feather is -1"), (("--limit", "-1"), "limit is -1"), (("--near", "x"), "one photo"),
-     (("--model", "no such"), "no such model")],
-)  # fmt: skip
+    [
+        (("--temperature", "0"), "temperature is 0"),
+        (("-n", "0"), "num_samples is 0"),
+        (("--of", "1"), "of is 1"),
+        (("--seed", "-7"), "seed is -7"),
+        (("--quality", "90"), "quality is 90"),
+        (("--shard", "3/2"), "shard is '3/2'"),
+        (("--format", "jpeg", "--quality", "0"), "quality is 0"),
+        (("--overwrite", "--skip-existing"), "contradict"),
+        (("--feather", "-1"), "feather is -1"),
+        (("--limit", "-1"), "limit is -1"),
+        (("--near", "x"), "one photo"),
+        (("--model", "no such"), "no such model"),
+    ],
+)
 def test_what_is_wrong_for_all_is_said_once_and_nothing_is_written(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture, options: tuple[str, ...], words: str
 ) -> None:
@@ -252,8 +265,10 @@ def test_real_processes_divide_the_work_and_a_failure_stops_no_other(
         pytest.skip(f"{launcher} is not installed")
     whole, masks = folder_of(tmp_path, 12)
     assert run(whole, masks, "-o", tmp_path / "all") == 0
-    start = {"torchrun": ["--standalone", "--nproc-per-node", "2", "-m"],
-             "accelerate": ["launch", "--multi_gpu", "--num_processes", "2", "-m"]}[launcher]  # fmt: skip
+    start = {
+        "torchrun": ["--standalone", "--nproc-per-node", "2", "-m"],
+        "accelerate": ["launch", "--multi_gpu", "--num_processes", "2", "-m"],
+    }[launcher]
     base = [str(Path(sys.executable).parent / launcher), *start]
 
     def launch(out: Path) -> int:

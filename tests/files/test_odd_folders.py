@@ -63,13 +63,25 @@ def done(out: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "error", [IndexError("index 200 is out of bounds"), OSError(errno.ENAMETOOLONG, "File name too long"),
-              RuntimeError("a decoder failed"), RecursionError(), UnicodeError("no"), MemoryError()], ids=repr,
-)  # fmt: skip
+    "error",
+    [
+        IndexError("index 200 is out of bounds"),
+        OSError(errno.ENAMETOOLONG, "File name too long"),
+        RuntimeError("a decoder failed"),
+        RecursionError(),
+        UnicodeError("no"),
+        MemoryError(),
+    ],
+    ids=repr,
+)
 def test_whatever_happens_to_one_the_others_are_done(
-    run: Run, tmp_path: Path, mask: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+    run: Run,
+    tmp_path: Path,
+    mask: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
     error: Exception,
-) -> None:  # fmt: skip
+) -> None:
     format_for = batch.format_for
 
     def failing(photo, *more):
@@ -124,8 +136,20 @@ def test_names_that_cannot_be_shown_are_escaped(
     tmp_path: Path, mask: Path, reference_model: Path, encoding: str
 ) -> None:
     folder_of(tmp_path / "p", b"caf\xe9.png", "\U0001f600.png", "line\nbreak.png", "esc\x1b[2J.png")
-    command = [sys.executable, "-m", "manifill", "inpaint", tmp_path / "p", mask, "-o", tmp_path / "out", "-n", "1",
-               "--model", reference_model]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "manifill",
+        "inpaint",
+        tmp_path / "p",
+        mask,
+        "-o",
+        tmp_path / "out",
+        "-n",
+        "1",
+        "--model",
+        reference_model,
+    ]
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     found = subprocess.run(list(map(str, command)), env=environment, capture_output=True, check=False)
     assert found.returncode == 0, found.stderr
@@ -225,10 +249,13 @@ def test_a_link_to_itself_is_listed_as_bad(run: Run, tmp_path: Path, mask: Path,
 
 
 NAMES = st.lists(
-    st.tuples(st.binary(min_size=1, max_size=60).filter(lambda n: not {0, 47} & set(n) and n not in (b".", b"..")),
-              st.sampled_from([b"", b".png", b".PNG", b".jpe", b".txt", b".png.part", b"_mask.png"])),
-    min_size=1, max_size=6,
-)  # fmt: skip
+    st.tuples(
+        st.binary(min_size=1, max_size=60).filter(lambda n: not {0, 47} & set(n) and n not in (b".", b"..")),
+        st.sampled_from([b"", b".png", b".PNG", b".jpe", b".txt", b".png.part", b"_mask.png"]),
+    ),
+    min_size=1,
+    max_size=6,
+)
 
 
 def fuzz(count: int) -> None:

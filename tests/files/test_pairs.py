@@ -98,8 +98,10 @@ def test_a_list(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("x/a.png\tm/m1.png\n\nx/a.png\tm/m2.png\nb.png\n", encoding="utf-8")
     found, lonely = pairs(tmp_path / "list.txt", tmp_path / "masks", NOWHERE)
     assert [(p.name, p.mask) for p in found] == [
-        ("m1", tmp_path / "m/m1.png"), ("m2", tmp_path / "m/m2.png"), ("b", tmp_path / "masks/b.png")
-    ]  # fmt: skip
+        ("m1", tmp_path / "m/m1.png"),
+        ("m2", tmp_path / "m/m2.png"),
+        ("b", tmp_path / "masks/b.png"),
+    ]
     assert lonely == []
     (found, *_), _ = pairs(tmp_path / "list.txt", tmp_path / "b.png", NOWHERE)
     assert found == Pair(tmp_path / "x/a.png", tmp_path / "m/m1.png", "m1")
@@ -110,9 +112,12 @@ def test_a_list(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("names", "masks", "words"),
-    [(["a.png"], ["b.png"], "none of 1 photos has a mask in"),
-     (["notes.md"], None, "a folder or list without pictures"), ([], None, "no such photo file")],
-)  # fmt: skip
+    [
+        (["a.png"], ["b.png"], "none of 1 photos has a mask in"),
+        (["notes.md"], None, "a folder or list without pictures"),
+        ([], None, "no such photo file"),
+    ],
+)
 def test_what_cannot_be_paired(tmp_path: Path, names: list[str], masks: list[str] | None, words: str) -> None:
     folder = touch(tmp_path / "p", *names)
     with pytest.raises(ImageError, match=words):

@@ -38,9 +38,15 @@ def test_plain_values_and_back() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    ["[1]", "{}", '{"subject": "faces", "more": 1}', '{"subject": "faces", "framing": {"mouth": [0.5, 0.7]}}',
-     '{"subject": "faces", "framing": {"right_eye": [0.9, 0.3], "left_eye": [0.1, 0.3], "mouth": [0.5, 0.7]}}', "{"],
-)  # fmt: skip
+    [
+        "[1]",
+        "{}",
+        '{"subject": "faces", "more": 1}',
+        '{"subject": "faces", "framing": {"mouth": [0.5, 0.7]}}',
+        '{"subject": "faces", "framing": {"right_eye": [0.9, 0.3], "left_eye": [0.1, 0.3], "mouth": [0.5, 0.7]}}',
+        "{",
+    ],
+)
 def test_a_domain_that_is_none_is_refused_by_the_files_name(values: Any, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(TINY, folder)

@@ -42,12 +42,23 @@ def computed(wanted: dict[str, np.ndarray]) -> dict[str, Tensor]:
     cond = structure.cond(image, mask)
     fl_s, fl_t = feature_losses(vqvae, image, e)
     images = {
-        "enc_t": e.structure_features, "enc_b": e.texture_features, "quant_t": e.structure, "quant_b": e.texture,
-        "rec": vqvae.decode(e.structure, e.texture), "cond": cond, "logits": structure.logits(e.structure, cond),
-        "tex": texture(image, mask, e.structure), "dis": discriminator(image, mask),
-    }  # fmt: skip
-    plain = {"idx_t": e.structure_codes, "idx_b": e.texture_codes, "fl_s": fl_s, "fl_t": fl_t,
-             "vq_loss": 0.25 * commitment_loss(e)}  # fmt: skip
+        "enc_t": e.structure_features,
+        "enc_b": e.texture_features,
+        "quant_t": e.structure,
+        "quant_b": e.texture,
+        "rec": vqvae.decode(e.structure, e.texture),
+        "cond": cond,
+        "logits": structure.logits(e.structure, cond),
+        "tex": texture(image, mask, e.structure),
+        "dis": discriminator(image, mask),
+    }
+    plain = {
+        "idx_t": e.structure_codes,
+        "idx_b": e.texture_codes,
+        "fl_s": fl_s,
+        "fl_t": fl_t,
+        "vq_loss": 0.25 * commitment_loss(e),
+    }
     return {k: v.permute(0, 2, 3, 1) for k, v in images.items()} | plain
 
 

@@ -112,9 +112,12 @@ def refusals(
 
 @pytest.mark.parametrize("name", STRANGERS)
 def test_strangers(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, folder: Path, photo_and_mask: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    folder: Path,
+    photo_and_mask: tuple[Path, Path],
     name: str,
-) -> None:  # fmt: skip
+) -> None:
     file, change, words = STRANGERS[name]
     rewrite(folder / f"{file}.safetensors", change)
     assert words in refusals(monkeypatch, capsys, folder, photo_and_mask, file)
@@ -222,9 +225,12 @@ def test_names_of_earlier_versions_are_understood(folder: Path, tmp_path: Path) 
 
 
 def test_going_on_from_a_completion_of_an_earlier_version(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, folder: Path, photo_and_mask: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    folder: Path,
+    photo_and_mask: tuple[Path, Path],
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     words = ("inpaint", *photo_and_mask, "-n", 1, "--seed", 1, "--model", folder)
     assert verb(monkeypatch, capsys, *words, "-o", tmp_path / "out")[0] == 0
     manifest, result = tmp_path / "out" / "manifest.jsonl", tmp_path / "out" / "face_000.png"

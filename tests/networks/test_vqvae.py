@@ -12,9 +12,15 @@ from manifill.train.presets import PRESETS
 
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "dilation", "wanted"),
-    [(64, 3, 1, 1, (1, 1)), (64, 3, 2, 1, (0, 1)), (64, 5, 2, 1, (1, 2)), (64, 4, 2, 1, (1, 1)), (16, 3, 1, 8, (8, 8)),
-     (1, 5, 2, 1, (2, 2))],
-)  # fmt: skip
+    [
+        (64, 3, 1, 1, (1, 1)),
+        (64, 3, 2, 1, (0, 1)),
+        (64, 5, 2, 1, (1, 2)),
+        (64, 4, 2, 1, (1, 1)),
+        (16, 3, 1, 8, (8, 8)),
+        (1, 5, 2, 1, (2, 2)),
+    ],
+)
 def test_same_padding(size: int, kernel: int, stride: int, dilation: int, wanted: tuple[int, int]) -> None:
     assert same_padding(size, kernel, stride, dilation) == wanted
 

@@ -28,8 +28,9 @@ from manifill.photos.photo import Photo, load_photo
 def png_of(width: int, height: int, data: bytes = b"") -> bytes:
     """Return a PNG that claims a size, whatever its data."""
     parts = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT" + data, b"IEND"
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">II", len(p) - 4, 0)[:4] + p + struct.pack(">I", zlib.crc32(p))
-                                           for p in parts)  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">II", len(p) - 4, 0)[:4] + p + struct.pack(">I", zlib.crc32(p)) for p in parts
+    )
 
 
 def bomb() -> bytes:
@@ -64,11 +65,13 @@ FILES: dict[str, Callable[[], bytes]] = {
     "no_width.png": lambda: png_of(0, 64),
     "bomb.png": bomb,
     "claims_much.png": lambda: png_of(2**31 - 1, 2**31 - 1, zlib.compress(b"")),
-    "claims_much.bmp": lambda: b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack(
-        "<IiiHHIIiiII", 40, 2**30, 2**30, 1, 24, 0, 0, 0, 0, 0, 0
+    "claims_much.bmp": lambda: (
+        b"BM"
+        + struct.pack("<IHHI", 54, 0, 0, 54)
+        + struct.pack("<IiiHHIIiiII", 40, 2**30, 2**30, 1, 24, 0, 0, 0, 0, 0, 0)
     ),
     "one_pixel.png": lambda: photos.KINDS["rgb.png"](1, 1),
-}  # fmt: skip
+}
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -77,9 +80,14 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 def refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, out: Path, photo: Path, mask: Path, bad: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    out: Path,
+    photo: Path,
+    mask: Path,
+    bad: Path,
     model: Path,
-) -> str:  # fmt: skip
+) -> str:
     """Check that the command line says one sentence about the bad file and writes nothing; return the sentence."""
     assert run(monkeypatch, "inpaint", photo, mask, "-o", out, "-n", 1, "--model", model) == 2
     shown = capsys.readouterr()
@@ -104,9 +112,14 @@ def good(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.mark.parametrize("role", ["photo", "mask"])
 @pytest.mark.parametrize("name", FILES)
 def test_bad_files(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, reference_model: Path,
-    good: tuple[Path, Path], name: str, role: str,
-) -> None:  # fmt: skip
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+    reference_model: Path,
+    good: tuple[Path, Path],
+    name: str,
+    role: str,
+) -> None:
     bad = tmp_path / name
     bad.write_bytes(FILES[name]())
     if (name, role) == ("one_pixel.png", "mask"):  # its pixel is dark: no hole
@@ -120,9 +133,14 @@ def test_bad_files(
 @pytest.mark.parametrize("role", ["photo", "mask"])
 @pytest.mark.parametrize("name", ["folder.png", "pipe.png", "socket.png", "loop.png", "dangling.png", "none.png"])
 def test_what_is_no_file(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, reference_model: Path,
-    good: tuple[Path, Path], name: str, role: str,
-) -> None:  # fmt: skip
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+    reference_model: Path,
+    good: tuple[Path, Path],
+    name: str,
+    role: str,
+) -> None:
     bad = tmp_path / name
     if name == "folder.png":
         bad.mkdir()
@@ -140,9 +158,13 @@ def test_what_is_no_file(
 
 @pytest.mark.parametrize("role", ["photo", "mask"])
 def test_unreadable_files(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, reference_model: Path,
-    good: tuple[Path, Path], role: str,
-) -> None:  # fmt: skip
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+    reference_model: Path,
+    good: tuple[Path, Path],
+    role: str,
+) -> None:
     bad = good[0] if role == "photo" else good[1]
     bad.chmod(0)
     if os.access(bad, os.R_OK):  # root reads all
@@ -159,9 +181,12 @@ def test_unreadable_files(
 
 
 def test_a_place_for_results_that_cannot_be_one(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, reference_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+    reference_model: Path,
     good: tuple[Path, Path],
-) -> None:  # fmt: skip
+) -> None:
     out = tmp_path / "taken"
     out.write_text("a file")
     assert run(monkeypatch, "inpaint", *good, "-o", out, "-n", 1, "--model", reference_model) == 2
@@ -171,13 +196,25 @@ def test_a_place_for_results_that_cannot_be_one(
 
 @pytest.mark.parametrize(
     "array",
-    [np.full((64, 64, 3), np.nan), np.full((64, 64), np.inf, np.float32), np.full((64, 64, 3), 1.5, np.float16),
-     np.full((64, 64, 3), 256), np.full((64, 64, 3), -1), np.zeros((64, 64, 2), np.uint8),
-     np.zeros((64, 64, 5), np.uint8),
-     np.zeros((0, 64, 3), np.uint8), np.zeros(64, np.uint8), np.zeros((2, 64, 64, 3), np.uint8), np.array(7),
-     np.zeros((64, 64, 3), np.bool_), np.zeros((64, 64), complex), np.full((64, 64), None), np.array([["a"]])],
+    [
+        np.full((64, 64, 3), np.nan),
+        np.full((64, 64), np.inf, np.float32),
+        np.full((64, 64, 3), 1.5, np.float16),
+        np.full((64, 64, 3), 256),
+        np.full((64, 64, 3), -1),
+        np.zeros((64, 64, 2), np.uint8),
+        np.zeros((64, 64, 5), np.uint8),
+        np.zeros((0, 64, 3), np.uint8),
+        np.zeros(64, np.uint8),
+        np.zeros((2, 64, 64, 3), np.uint8),
+        np.array(7),
+        np.zeros((64, 64, 3), np.bool_),
+        np.zeros((64, 64), complex),
+        np.full((64, 64), None),
+        np.array([["a"]]),
+    ],
     ids=lambda a: f"{a.dtype}{a.shape}",
-)  # fmt: skip
+)
 def test_bad_arrays(array: np.ndarray) -> None:
     photo = load_photo(photos.face(64, 64))
     with pytest.raises(ImageError, match="photo: array"):

@@ -209,8 +209,9 @@ def test_a_seamless_paste_removes_a_step(side: int) -> None:
 @pytest.mark.parametrize("feather", [1, 6, 20])
 def test_feathering_touches_nothing_further_inside(feather: int) -> None:
     view, _, _, painted = painted_with_a_step(128)
-    plain, faded = (view.finish(painted, STRUCTURES["alike"], True, fit)
-                    for fit in (PLAIN, Fit(feather=feather, detail=False)))  # fmt: skip
+    plain, faded = (
+        view.finish(painted, STRUCTURES["alike"], True, fit) for fit in (PLAIN, Fit(feather=feather, detail=False))
+    )
     depth = cv2.distanceTransform(middle(128).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[32:96, 32:96]
     changed = np.abs(plain - faded).max(2) > 1e-3
     assert not changed[depth > feather + 0.5].any()

@@ -30,8 +30,9 @@ def disc(height: int, width: int) -> np.ndarray:
     return ((y - height / 2) / (height / 5)) ** 2 + ((x - width / 2) / (width / 5)) ** 2 < 1
 
 
-def written(inpainter: Inpainter, photo: object, mask: object, out: Path, fit: Fit | None = None,
-            format: Format | None = None) -> bytes:  # fmt: skip
+def written(
+    inpainter: Inpainter, photo: object, mask: object, out: Path, fit: Fit | None = None, format: Format | None = None
+) -> bytes:
     """Complete a photo once and return the file."""
     completions = inpainter(photo, mask, num_samples=1, seed=0, fit=fit)  # type: ignore[arg-type]
     paths: list[Path] = []
@@ -85,9 +86,25 @@ def test_sizes_and_shapes(inpainter: Inpainter, tmp_path: Path, size: tuple[int,
 def holes() -> dict[str, np.ndarray]:
     """Return holes in a photo of 120x160 pixels by their names."""
     h, w, rng = 120, 160, np.random.default_rng(0)
-    found = {name: np.zeros((h, w), np.bool_) for name in
-             ("top", "bottom", "left", "right", "corners", "pixel", "corner pixel", "line", "column", "many", "specks",
-              "rows", "frame", "ring")}  # fmt: skip
+    found = {
+        name: np.zeros((h, w), np.bool_)
+        for name in (
+            "top",
+            "bottom",
+            "left",
+            "right",
+            "corners",
+            "pixel",
+            "corner pixel",
+            "line",
+            "column",
+            "many",
+            "specks",
+            "rows",
+            "frame",
+            "ring",
+        )
+    }
     found["top"][:30, 40:90] = found["bottom"][-30:, 40:90] = found["left"][30:80, :40] = found["right"][
         30:80, -40:
     ] = 1
@@ -117,9 +134,19 @@ def test_everything_is_hole(inpainter: Inpainter, tmp_path: Path, strategy: str)
 
 
 @pytest.mark.parametrize(
-    "fit", [Fit(dilate=3), Fit(feather=4, seamless=False), Fit(seamless=False), Fit(seamless=True), Fit(detail=False),
-            Fit(crop_margin=0), Fit(crop_margin=500), Fit(feather=100)], ids=str,
-)  # fmt: skip
+    "fit",
+    [
+        Fit(dilate=3),
+        Fit(feather=4, seamless=False),
+        Fit(seamless=False),
+        Fit(seamless=True),
+        Fit(detail=False),
+        Fit(crop_margin=0),
+        Fit(crop_margin=500),
+        Fit(feather=100),
+    ],
+    ids=str,
+)
 def test_every_way_to_fit(inpainter: Inpainter, tmp_path: Path, fit: Fit) -> None:
     photo, hole = photos.face(150, 210), disc(150, 210)
     if not fit.dilate:

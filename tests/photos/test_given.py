@@ -88,13 +88,20 @@ CLOSED.close()
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [(None, "photo: a NoneType; expected a path, an open file"), (7, "photo: a int; expected"),
-     ([[1, 2], [3, 4]], "photo: a list; expected"), (io.StringIO("a"), "photo: a StringIO; expected"),
-     (CLOSED, "photo: cannot be read .*closed file"), (b"", r"not an image that can be read \(photo, no bytes"),
-     (np.full((9, 9, 3), 2.0), "photo: array float64 .* with values from 2 to 2; expected uint8"),
-     (torch.full((3, 9, 9), -1.0), "with values from -1 to -1"), (torch.zeros(3, 3, 9, 9), "photo: array float32"),
-     (np.full((9, 9), np.inf), "values from inf to inf"), ("a\0b", "cannot be read")],
-)  # fmt: skip
+    [
+        (None, "photo: a NoneType; expected a path, an open file"),
+        (7, "photo: a int; expected"),
+        ([[1, 2], [3, 4]], "photo: a list; expected"),
+        (io.StringIO("a"), "photo: a StringIO; expected"),
+        (CLOSED, "photo: cannot be read .*closed file"),
+        (b"", r"not an image that can be read \(photo, no bytes"),
+        (np.full((9, 9, 3), 2.0), "photo: array float64 .* with values from 2 to 2; expected uint8"),
+        (torch.full((3, 9, 9), -1.0), "with values from -1 to -1"),
+        (torch.zeros(3, 3, 9, 9), "photo: array float32"),
+        (np.full((9, 9), np.inf), "values from inf to inf"),
+        ("a\0b", "cannot be read"),
+    ],
+)
 def test_what_cannot_be_taken_is_said(given: object, words: str) -> None:
     with pytest.raises(ImageError, match=words):
         load_photo(given)  # type: ignore[arg-type]

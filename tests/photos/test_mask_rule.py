@@ -54,8 +54,11 @@ UNSAID = {  # masks whose meaning is clear: nothing is to be said of them
     "grey and alpha": Image.fromarray(np.dstack([np.zeros_like(MARK), MARK])),
     "webp": saved(painted((255, 0, 0)), "WEBP", lossless=True, exact=True),
     "tiff": saved(painted((0, 0, 255)), "TIFF", compression="tiff_lzw"),
-    "gif": saved(Image.fromarray(flat((0, 0, 0), (255, 255, 255))).quantize(2), "GIF",
-                 transparency=int(np.asarray(Image.fromarray(flat((0, 0, 0), (255, 255, 255))).quantize(2))[0, 0])),
+    "gif": saved(
+        Image.fromarray(flat((0, 0, 0), (255, 255, 255))).quantize(2),
+        "GIF",
+        transparency=int(np.asarray(Image.fromarray(flat((0, 0, 0), (255, 255, 255))).quantize(2))[0, 0]),
+    ),
     "palette, tRNS": palette([(0, 0, 0), (0, 0, 0)], HOLE, transparency=b"\0\xff"),
     "grey key": saved(Image.fromarray(255 - MARK), "PNG", transparency=255),
     "translucent brush": Image.fromarray(flat((255, 0, 0, 90), (0, 0, 0, 0))),
@@ -69,7 +72,7 @@ UNSAID = {  # masks whose meaning is clear: nothing is to be said of them
     "palette index 1": palette(VOC, HOLE),
     "palette index 4": palette(VOC, HOLE * 4),
     "zeros and ones": HOLE.astype(np.int64),
-}  # fmt: skip
+}
 SAID = {  # masks that are read, with a word about how
     "label 2": (HOLE.astype(np.uint8) * 2, "the values 0 and 2; all but 0"),
     "labels 1 and 2": (np.where(HOLE, 1 + np.arange(40) % 2, 0).astype(np.uint8), "the values 0, 1 and 2; all but 0"),

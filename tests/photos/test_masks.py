@@ -82,10 +82,14 @@ def test_a_hole_of_one_pixel_survives_scaling() -> None:
 
 @pytest.mark.parametrize(
     ("mask", "words"),
-    [(np.zeros((24, 40), np.float32), "has no hole"), (np.full((24, 40), np.nan), "mask: array float64"),
-     (Image.new("F", (40, 24)), "has no hole"), (Image.new("F", (40, 24), -1), "values below 0"),
-     (np.full((24, 40), 1.5), "mask: array float64")],
-)  # fmt: skip
+    [
+        (np.zeros((24, 40), np.float32), "has no hole"),
+        (np.full((24, 40), np.nan), "mask: array float64"),
+        (Image.new("F", (40, 24)), "has no hole"),
+        (Image.new("F", (40, 24), -1), "values below 0"),
+        (np.full((24, 40), 1.5), "mask: array float64"),
+    ],
+)
 def test_masks_that_mark_nothing(mask: np.ndarray | Image.Image, words: str) -> None:
     with pytest.raises(ImageError, match=words):
         load_mask(mask, plain())

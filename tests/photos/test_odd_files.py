@@ -46,12 +46,17 @@ PNG = photos.KINDS["rgb.png"](40, 56)
 TIFFS = {  # files, and their samples with white as the most
     "planes apart": (tiff(planes(DEEP), photometric="rgb", planarconfig="separate"), DEEP),
     "planes apart, deflated": (
-        tiff(planes(DEEP), photometric="rgb", planarconfig="separate", compression="zlib", predictor=True), DEEP),
+        tiff(planes(DEEP), photometric="rgb", planarconfig="separate", compression="zlib", predictor=True),
+        DEEP,
+    ),
     "planes apart, in strips": (
-        tiff(planes(DEEP), photometric="rgb", planarconfig="separate", rowsperstrip=7, byteorder=">"), DEEP),
+        tiff(planes(DEEP), photometric="rgb", planarconfig="separate", rowsperstrip=7, byteorder=">"),
+        DEEP,
+    ),
     "planes apart, opacity": (
         tiff(planes(photos.deep(40, 56, 4)), photometric="rgb", planarconfig="separate", extrasamples=["unassalpha"]),
-        photos.deep(40, 56, 4)),
+        photos.deep(40, 56, 4),
+    ),
     "planes apart, 8 bits": (tiff(planes(FACE), photometric="rgb", planarconfig="separate"), FACE),
     "tiles": (tiff(DEEP, photometric="rgb", tile=(16, 32)), DEEP),
     "white is zero, 16 bits": (tiff(65535 - GREY16, photometric="miniswhite"), GREY16),
@@ -60,9 +65,10 @@ TIFFS = {  # files, and their samples with white as the most
     "white is zero, 8 bits": (tiff(255 - GREY8, photometric="miniswhite"), GREY8),
     "grey and opacity": (
         tiff(photos.deep(40, 56, 2), photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"]),
-        photos.deep(40, 56, 2)),
+        photos.deep(40, 56, 2),
+    ),
     "big": (tiff(DEEP, photometric="rgb", bigtiff=True), DEEP),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", TIFFS)
@@ -125,8 +131,11 @@ def test_a_transparent_grey_of_few_bits(bits: int) -> None:
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"tEXt"])
 def test_large_texts_are_no_damage(kind: bytes) -> None:
     text = np.random.default_rng(0).integers(97, 122, 3_000_000).astype(np.uint8).tobytes()
-    body = {b"zTXt": b"a\0\0" + zlib.compress(text), b"iTXt": b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(text),
-            b"tEXt": b"a\0" + text}[kind]  # fmt: skip
+    body = {
+        b"zTXt": b"a\0\0" + zlib.compress(text),
+        b"iTXt": b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(text),
+        b"tEXt": b"a\0" + text,
+    }[kind]
     assert np.array_equal(load_photo(with_chunks(PNG, chunk(kind, body))).samples, FACE)
 
 

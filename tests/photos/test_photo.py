@@ -160,8 +160,10 @@ def test_a_resolution_that_makes_no_sense_is_left_out(dpi: tuple[float, float]) 
         assert "dpi" not in read(encode(photo, photo.samples, format, None, {})).info or format == "tiff"
 
 
-LOSSY = [pytest.param(f, marks=photos.needs(f"x.{s}")) for f, s in
-         [("jpeg", "jpg"), ("webp", "webp"), ("avif", "avif"), ("heif", "heic")]]  # fmt: skip
+LOSSY = [
+    pytest.param(f, marks=photos.needs(f"x.{s}"))
+    for f, s in [("jpeg", "jpg"), ("webp", "webp"), ("avif", "avif"), ("heif", "heic")]
+]
 
 
 @pytest.mark.parametrize("format", LOSSY)
@@ -203,9 +205,13 @@ def test_a_clear_palette_is_refused_by_tiff_which_would_lose_it() -> None:
 
 @pytest.mark.parametrize(
     ("format", "quality", "words"),
-    [("gif", None, "format is 'gif'; expected png, jpeg"), ("jpeg", 0, "quality is 0; expected 1 to 100"),
-     ("png", 90, "quality is 90, but png is without loss"), (None, 90, "quality is 90, but png is without loss")],
-)  # fmt: skip
+    [
+        ("gif", None, "format is 'gif'; expected png, jpeg"),
+        ("jpeg", 0, "quality is 0; expected 1 to 100"),
+        ("png", 90, "quality is 90, but png is without loss"),
+        (None, 90, "quality is 90, but png is without loss"),
+    ],
+)
 def test_bad_formats(format: str, quality: int | None, words: str) -> None:
     with pytest.raises(ImageError, match=words):
         check_format(format, quality)  # type: ignore[arg-type]

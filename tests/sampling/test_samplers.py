@@ -59,9 +59,14 @@ def given(
 
 
 def assert_same_codes(
-    model: StructureGenerator, codebook: Tensor, cond: Tensor, noise: Tensor, o: SamplingOptions, naive: Sampled,
+    model: StructureGenerator,
+    codebook: Tensor,
+    cond: Tensor,
+    noise: Tensor,
+    o: SamplingOptions,
+    naive: Sampled,
     other: Sampled,
-) -> None:  # fmt: skip
+) -> None:
     side = naive.codes.shape[-1]
     for k in range(len(noise)):
         different = (naive.codes[k] != other.codes[k]).flatten().nonzero().flatten()

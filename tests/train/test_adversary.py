@@ -100,8 +100,13 @@ def test_blind_it_has_no_say(data: Pictures) -> None:
 
 def test_the_usual_length_follows_what_is_finite() -> None:
     anchors, scores = Anchors(), [{"d_real": torch.tensor(1.0), "d_composed": torch.tensor(0.0)}]
-    for lengths, wanted in ((torch.zeros(0), 0.0), (torch.tensor([2.0, 4.0]), 3.0), (torch.tensor([torch.inf]), 3.0),
-                            (torch.tensor([13.0]), 3.1), (torch.zeros(0), 3.1)):  # fmt: skip
+    for lengths, wanted in (
+        (torch.zeros(0), 0.0),
+        (torch.tensor([2.0, 4.0]), 3.0),
+        (torch.tensor([torch.inf]), 3.0),
+        (torch.tensor([13.0]), 3.1),
+        (torch.zeros(0), 3.1),
+    ):
         anchors.move(scores, [lengths], ALONE)
         assert float(anchors.length) == pytest.approx(wanted)
 

@@ -41,20 +41,32 @@ def healthy(stage: str, steps: int = STEPS) -> list[dict]:
     """A log as the bundled model's, with a discriminator that sees."""
     lines: list[dict] = []
     for step in range(50, steps + 1, 50):
-        lines.append({"step": step} | {
-            "vqvae": {"loss": falling(step, 0.3, 0.007), "reconstruction": falling(step, 0.3, 0.006)},
-            "structure": {"bits": falling(step, 9, 1.7), "bits_hole": falling(step, 9, 4.7)},
-            "texture": {"l1": falling(step, 0.4, 0.05), "discriminator": 0.7, "d_real": 0.4, "d_composed": -0.2},
-        }[stage])  # fmt: skip
+        lines.append(
+            {"step": step}
+            | {
+                "vqvae": {"loss": falling(step, 0.3, 0.007), "reconstruction": falling(step, 0.3, 0.006)},
+                "structure": {"bits": falling(step, 9, 1.7), "bits_hole": falling(step, 9, 4.7)},
+                "texture": {"l1": falling(step, 0.4, 0.05), "discriminator": 0.7, "d_real": 0.4, "d_composed": -0.2},
+            }[stage]
+        )
         if step % 500 == 0:
             held = falling(step, 9, 5.0)
-            lines.append({"step": step} | {
-                "vqvae": {"val_psnr": 30.6, "val_psnr_structure": 25.2, "val_psnr_mean_colour": 13.1,
-                          "val_structure_codes_used": 512, "val_structure_perplexity": 455.0,
-                          "val_texture_codes_used": 510, "val_texture_perplexity": 474.0},
-                "structure": {"val_bits_hole": held, "val_bits_known": 0.7, "val_seen_bits_hole": held - 0.2},
-                "texture": {"val_psnr": 30.2},
-            }[stage])  # fmt: skip
+            lines.append(
+                {"step": step}
+                | {
+                    "vqvae": {
+                        "val_psnr": 30.6,
+                        "val_psnr_structure": 25.2,
+                        "val_psnr_mean_colour": 13.1,
+                        "val_structure_codes_used": 512,
+                        "val_structure_perplexity": 455.0,
+                        "val_texture_codes_used": 510,
+                        "val_texture_perplexity": 474.0,
+                    },
+                    "structure": {"val_bits_hole": held, "val_bits_known": 0.7, "val_seen_bits_hole": held - 0.2},
+                    "texture": {"val_psnr": 30.2},
+                }[stage]
+            )
     return lines
 
 
@@ -80,15 +92,21 @@ FAULTS = [
     ("structure", "prior learnt nothing", {"val_bits_hole": 8.97, "val_seen_bits_hole": 8.96}, "8.97"),
     ("structure", "condition unused", {"val_bits_known": 5.1}, "5.10"),
     ("structure", "prior memorising", {"val_seen_bits_hole": lambda s: falling(s, 9, 5.0) - s / 4000}, "1.00 apart"),
-    ("structure", "prior getting worse on held-out pictures",
-     {"val_bits_hole": lambda s: 5 + abs(s - 2000) / 4000, "val_seen_bits_hole": lambda s: 4.9 + abs(s - 2000) / 4000},
-     "5.50 bits a code inside the hole at step 4000, 5.00 at step 2000"),
+    (
+        "structure",
+        "prior getting worse on held-out pictures",
+        {
+            "val_bits_hole": lambda s: 5 + abs(s - 2000) / 4000,
+            "val_seen_bits_hole": lambda s: 4.9 + abs(s - 2000) / 4000,
+        },
+        "5.50 bits a code inside the hole at step 4000, 5.00 at step 2000",
+    ),
     ("structure", "training diverging", {"bits": lambda s: 2.0 if s < 3000 else 6.0}, "6"),
     ("texture", "discriminator won", {"discriminator": 0.01, "d_real": 2.1, "d_composed": -1.9}, "0.01"),
     ("texture", "discriminator blind", {"discriminator": 0.985, "d_real": 0.33, "d_composed": 0.3}, "0.985"),
     ("texture", "holes grey", {"val_psnr": 19.5}, "13.5 dB"),
     ("texture", "training diverging", {"l1": lambda s: 0.1 if s < 3000 else 0.3}, "0.3"),
-]  # fmt: skip
+]
 
 
 SINCE = ("training diverging", "prior getting worse on held-out pictures")  # than it was before
@@ -191,9 +209,15 @@ def test_what_is_set_already_is_not_advised() -> None:
     assert "discriminator_norm" not in told
 
 
-@pytest.mark.parametrize("figure", [
-    {"psnr_structure": 14.0}, {"psnr_structure": 14.2}, {"structure_perplexity": 3.9}, {"texture_perplexity": 4.1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "figure",
+    [
+        {"psnr_structure": 14.0},
+        {"psnr_structure": 14.2},
+        {"structure_perplexity": 3.9},
+        {"texture_perplexity": 4.1},
+    ],
+)
 def test_the_gate_refuses_what_is_called_empty_or_collapsed(figure: dict) -> None:
     lines = changed(healthy("vqvae"), **{f"val_{key}": value for key, value in figure.items()})
     told = [name for name in named("vqvae", lines) if "unused" not in name]

@@ -122,8 +122,26 @@ def test_shares_one_after_another_reach_the_weights_of_a_whole_batch(
 
 def test_only_the_first_process_writes(pictures: Path, tmp_path: Path) -> None:
     """The command line from end to end: each line once, the figures of one process, and one process can go on."""
-    words = ["--preset", "tiny", "--force", "--quiet", "--data", pictures, "--precision", "fp32", "--steps", "4",
-             "--drawn", "0.5", "--log-every", "1", "--validate-every", "2", "--checkpoint-every", "2"]  # fmt: skip
+    words = [
+        "--preset",
+        "tiny",
+        "--force",
+        "--quiet",
+        "--data",
+        pictures,
+        "--precision",
+        "fp32",
+        "--steps",
+        "4",
+        "--drawn",
+        "0.5",
+        "--log-every",
+        "1",
+        "--validate-every",
+        "2",
+        "--checkpoint-every",
+        "2",
+    ]
     printed = torchrun("-m", "manifill", "train", "all", "--out", tmp_path / "two", *words)
     assert printed.count("pictures to train on") == printed.count("vqvae step 4") == 1
     options = RunOptions(

@@ -47,9 +47,19 @@ def test_every_number_has_a_range(kind: type) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["--steps 0", "--batch-size 0", "--learning-rate -1", "--minutes nan", "--drawn 1.5", "--accumulate 0",
-              "--adversarial-share -1", "--log-every 0", "--workers -1"],
-)  # fmt: skip
+    "words",
+    [
+        "--steps 0",
+        "--batch-size 0",
+        "--learning-rate -1",
+        "--minutes nan",
+        "--drawn 1.5",
+        "--accumulate 0",
+        "--adversarial-share -1",
+        "--log-every 0",
+        "--workers -1",
+    ],
+)
 def test_a_number_out_of_its_range(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, words: str
 ) -> None:

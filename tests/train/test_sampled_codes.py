@@ -36,8 +36,9 @@ def test_codes_are_those_of_completions_by_default(bundled: Inpainter, face: np.
     image, mask = to_tensor(face), torch.from_numpy(hole)[None, None].float()
     truth = bundled.vqvae.encode(image).structure_codes
     drawing = Drawing(bundled.structure, bundled.vqvae, CPU)
-    drawn = drawing.codes(image.expand(2, -1, -1, -1), mask.expand(2, -1, -1, -1), truth.expand(2, -1, -1),
-                          torch.tensor([5, 6]))  # fmt: skip
+    drawn = drawing.codes(
+        image.expand(2, -1, -1, -1), mask.expand(2, -1, -1, -1), truth.expand(2, -1, -1), torch.tensor([5, 6])
+    )
     wanted = [c.codes[0] for c in bundled(face, hole, num_samples=2, seed=5)]
     assert np.array_equal(drawn.numpy(), np.stack(wanted))
     kept = untouched(mask).expand(2, -1, -1)
@@ -102,8 +103,14 @@ def stage(inpainter: Inpainter, data: Pictures, processes: Processes = ALONE, **
     texture = dataclasses.replace(TINY.model.texture, codebook_dim=inpainter.texture.config.codebook_dim)
     preset = dataclasses.replace(TINY, texture=options, model=dataclasses.replace(TINY.model, texture=texture))
     found = TextureStage(
-        preset, inpainter.vqvae, data, CPU, torch.float32, processes=processes, drawing=Constant(),  # type: ignore[arg-type]
-    )  # fmt: skip
+        preset,
+        inpainter.vqvae,
+        data,
+        CPU,
+        torch.float32,
+        processes=processes,
+        drawing=Constant(),  # type: ignore[arg-type]
+    )
     for optimiser in (found.optimiser, found.opponent):
         optimiser.param_groups[0]["eps"] = 1e-3  # else Adam makes whole steps of gradients that are rounding alone
     return found

@@ -216,9 +216,27 @@ def test_whatever_is_sent_the_server_does_not_fail(tmp_path: Path, face: np.ndar
         for name, description in (("api", api), ("known", known)):
             path = tmp_path / f"{name}.json"
             path.write_text(json.dumps(description))
-            command = [sys.executable, "-m", "schemathesis.cli", "run", path, "--url", running.url, "--checks", "all",
-                       "--exclude-checks", "positive_data_acceptance", "--max-examples", "25", "--seed", "1",
-                       "--continue-on-failure", "--no-color", "--request-timeout", "300"]  # fmt: skip
+            command = [
+                sys.executable,
+                "-m",
+                "schemathesis.cli",
+                "run",
+                path,
+                "--url",
+                running.url,
+                "--checks",
+                "all",
+                "--exclude-checks",
+                "positive_data_acceptance",
+                "--max-examples",
+                "25",
+                "--seed",
+                "1",
+                "--continue-on-failure",
+                "--no-color",
+                "--request-timeout",
+                "300",
+            ]
             done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
             print(done.stdout[-600:])
             assert done.returncode == 0, done.stdout

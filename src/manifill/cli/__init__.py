@@ -24,8 +24,19 @@ def _warn(message: Any, *_: Any, **__: Any) -> None:
 
 def main() -> int:
     """Run one verb; a user's mistake ends with one sentence on stderr and exit code 2."""
-    verbs = {"inpaint": inpaint, "serve": serve, "info": info, "train": train, "data": data, "evaluate": evaluate,
-             "masks": masks, "ablate": ablate, "convert": convert, "pack": pack, "push": push}  # fmt: skip
+    verbs = {
+        "inpaint": inpaint,
+        "serve": serve,
+        "info": info,
+        "train": train,
+        "data": data,
+        "evaluate": evaluate,
+        "masks": masks,
+        "ablate": ablate,
+        "convert": convert,
+        "pack": pack,
+        "push": push,
+    }
     warnings.showwarning = _warn
     escape_what_cannot_be_shown()
     try:

@@ -9,9 +9,14 @@ from tyro.conf import Positional
 
 
 def data(
-    action: Positional[Literal["check"]], paths: Positional[tuple[str, ...]], /, *, size: int = 128,
-    out: Path | None = None, quiet: bool = False,
-) -> int:  # fmt: skip
+    action: Positional[Literal["check"]],
+    paths: Positional[tuple[str, ...]],
+    /,
+    *,
+    size: int = 128,
+    out: Path | None = None,
+    quiet: bool = False,
+) -> int:
     """Report sizes, shapes, broken, too small and repeated pictures; the exit code is 1 when some are broken.
 
     Args:

@@ -8,9 +8,14 @@ from tyro.conf import Positional
 
 
 def push(
-    model: Positional[Path], repository: Positional[str], /, *, private: bool = False, license: str | None = None,
+    model: Positional[Path],
+    repository: Positional[str],
+    /,
+    *,
+    private: bool = False,
+    license: str | None = None,
     message: str | None = None,
-) -> int:  # fmt: skip
+) -> int:
     """Publish a model folder and its card on the Hugging Face hub (needs the extra `hub`; log in with `hf auth login`).
 
     Args:

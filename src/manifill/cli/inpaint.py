@@ -117,9 +117,17 @@ def inpaint(
 
     def complete(pair: pairs.Pair) -> Completions:
         asked = inpainter(
-            pair.photo, pair.mask, num_samples=num_samples, seed=first, invert_mask=invert_mask,
-            known_codes=settings.known_codes, fit=settings.fit, of=of, choose=choose, **settings.sampling,
-        )  # fmt: skip
+            pair.photo,
+            pair.mask,
+            num_samples=num_samples,
+            seed=first,
+            invert_mask=invert_mask,
+            known_codes=settings.known_codes,
+            fit=settings.fit,
+            of=of,
+            choose=choose,
+            **settings.sampling,
+        )
         if near is None:
             return asked
         completion = read_completion(asked, near)
@@ -133,9 +141,11 @@ def inpaint(
     with output.held():
         tally = batch.run(mine, lambda path: tqdm.write(printable(path)))
     failures = lonely + tally.failures
-    print(f"{tally.done * num_samples} completions of {tally.done} photos, {tally.skipped} skipped, "
-          f"{len(failures)} failed, seeds {first} to {first + (of or num_samples) - 1}, "
-          f"in {time.perf_counter() - began:.1f} s")  # fmt: skip
+    print(
+        f"{tally.done * num_samples} completions of {tally.done} photos, {tally.skipped} skipped, "
+        f"{len(failures)} failed, seeds {first} to {first + (of or num_samples) - 1}, "
+        f"in {time.perf_counter() - began:.1f} s"
+    )
     if left_out:
         print(f"{len(left_out)} files left out:", *map(printable, left_out), sep="\n  ")
     for failure in failures:
@@ -171,8 +181,10 @@ def info(model: Positional[str] = "faces-128", /) -> int:
             continue
         header = headers[name]
         size = header.path.stat().st_size / 2**20
-        print(f"{name}: {parameters(header) / 1e6:.2f} M parameters, {size:.1f} MiB, {header.image_size} pixels, "
-              f"codebooks {header.codebook}, step {header.step}")  # fmt: skip
+        print(
+            f"{name}: {parameters(header) / 1e6:.2f} M parameters, {size:.1f} MiB, {header.image_size} pixels, "
+            f"codebooks {header.codebook}, step {header.step}"
+        )
         print("  " + ", ".join(f"{k} {v}" for k, v in header.config.items()))
         if header.figures:
             print("  validation: " + ", ".join(f"{k} {v:.4g}" for k, v in header.figures.items()))

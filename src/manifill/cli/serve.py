@@ -16,9 +16,15 @@ from tyro.conf import FlagCreatePairsOff
 from manifill.cli.inpaint import _importing
 
 HOW: dict[str, Any] = {  # uvicorn, without its log lines, which know no request, and without what nobody uses
-    "log_config": None, "access_log": False, "server_header": False, "proxy_headers": False, "ws": "none",
-    "http": "manifill.web.connections:Connection", "backlog": 64, "timeout_graceful_shutdown": 3,
-}  # fmt: skip
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "proxy_headers": False,
+    "ws": "none",
+    "http": "manifill.web.connections:Connection",
+    "backlog": 64,
+    "timeout_graceful_shutdown": 3,
+}
 
 
 def serve(

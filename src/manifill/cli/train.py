@@ -108,13 +108,33 @@ def stages(
 
     first, second = (None if name is None else find_model(name) for name in (init_from, weaker))
     options = RunOptions(
-        seed=seed, steps=steps, minutes=minutes, batch_size=batch_size, learning_rate=learning_rate,
-        start=start, autoguidance=autoguidance,
-        discriminator_norm=discriminator_norm, adversarial_share=adversarial_share, perturb=perturb, drawn=drawn,
-        precision=precision, accumulate=accumulate, compile=compile, limit=limit, crop=crop, workers=workers,
-        init_from=first, weaker=second, perceptual=perceptual, force=force, log_every=log_every,
-        validate_every=validate_every, checkpoint_every=checkpoint_every, quiet=quiet, tensorboard=tensorboard,
-    )  # fmt: skip
+        seed=seed,
+        steps=steps,
+        minutes=minutes,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        start=start,
+        autoguidance=autoguidance,
+        discriminator_norm=discriminator_norm,
+        adversarial_share=adversarial_share,
+        perturb=perturb,
+        drawn=drawn,
+        precision=precision,
+        accumulate=accumulate,
+        compile=compile,
+        limit=limit,
+        crop=crop,
+        workers=workers,
+        init_from=first,
+        weaker=second,
+        perceptual=perceptual,
+        force=force,
+        log_every=log_every,
+        validate_every=validate_every,
+        checkpoint_every=checkpoint_every,
+        quiet=quiet,
+        tensorboard=tensorboard,
+    )
     by = LPIPSJudge(judge) if judge else None
     run_stages(STAGES if stage == "all" else (stage,), data, out, preset, options, val, by)
     return 0
@@ -149,11 +169,16 @@ STAGES = {
     "structure": "Train the structure generator alone.",
     "texture": "Train the texture generator alone.",
 }
-VERB = reduce(or_, [
-    *(Annotated[Any, tyro.conf.subcommand(name, description=said, constructor=partial(later(stages), name))]
-      for name, said in STAGES.items()),
-    Annotated[Any, tyro.conf.subcommand("report", constructor=later(report))],
-])  # fmt: skip
+VERB = reduce(
+    or_,
+    [
+        *(
+            Annotated[Any, tyro.conf.subcommand(name, description=said, constructor=partial(later(stages), name))]
+            for name, said in STAGES.items()
+        ),
+        Annotated[Any, tyro.conf.subcommand("report", constructor=later(report))],
+    ],
+)
 
 
 def train(work: tyro.conf.OmitSubcommandPrefixes[VERB]) -> int:  # type: ignore[valid-type]

@@ -63,9 +63,15 @@ class Batches:
     """
 
     def __init__(
-        self, pictures: Numbered | Stream, batch_size: int, seed: int, flip: bool, part: tuple[int, int] = (0, 1),
-        workers: int | None = None, geometry: float = 0.0,
-    ) -> None:  # fmt: skip
+        self,
+        pictures: Numbered | Stream,
+        batch_size: int,
+        seed: int,
+        flip: bool,
+        part: tuple[int, int] = (0, 1),
+        workers: int | None = None,
+        geometry: float = 0.0,
+    ) -> None:
         if not isinstance(pictures, Stream) and len(pictures) < batch_size:
             raise DataError(f"{len(pictures)} pictures are fewer than one batch of {batch_size}")
         if batch_size % part[1]:

@@ -259,13 +259,20 @@ def write(found: Findings, least: int, out: Path) -> list[Path]:
     """Write check.json, with every name, and grids of samples and of near-duplicates; return the paths."""
     out.mkdir(parents=True, exist_ok=True)
     names = found.names
-    text = json.dumps({
-        "pictures": len(names), "bytes": found.bytes, "formats": found.formats, "broken": found.broken,
-        "not_read": found.ignored, "least": least,
-        "small": {names[k]: found.sides[k].tolist() for k in found.small(least)},
-        "same_file": [[names[k] for k in group] for group in found.same_file],
-        "same_look": [[names[k] for k in group] for group in found.same_look],
-    }, indent=1)  # fmt: skip
+    text = json.dumps(
+        {
+            "pictures": len(names),
+            "bytes": found.bytes,
+            "formats": found.formats,
+            "broken": found.broken,
+            "not_read": found.ignored,
+            "least": least,
+            "small": {names[k]: found.sides[k].tolist() for k in found.small(least)},
+            "same_file": [[names[k] for k in group] for group in found.same_file],
+            "same_look": [[names[k] for k in group] for group in found.same_look],
+        },
+        indent=1,
+    )
     write_atomic(out / "check.json", lambda f: f.write(text.encode()))
     written = [out / "check.json"]
     rows = [found.samples[k : k + 8] for k in range(0, len(found.samples), 8)]

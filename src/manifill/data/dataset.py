@@ -101,9 +101,13 @@ def comparable(before: dict[str, Any], now: dict[str, Any]) -> tuple[dict[str, A
 
 
 def load(
-    data: Sequence[Path | str], val: Sequence[Path | str], size: int, crop: str = "centre", limit: int | None = None,
+    data: Sequence[Path | str],
+    val: Sequence[Path | str],
+    size: int,
+    crop: str = "centre",
+    limit: int | None = None,
     quiet: bool = False,
-) -> tuple[Collection | Stream, Pictures]:  # fmt: skip
+) -> tuple[Collection | Stream, Pictures]:
     """Return training and validation pictures; without a validation set every 20th picture, or the last shard, is it.
 
     At most HELD_OUT pictures are validated on, spread over theirs. Says on the screen how the pictures are held.

@@ -103,9 +103,13 @@ class Pictures:
     in_memory = True
 
     def __init__(
-        self, paths: Sequence[Path | str], size: int, limit: int | None = None, quiet: bool = False,
+        self,
+        paths: Sequence[Path | str],
+        size: int,
+        limit: int | None = None,
+        quiet: bool = False,
         crop: str = "centre",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._fill(sources(paths)[:limit], size, quiet, crop)
 
     @staticmethod

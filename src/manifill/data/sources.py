@@ -77,8 +77,10 @@ def sources(paths: Sequence[Path | str]) -> list[Source]:
 
 def _listed(path: Path) -> list[Source]:
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder (expected a folder of pictures, a .tar shard, a .txt or "
-                        ".jsonl list or a picture)")  # fmt: skip
+        raise DataError(
+            f"{path}: no such file or folder (expected a folder of pictures, a .tar shard, a .txt or "
+            ".jsonl list or a picture)"
+        )
     if path.is_dir():
         return [Source(name, name) for name in walk(str(path)) if is_picture(name)]
     if path.suffix == ".tar":

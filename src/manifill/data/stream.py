@@ -149,8 +149,9 @@ class Stream:
     def _learn(self, url: str, count: int) -> None:
         known = self.counts.setdefault(url, count)
         if known != count:
-            raise DataError(f"{shown(url)}: holds {count} pictures and held {known} before; the shards must not change "
-                            "during a run")  # fmt: skip
+            raise DataError(
+                f"{shown(url)}: holds {count} pictures and held {known} before; the shards must not change during a run"
+            )
         if self._path:
             text = json.dumps({shown(u): n for u, n in sorted(self.counts.items())}, indent=1)
             write_atomic(self._path, lambda f: f.write(text.encode()))

@@ -25,9 +25,16 @@ SHOWN = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam_ratio", "FD-", "KD
 
 
 def ablate(
-    data: Sequence[Path], val: Sequence[Path], out: Path, preset: str, tables: Sequence[int], options: RunOptions,
-    networks: Sequence[FeatureNetwork], perceptual: Sequence[PerceptualNetwork], protocol: str = "paper-centre",
-) -> dict[str, Any]:  # fmt: skip
+    data: Sequence[Path],
+    val: Sequence[Path],
+    out: Path,
+    preset: str,
+    tables: Sequence[int],
+    options: RunOptions,
+    networks: Sequence[FeatureNetwork],
+    perceptual: Sequence[PerceptualNetwork],
+    protocol: str = "paper-centre",
+) -> dict[str, Any]:
     """Train the VQ-VAE once and a texture generator for each variant; measure each on the validation pictures.
 
     With true structure codes, so that only the texture generators differ. `options.steps` counts for these alone. The

@@ -178,12 +178,19 @@ def _load_strictly(network: nn.Module, weights: dict[str, Tensor], path: Path) -
 def _alexnet() -> tuple[nn.Sequential, tuple[int, ...]]:
     """Return AlexNet's convolutions (Krizhevsky 2014) and which entries are its five rectified layers."""
     return nn.Sequential(
-        nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, 1, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, 1, 1), nn.ReLU(),
-        nn.Conv2d(384, 256, 3, 1, 1), nn.ReLU(),
-        nn.Conv2d(256, 256, 3, 1, 1), nn.ReLU(),
-    ), (1, 4, 7, 9, 11)  # fmt: skip
+        nn.Conv2d(3, 64, 11, 4, 2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, 1, 2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, 1, 1),
+        nn.ReLU(),
+        nn.Conv2d(384, 256, 3, 1, 1),
+        nn.ReLU(),
+        nn.Conv2d(256, 256, 3, 1, 1),
+        nn.ReLU(),
+    ), (1, 4, 7, 9, 11)
 
 
 def _vgg16() -> tuple[nn.Sequential, tuple[int, ...]]:
@@ -208,9 +215,13 @@ class LPIPS(Perceptual):
     """
 
     def __init__(
-        self, net: Backbone, backbone: Path | str, linear: Path | str | None = None,
-        device: torch.device | str = "cpu", batch: int = BATCH,
-    ) -> None:  # fmt: skip
+        self,
+        net: Backbone,
+        backbone: Path | str,
+        linear: Path | str | None = None,
+        device: torch.device | str = "cpu",
+        batch: int = BATCH,
+    ) -> None:
         self.name, self.batch, self.device = f"LPIPS-{net}", batch, torch.device(device)
         self.convolutions, self.taps = {"alex": _alexnet, "vgg": _vgg16}[net]()
         weights = load_weights(backbone) | ({} if linear is None else load_weights(linear))
@@ -242,9 +253,12 @@ class LPIPS(Perceptual):
 
 
 def load_networks(
-    features: Sequence[Path] = (), inception: Path | None = None, lpips_alex: Path | None = None,
-    lpips_vgg: Path | None = None, device: torch.device | str = "cpu",
-) -> tuple[list[FeatureNetwork], list[PerceptualNetwork]]:  # fmt: skip
+    features: Sequence[Path] = (),
+    inception: Path | None = None,
+    lpips_alex: Path | None = None,
+    lpips_vgg: Path | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[list[FeatureNetwork], list[PerceptualNetwork]]:
     """Return the networks that give features and those that give distances.
 
     `features` are TorchScript files, which give both. The others are weights files; a folder in place of one is a

@@ -70,18 +70,29 @@ class ModelMethod:
     """A manifill model at its own size."""
 
     def __init__(
-        self, inpainter: Inpainter, picking: Picking, options: SamplingOptions, known_codes: KnownCodes = "exact",
-        seed: int = 0, fit: Fit | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        inpainter: Inpainter,
+        picking: Picking,
+        options: SamplingOptions,
+        known_codes: KnownCodes = "exact",
+        seed: int = 0,
+        fit: Fit | None = None,
+    ) -> None:
         self.inpainter, self.picking, self.options, self.fit = inpainter, picking, options, fit or Fit(thin=False)
         self.known_codes: KnownCodes = known_codes
         self.seed, self.name = seed, inpainter.name or "model"
         self.about = {
-            "model": inpainter.name, "weights": inpainter.weights, **asdict(picking), "seed": seed,
-            "seeds": f"seed + {SEEDS} * picture + sample", **asdict(options), "known_codes": known_codes,
+            "model": inpainter.name,
+            "weights": inpainter.weights,
+            **asdict(picking),
+            "seed": seed,
+            "seeds": f"seed + {SEEDS} * picture + sample",
+            **asdict(options),
+            "known_codes": known_codes,
             "dtype": str(inpainter.dtype).removeprefix("torch."),
-            "painted_in": str(inpainter.paint_dtype).removeprefix("torch."), "fit": asdict(self.fit),
-        }  # fmt: skip
+            "painted_in": str(inpainter.paint_dtype).removeprefix("torch."),
+            "fit": asdict(self.fit),
+        }
 
     def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
         """Complete a picture of the model's size."""
@@ -106,9 +117,10 @@ class ModelMethod:
             best = int(np.abs(composites.astype(np.int64) - picture).sum((1, 2, 3)).argmin())
             kept = slice(best, best + 1)
         return Completed(
-            composites[kept], np.stack([np.asarray(c.painted) for c in found])[kept],
+            composites[kept],
+            np.stack([np.asarray(c.painted) for c in found])[kept],
             np.array([-c.log_likelihood / np.log(2) for c in found])[kept],
-        )  # fmt: skip
+        )
 
 
 class TrueCodes:
@@ -119,9 +131,13 @@ class TrueCodes:
     """
 
     def __init__(
-        self, vqvae: VQVAE, paint: Callable[[Tensor, Tensor, Tensor], Tensor], name: str, weights: str,
+        self,
+        vqvae: VQVAE,
+        paint: Callable[[Tensor, Tensor, Tensor], Tensor],
+        name: str,
+        weights: str,
         seamless: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.vqvae, self.paint, self.name, self.seamless = vqvae, paint, name, seamless
         self.about = {"model": name, "weights": weights, "samples": 1, "codes": "true", "seamless": seamless}
 

@@ -207,8 +207,10 @@ class Protocol:
 
 def _pconv(percent: int) -> Protocol:
     low, high = max(percent - 10, 1) / 100, percent / 100
-    text = (f"Liu et al. (ECCV 2018, partial convolutions), holes of more than {low:.0%} up to {high:.0%}: the bin is "
-            "theirs, the wandering strokes and their parameters are ours, in place of their mask files.")  # fmt: skip
+    text = (
+        f"Liu et al. (ECCV 2018, partial convolutions), holes of more than {low:.0%} up to {high:.0%}: the bin is "
+        "theirs, the wandering strokes and their parameters are ours, in place of their mask files."
+    )
     return Protocol(f"pconv-{percent}", text, 2000, 1, "all", partial(_until, partial(_wander, low, high), low, high))
 
 
@@ -223,8 +225,10 @@ def _lama(count: tuple[int, int], length: int, width: int, *boxes: int) -> tuple
 
 
 def _comod(kind: str, source: str, halves: int, wholes: int, strokes: int) -> Protocol:
-    text = (f"{source} on Places2: fewer than {halves} boxes up to half the side, {wholes} up to the side and "
-            f"{strokes} strokes of 4 to 17 segments, 12 to 48 wide at 256.")  # fmt: skip
+    text = (
+        f"{source} on Places2: fewer than {halves} boxes up to half the side, {wholes} up to the side and "
+        f"{strokes} strokes of 4 to 17 segments, 12 to 48 wide at 256."
+    )
     draw = partial(_until, partial(_free_form, halves, wholes, strokes), 0.0, 1 - 1e-9)
     return Protocol(f"comod-{kind}", text, 36500, 1, "all", draw)
 
@@ -239,15 +243,37 @@ _LAMA = {
     "thick": _lama((1, 6), 200, 100, 3, 30, 150, 10),
 }
 _ALL = (
-    Protocol("paper-centre", "Peng et al. (CVPR 2021), the 128x128 hole in the centre of 256, every sample counted; "
-             "50 samples a picture are those of Zheng et al.'s diversity score.",
-             1000, 50, "all", partial(_middle, 2, True)),
-    Protocol("pic-best50", "Zheng et al. (CVPR 2019, PIC), the 128x128 hole in the centre of 256 on ImageNet: of 50 "
-             "samples the 10 that rank first (there by the discriminator, here by likelihood), of these the one "
-             "nearest the original (their diversity score takes all).", 20000, 50, "best10", partial(_middle, 2, True)),
+    Protocol(
+        "paper-centre",
+        "Peng et al. (CVPR 2021), the 128x128 hole in the centre of 256, every sample counted; "
+        "50 samples a picture are those of Zheng et al.'s diversity score.",
+        1000,
+        50,
+        "all",
+        partial(_middle, 2, True),
+    ),
+    Protocol(
+        "pic-best50",
+        "Zheng et al. (CVPR 2019, PIC), the 128x128 hole in the centre of 256 on ImageNet: of 50 "
+        "samples the 10 that rank first (there by the discriminator, here by likelihood), of these the one "
+        "nearest the original (their diversity score takes all).",
+        20000,
+        50,
+        "best10",
+        partial(_middle, 2, True),
+    ),
     *(_pconv(percent) for percent in range(10, 70, 10)),
-    *(Protocol(f"lama-{kind}", f"Suvorov et al. (WACV 2022, LaMa), {kind} masks at 256 on CelebA-HQ: {text}.",
-               2000, 1, "all", draw) for kind, (text, draw) in _LAMA.items()),
+    *(
+        Protocol(
+            f"lama-{kind}",
+            f"Suvorov et al. (WACV 2022, LaMa), {kind} masks at 256 on CelebA-HQ: {text}.",
+            2000,
+            1,
+            "all",
+            draw,
+        )
+        for kind, (text, draw) in _LAMA.items()
+    ),
     _comod("small", "The small free-form masks that Li et al. (CVPR 2022, MAT) made of Zhao et al.'s", 2, 2, 3),
     _comod("large", "The free-form masks of Zhao et al. (ICLR 2021, CoModGAN)", 10, 5, 20),
     _repaint("wide", f"wide masks, LaMa's thick ones: {_LAMA['thick'][0]}", _LAMA["thick"][1]),
@@ -256,7 +282,7 @@ _ALL = (
     _repaint("expand", "all but the central 64x64 of 256 is the hole", partial(_middle, 4, False)),
     _repaint("sr2x", "only every second pixel of every second row is known, at any size", partial(_lattice, 2)),
     _repaint("altlines", "every second row is the hole, at any size", partial(_lattice, 1)),
-)  # fmt: skip
+)
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 
 
@@ -309,8 +335,15 @@ def write(protocol: str, out: Path, count: int, size: int = UNITS) -> str:
     for k, hole in enumerate(holes):
         write_atomic(out / f"{k:05d}.png", partial(Image.fromarray(hole).save, format="PNG"))
         hashes.append(_hash(hole))
-    facts = {"protocol": protocol, "description": PROTOCOLS[protocol].description, "count": count, "size": size,
-             "digest": _digest(hashes), "version": __version__, "masks": hashes}  # fmt: skip
+    facts = {
+        "protocol": protocol,
+        "description": PROTOCOLS[protocol].description,
+        "count": count,
+        "size": size,
+        "digest": _digest(hashes),
+        "version": __version__,
+        "masks": hashes,
+    }
     write_atomic(out / FACTS, lambda f: f.write(json.dumps(facts, indent=1).encode()))
     return facts["digest"]
 

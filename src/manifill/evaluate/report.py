@@ -16,8 +16,13 @@ from manifill.photos.tensors import grid
 from manifill.train.page import page, paragraph, picture, rows, section
 
 PUBLISHED = {
-    "PSNR": 24.56, "SSIM": 0.8675, "IS": 3.456, "MIS": 0.0245, "FID": 9.784, "diversity (LPIPS)": 0.029,
-}  # fmt: skip
+    "PSNR": 24.56,
+    "SSIM": 0.8675,
+    "IS": 3.456,
+    "MIS": 0.0245,
+    "FID": 9.784,
+    "diversity (LPIPS)": 0.029,
+}
 PUBLISHED_PROTOCOL = (
     "Table 1 of the paper: CelebA-HQ, 1,000 pictures of 256x256, centre hole of 128x128, the authors' full-size model; "
     "SSIM as scikit-image computes it, IS, MIS and FID with Inception of 2015, diversity with LPIPS."

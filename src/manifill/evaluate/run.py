@@ -34,15 +34,26 @@ def describe(pictures: Pictures, protocol: str, digest: str, count: int) -> dict
     """Return what every result states: what was evaluated, and with what."""
     packages = {name: version(name) for name in ("manifill", "torch", "numpy")}
     return {
-        "date": str(datetime.date.today()), "protocol": protocol, "pictures": count, "size": pictures.size,
-        "pictures_digest": pictures.digest, "masks_digest": digest, "versions": packages,
-    }  # fmt: skip
+        "date": str(datetime.date.today()),
+        "protocol": protocol,
+        "pictures": count,
+        "size": pictures.size,
+        "pictures_digest": pictures.digest,
+        "masks_digest": digest,
+        "versions": packages,
+    }
 
 
 def task(
-    data: Sequence[Path], size: int, protocol: str, masks: Path | None, count: int | None,
-    networks: Sequence[FeatureNetwork], perceptual: Sequence[PerceptualNetwork], shard: str = "0/1",
-) -> Task:  # fmt: skip
+    data: Sequence[Path],
+    size: int,
+    protocol: str,
+    masks: Path | None,
+    count: int | None,
+    networks: Sequence[FeatureNetwork],
+    perceptual: Sequence[PerceptualNetwork],
+    shard: str = "0/1",
+) -> Task:
     """Load the pictures and name their holes: those of a protocol, or of a folder that `manifill masks` wrote."""
     pictures = Pictures(data, size, count)
     for name in pictures.skipped:
@@ -51,8 +62,10 @@ def task(
     if masks is not None:
         written, facts = protocols.read(masks)
         if len(written) < len(pictures) or written.shape[1:] != (size, size):
-            raise ScoresError(f"{masks}: {len(written)} masks of {written.shape[2]}x{written.shape[1]} pixels; "
-                              f"expected {len(pictures)} of {size}x{size}")  # fmt: skip
+            raise ScoresError(
+                f"{masks}: {len(written)} masks of {written.shape[2]}x{written.shape[1]} pixels; "
+                f"expected {len(pictures)} of {size}x{size}"
+            )
         protocol, digest, holes = facts["protocol"], f"{facts['digest']} of {len(written)}", written.__getitem__
     else:
         digest = f"{protocols.digest(protocol, len(pictures), size)} of {len(pictures)}"
@@ -125,10 +138,16 @@ def picked(protocol: str, samples: int | None, of: int | None, choose: Choice) -
 
 
 def methods(
-    models: Sequence[Inpainter], picking: Picking, seed: int, options: Sampling, known_codes: KnownCodes,
+    models: Sequence[Inpainter],
+    picking: Picking,
+    seed: int,
+    options: Sampling,
+    known_codes: KnownCodes,
     fit: Fit,
-    baselines: Sequence[str], folders: Sequence[Path], true_codes: bool = False,
-) -> list[Method]:  # fmt: skip
+    baselines: Sequence[str],
+    folders: Sequence[Path],
+    true_codes: bool = False,
+) -> list[Method]:
     """Return the methods to compare: models first, then baselines and folders of results."""
     listed: list[Method] = [ModelMethod(m, picking, m.options(**options), known_codes, seed, fit) for m in models]
     listed += [TrueCodes.of(m, fit) for m in models if true_codes]

@@ -77,17 +77,24 @@ def merge(parts: Sequence[Scores]) -> Scores:
 
 @torch.no_grad()
 def measure(
-    picture: np.ndarray, hole: np.ndarray, done: Completed, networks: Sequence[FeatureNetwork],
+    picture: np.ndarray,
+    hole: np.ndarray,
+    done: Completed,
+    networks: Sequence[FeatureNetwork],
     perceptual: Sequence[PerceptualNetwork],
-) -> dict[str, np.ndarray]:  # fmt: skip
+) -> dict[str, np.ndarray]:
     """Return everything that is measured of one picture; its completions make one batch, whatever else is evaluated."""
     a, real = tensor(done.composites), tensor(picture[None])
     b, mask = real.expand_as(a), torch.from_numpy(hole)[None, None].float().expand(len(a), -1, -1, -1)
     seam, photo = metrics.seam_error(a, mask)
     found: dict[str, Any] = {
-        "l1": metrics.l1(a, b), "psnr": metrics.psnr(a, b), "ssim_skimage7": metrics.ssim(a, b, "skimage7"),
-        "ssim_gauss11": metrics.ssim(a, b, "gauss11"), "seam": seam, "seam_photo": photo,
-    }  # fmt: skip
+        "l1": metrics.l1(a, b),
+        "psnr": metrics.psnr(a, b),
+        "ssim_skimage7": metrics.ssim(a, b, "skimage7"),
+        "ssim_gauss11": metrics.ssim(a, b, "gauss11"),
+        "seam": seam,
+        "seam_photo": photo,
+    }
     if done.bits is not None:
         found["bits"] = done.bits
     for network in networks:

@@ -54,8 +54,12 @@ class Batch:
         if self.existing == "refuse":
             for pair in waiting:
                 check_free(path for format in self.formats() for path in self.paths(pair, format))
-        names = {p.relative_to(self.output.out).as_posix() for pair in waiting for f in self.formats()
-                 for p in self.paths(pair, f)}  # fmt: skip
+        names = {
+            p.relative_to(self.output.out).as_posix()
+            for pair in waiting
+            for f in self.formats()
+            for p in self.paths(pair, f)
+        }
         forget(self.output.out / self.output.manifest, names)
         for pair in tqdm(waiting, unit="photo", disable=self.alone):
             with self.reported(pair, tally):
@@ -84,8 +88,10 @@ class Batch:
             except OSError as error:
                 if error.errno != errno.ENAMETOOLONG:
                     raise
-                raise ImageError(f"{pair.photo}: the result's name is too long for this system, {len(path.name)} "
-                                 "characters; rename the photo") from error  # fmt: skip
+                raise ImageError(
+                    f"{pair.photo}: the result's name is too long for this system, {len(path.name)} "
+                    "characters; rename the photo"
+                ) from error
 
     def finished(self, pair: Pair) -> bool:
         """Say whether all files of a pair are there."""

@@ -44,21 +44,25 @@ def read_completion(completions: Completions, path: Path) -> Completion:
         raise ImageError(f"{path}: made by the model {line['model']}; expected {model.name} {model.weights}")
     saved, photo = load_photo(path), request.photo
     if saved.samples.shape != photo.samples.shape or saved.samples.dtype != photo.samples.dtype:
-        raise ImageError(f"{path}: pixels {saved.samples.shape} of {saved.mode}; the photo has {photo.samples.shape} "
-                         f"of {photo.mode}")  # fmt: skip
+        raise ImageError(
+            f"{path}: pixels {saved.samples.shape} of {saved.mode}; the photo has {photo.samples.shape} of {photo.mode}"
+        )
     if (saved.samples != photo.samples)[~request.hole].any():
         raise ImageError(
             f"{path}: differs from {photo.name} outside the hole (another photo or mask, or saved with loss)"
         )
     codes, side, kinds = np.array(line["codes"]), model.image_size // 8, model.structure.config.codebook_size
     if codes.shape != (len(completions.crops), side, side) or codes.min() < 0 or codes.max() >= kinds:
-        raise ImageError(f"{path}: has codes {codes.shape}; expected {(len(completions.crops), side, side)}, 0 to "
-                         f"{kinds - 1} (another mask?)")  # fmt: skip
+        raise ImageError(
+            f"{path}: has codes {codes.shape}; expected {(len(completions.crops), side, side)}, 0 to "
+            f"{kinds - 1} (another mask?)"
+        )
     h, w = request.hole.shape
     patch = Patch(slice(0, h), slice(0, w), request.hole, saved.rgb, saved.samples)
     picture = Image.fromarray(saved.rgb)
-    return Completion(request, 0, line["seed"], codes, [patch], picture, picture,
-                      line["log_likelihood"], line.get("coherence"))  # fmt: skip
+    return Completion(
+        request, 0, line["seed"], codes, [patch], picture, picture, line["log_likelihood"], line.get("coherence")
+    )
 
 
 def saved_fit(line: dict[str, Any]) -> Fit:

@@ -15,9 +15,26 @@ from manifill.photos.decode import SUFFIXES, ImageError
 
 PHOTOS = SUFFIXES | {".heic", ".heif", ".hif", ".avif", ".jfif", ".jif", ".jfi", ".jpe", ".mpo"}
 PHOTOS |= {".gif", ".apng", ".dib"}
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"8BPS",
-              b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51", b"\xff\x0a", b"\0\0\0\x0cJXL", b"IIRO", b"IIU\0", b"FUJIFILM",
-              b"\x76\x2f\x31\x01", b"#?RADIANCE")  # fmt: skip
+SIGNATURES = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n",
+    b"GIF8",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+    b"8BPS",
+    b"\0\0\0\x0cjP",
+    b"\xff\x4f\xff\x51",
+    b"\xff\x0a",
+    b"\0\0\0\x0cJXL",
+    b"IIRO",
+    b"IIU\0",
+    b"FUJIFILM",
+    b"\x76\x2f\x31\x01",
+    b"#?RADIANCE",
+)
 BOXED = re.compile(rb"....ftyp(heic|heix|heif|mif1|msf1|avif|avis|crx )|RIFF....WEBP", re.DOTALL)
 
 MASKED = re.compile(r"(.+)[_-]mask(\d*)", re.IGNORECASE)  # name_mask, name_mask001 ...
@@ -126,8 +143,10 @@ def pairs(
     if not found and not lonely:
         raise ImageError(f"{photos}: a folder or list without pictures")
     if not found:
-        raise ImageError(f"{photos}: none of {len(lonely)} photos has a mask in {masks} (masks have a photo's name, or "
-                         "are called name_mask or name_mask001)")  # fmt: skip
+        raise ImageError(
+            f"{photos}: none of {len(lonely)} photos has a mask in {masks} (masks have a photo's name, or "
+            "are called name_mask or name_mask001)"
+        )
     return _told_apart(found), lonely
 
 
@@ -136,8 +155,10 @@ def _told_apart(found: Sequence[Pair]) -> list[Pair]:
     counts = Counter(pair.name for pair in found)
     names = [
         f"{pair.name}{(pair.mask if pair.mask and pair.mask.stem == Path(pair.name).name else pair.photo).suffix}"
-        if counts[pair.name] > 1 else pair.name for pair in found
-    ]  # fmt: skip
+        if counts[pair.name] > 1
+        else pair.name
+        for pair in found
+    ]
     taken: dict[str, Pair] = {}
     for pair, name in zip(found, names, strict=True):
         other = taken.setdefault(name, pair)

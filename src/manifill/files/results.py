@@ -67,8 +67,10 @@ class Output:
         try:
             lock.acquire(blocking=False)
         except Timeout as error:
-            raise ImageError(f"{self.out}: another process is writing results here; wait for it or name another folder "
-                             "(nothing was written)") from error  # fmt: skip
+            raise ImageError(
+                f"{self.out}: another process is writing results here; wait for it or name another folder "
+                "(nothing was written)"
+            ) from error
         try:
             yield
         finally:
@@ -127,14 +129,20 @@ def describe(completions: Completions, completion: Completion, mask: str) -> dic
     options, photo = request.options, request.photo
     scores = {"log_likelihood": completion.log_likelihood, "coherence": completion.coherence}
     return {
-        "photo": photo.name, "mask": mask, "seed": completion.seed,
+        "photo": photo.name,
+        "mask": mask,
+        "seed": completion.seed,
         **dataclasses.asdict(options),
         "known_codes": request.known_codes,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "model": f"{model.name} {model.weights}", "size": [photo.rgb.shape[1], photo.rgb.shape[0]],
-        "fit": dataclasses.asdict(request.fit), "filled_by": filled_by(completions), "notes": list(request.notes),
-        **{k: None if v is None else round(v, 5) for k, v in scores.items()}, "codes": completion.codes.tolist(),
-    }  # fmt: skip
+        "model": f"{model.name} {model.weights}",
+        "size": [photo.rgb.shape[1], photo.rgb.shape[0]],
+        "fit": dataclasses.asdict(request.fit),
+        "filled_by": filled_by(completions),
+        "notes": list(request.notes),
+        **{k: None if v is None else round(v, 5) for k, v in scores.items()},
+        "codes": completion.codes.tolist(),
+    }
 
 
 def filled_by(completions: Completions) -> dict[str, int]:

@@ -45,11 +45,14 @@ class ConditionNetwork(nn.Module):
         super().__init__()
         n = c.condition_width
         self.down = nn.Sequential(
-            SameConv2d(5, n, 5), GatedResidual(n),
-            SameConv2d(n, 2 * n, 3, stride=2), GatedResidual(2 * n),
-            SameConv2d(2 * n, 4 * n, 3, stride=2), GatedResidual(4 * n),
+            SameConv2d(5, n, 5),
+            GatedResidual(n),
+            SameConv2d(n, 2 * n, 3, stride=2),
+            GatedResidual(2 * n),
+            SameConv2d(2 * n, 4 * n, 3, stride=2),
+            GatedResidual(4 * n),
             SameConv2d(4 * n, 8 * n, 3, stride=2),
-        )  # fmt: skip
+        )
         self.features = SameConv2d(c.codebook_dim + 1, 8 * n, 1) if c.condition_features else None
         self.body = nn.Sequential(*(GatedResidual(8 * n, d) for d in c.dilations))
 

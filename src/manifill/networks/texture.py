@@ -121,17 +121,20 @@ class TextureGenerator(nn.Module):
             GatedConv2d(d, 4 * c, 3), GatedConv2d(2 * c, 4 * c, 3), GatedUp(2 * c, 4 * c, 3)
         )
         self.body = nn.Sequential(
-            GatedConv2d(4 * c, 4 * c, 3), GatedConv2d(2 * c, 4 * c, 3),
+            GatedConv2d(4 * c, 4 * c, 3),
+            GatedConv2d(2 * c, 4 * c, 3),
             *(GatedConv2d(2 * c, 4 * c, 3, dilation=k) for k in (2, 4, 8, 16)),
-        )  # fmt: skip
+        )
         self.attention = StructuralAttention(config)
         second = 0 if config.attention == "none" else 1
         self.refine = nn.Sequential(GatedConv2d(2 * c, 4 * c, 3), GatedConv2d(2 * c, 4 * c, 3))
         self.merge_quarter = nn.Sequential(GatedConv2d((2 + 2 * second) * c, 4 * c, 3), GatedUp(2 * c, 2 * c, 3))
         self.merge_half = nn.Sequential(
-            GatedConv2d((1 + second) * c, 2 * c, 3), GatedUp(c, c, 3), GatedConv2d(c // 2, c, 3),
+            GatedConv2d((1 + second) * c, 2 * c, 3),
+            GatedUp(c, c, 3),
+            GatedConv2d(c // 2, c, 3),
             SameConv2d(c // 2, 3, 3),
-        )  # fmt: skip
+        )
 
     def image_features(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features of the masked picture at H/2 (`p1`) and H/4: once a picture, whatever the samples."""

@@ -138,14 +138,20 @@ class Encoder(nn.Module):
         super().__init__()
         w, r, d = c.width, c.residual_width, c.codebook_dim
         self.texture_down = nn.Sequential(
-            SameConv2d(3, w // 2, 4, stride=2), nn.ELU(),
-            SameConv2d(w // 2, w, 4, stride=2), nn.ELU(),
-            SameConv2d(w, w, 3), Residuals(w, r),
-        )  # fmt: skip
+            SameConv2d(3, w // 2, 4, stride=2),
+            nn.ELU(),
+            SameConv2d(w // 2, w, 4, stride=2),
+            nn.ELU(),
+            SameConv2d(w, w, 3),
+            Residuals(w, r),
+        )
         self.structure_down = nn.Sequential(
-            SameConv2d(w, w // 2, 4, stride=2), nn.ELU(),
-            SameConv2d(w // 2, w, 3), Residuals(w, r), SameConv2d(w, d, 1),
-        )  # fmt: skip
+            SameConv2d(w, w // 2, 4, stride=2),
+            nn.ELU(),
+            SameConv2d(w // 2, w, 3),
+            Residuals(w, r),
+            SameConv2d(w, d, 1),
+        )
         self.structure_quantiser = Quantiser(c.codebook_size, d)
         self.structure_up = nn.Sequential(
             SameConv2d(d, w, 3), Residuals(w, r), nn.ConvTranspose2d(w, w, 4, stride=2, padding=1)
@@ -184,10 +190,12 @@ class Decoder(nn.Module):
         w, r, d = c.width, c.residual_width, c.codebook_dim
         self.structure_up = nn.ConvTranspose2d(d, d, 4, stride=2, padding=1)
         self.body = nn.Sequential(
-            SameConv2d(2 * d, w, 3), Residuals(w, r),
-            nn.ConvTranspose2d(w, w // 2, 4, stride=2, padding=1), nn.ELU(),
+            SameConv2d(2 * d, w, 3),
+            Residuals(w, r),
+            nn.ConvTranspose2d(w, w // 2, 4, stride=2, padding=1),
+            nn.ELU(),
             nn.ConvTranspose2d(w // 2, 3, 4, stride=2, padding=1),
-        )  # fmt: skip
+        )
 
     def forward(self, structure: Tensor, texture: Tensor) -> Tensor:
         return self.body(torch.cat([texture, self.structure_up(structure)], dim=1))

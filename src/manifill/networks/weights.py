@@ -78,10 +78,16 @@ def read_header(path: Path, name: str) -> Header:
     if odd:
         raise ModelError(f"{path}: {odd[0][:40]} in its figures is {str(figures[odd[0]])[:40]!r}; expected a number")
     return Header(
-        path, _mapping(path, "config", fields["config"]), side, fields["codebook"],
-        _count(path, "step", fields["step"]), figures, fields.get(DIGEST), None,
+        path,
+        _mapping(path, "config", fields["config"]),
+        side,
+        fields["codebook"],
+        _count(path, "step", fields["step"]),
+        figures,
+        fields.get(DIGEST),
+        None,
         _domain(path, fields),
-    )  # fmt: skip
+    )
 
 
 def _fields(path: Path) -> dict[str, str]:

@@ -86,8 +86,10 @@ class Crop:
     def box(self) -> Region:
         """Return the smallest rectangle of the photo that holds all this crop fills."""
         rows, columns = np.flatnonzero(self.own.any(1)), np.flatnonzero(self.own.any(0))
-        return (slice(self.rows.start + int(rows[0]), self.rows.start + int(rows[-1]) + 1),
-                slice(self.columns.start + int(columns[0]), self.columns.start + int(columns[-1]) + 1))  # fmt: skip
+        return (
+            slice(self.rows.start + int(rows[0]), self.rows.start + int(rows[-1]) + 1),
+            slice(self.columns.start + int(columns[0]), self.columns.start + int(columns[-1]) + 1),
+        )
 
     def owned(self, rows: slice, columns: slice) -> np.ndarray:
         """Return which of some of its pixels, given in the photo, this crop fills: bool (h, w)."""
@@ -203,8 +205,10 @@ def tiles(hole: np.ndarray, size: int, quarters: int = 2) -> Iterator[Crop]:
                 top, left = placed(y - rim, size, h), placed(x - rim, size, w)
                 whole = square_at(top, left, size, hole)
                 own = np.zeros_like(whole.own)
-                at = (slice(y - whole.rows.start, y - whole.rows.start + part.shape[0]),
-                      slice(x - whole.columns.start, x - whole.columns.start + part.shape[1]))  # fmt: skip
+                at = (
+                    slice(y - whole.rows.start, y - whole.rows.start + part.shape[0]),
+                    slice(x - whole.columns.start, x - whole.columns.start + part.shape[1]),
+                )
                 own[at] = part
                 yield Crop(top, left, size, whole.rows, whole.columns, own)
 
@@ -270,8 +274,10 @@ def around(parts: Parts, hole: np.ndarray, size: int, margin: int | None, scale:
             waiting &= ~together
             labels = parts.labels[crop.rows, crop.columns]
             own = np.zeros(labels.shape, np.bool_)
-            at = (slice(box[0] - crop.rows.start, box[0] + box[2] - crop.rows.start),
-                  slice(box[1] - crop.columns.start, box[1] + box[3] - crop.columns.start))  # fmt: skip
+            at = (
+                slice(box[0] - crop.rows.start, box[0] + box[2] - crop.rows.start),
+                slice(box[1] - crop.columns.start, box[1] + box[3] - crop.columns.start),
+            )
             own[at] = labels[at] == k + 1
             if together.any():
                 own |= np.concatenate([[False], together])[labels]

@@ -81,8 +81,10 @@ def open_picture(source: Picture, role: str) -> Opened:
         except (OSError, ValueError) as error:
             raise ImageError(f"{role}: cannot be read ({error})") from error
     if not isinstance(data, bytes | bytearray | memoryview):
-        raise ImageError(f"{role}: a {type(source).__name__}; expected a path, an open file or its bytes, a PIL image, "
-                         "an array or a tensor")  # fmt: skip
+        raise ImageError(
+            f"{role}: a {type(source).__name__}; expected a path, an open file or its bytes, a PIL image, "
+            "an array or a tensor"
+        )
     return decode(bytes(data), role, role)
 
 
@@ -180,8 +182,10 @@ def _deep(data: bytes, file: Image.Image, layout: str, page: int) -> np.ndarray 
         if found is not None:
             return found
         if page > 0 or tiff.is_apart(file):  # which OpenCV does not read
-            raise ImageError("16-bit samples, a plane a colour, in a compression that cannot be decoded; expected "
-                             "them together, or deflated")  # fmt: skip
+            raise ImageError(
+                "16-bit samples, a plane a colour, in a compression that cannot be decoded; expected "
+                "them together, or deflated"
+            )
     elif file.format not in ("PNG", "PPM") or ";16" not in layout:
         return None
     import cv2
@@ -190,8 +194,10 @@ def _deep(data: bytes, file: Image.Image, layout: str, page: int) -> np.ndarray 
     data = as_stored(data) if file.format == "TIFF" else data
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if kind else None
     if kind is None or found is None or found.dtype != np.uint16 or found.ndim != 3:
-        raise ImageError(f"16-bit samples of the kind {layout[:40]!r} cannot be decoded; expected RGB, with or without "
-                         "transparency, or 8 bits")  # fmt: skip
+        raise ImageError(
+            f"16-bit samples of the kind {layout[:40]!r} cannot be decoded; expected RGB, with or without "
+            "transparency, or 8 bits"
+        )
     order = {"LA": [0, 3], "RGB": [2, 1, 0], "RGBA": [2, 1, 0, 3]}[kind[1]]
     return found[..., [2, 1, 0, 3] if kind[1] == "RGB" and found.shape[2] == 4 else order]
 

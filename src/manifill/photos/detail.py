@@ -161,8 +161,12 @@ def border_values(low: np.ndarray, painted: np.ndarray, hole: np.ndarray) -> np.
 
 def _neighbours(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return, for every numbered pixel and every neighbour in the picture, (its number, the neighbour's or -1)."""
-    pairs = [(number[1:], number[:-1]), (number[:-1], number[1:]), (number[:, 1:], number[:, :-1]),
-             (number[:, :-1], number[:, 1:])]  # fmt: skip
+    pairs = [
+        (number[1:], number[:-1]),
+        (number[:-1], number[1:]),
+        (number[:, 1:], number[:, :-1]),
+        (number[:, :-1], number[:, 1:]),
+    ]
     here = np.concatenate([a.ravel() for a, _ in pairs])
     there = np.concatenate([b.ravel() for _, b in pairs])
     return here[here >= 0], there[here >= 0]

@@ -60,15 +60,22 @@ def format_for(photo: Photo, wanted: Format | None, quality: int | None = None) 
         raise ImageError(f"{photo.name}: {wanted} cannot hold {what} pixels; use {format_for(photo, None)}")
     lost = [kind.decode() for kind in photo.info.get("colour_chunks", {}) if kind != b"sRGB"]
     if wanted != "png" and lost and ("cICP" in lost or "icc_profile" not in photo.info):
-        warnings.warn(f"{photo.name}: its {', '.join(lost)}, which {wanted} has no place for, may change how its "
-                      "colours are seen; png keeps it", stacklevel=2)  # fmt: skip
+        warnings.warn(
+            f"{photo.name}: its {', '.join(lost)}, which {wanted} has no place for, may change how its "
+            "colours are seen; png keeps it",
+            stacklevel=2,
+        )
     return wanted
 
 
 def encode(
-    photo: Photo, samples: np.ndarray, format: Format, quality: int | None, text: dict[str, str],
+    photo: Photo,
+    samples: np.ndarray,
+    format: Format,
+    quality: int | None,
+    text: dict[str, str],
     kept: Kept | None = None,
-) -> bytes:  # fmt: skip
+) -> bytes:
     """Return a file of samples of the photo's kind, with its metadata; `text` goes into a PNG as text chunks.
 
     PNG and TIFF are lossless, WebP is unless a `quality` (1 to 100) is given; the others change all pixels a little.

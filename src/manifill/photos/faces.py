@@ -54,8 +54,13 @@ def _network() -> tuple[Any, np.ndarray]:
 
     data = (resources.files("manifill") / "photos" / "blazeface" / "face_detection_back.tflite").read_bytes()
     net = cv2.dnn.readNetFromTFLite(np.frombuffer(data, np.uint8))
-    centres = [(x + 0.5, y + 0.5, INPUT // stride) for stride, count in STRIDES
-               for y in range(INPUT // stride) for x in range(INPUT // stride) for _ in range(count)]  # fmt: skip
+    centres = [
+        (x + 0.5, y + 0.5, INPUT // stride)
+        for stride, count in STRIDES
+        for y in range(INPUT // stride)
+        for x in range(INPUT // stride)
+        for _ in range(count)
+    ]
     return net, np.array([(x / n, y / n) for x, y, n in centres])
 
 

@@ -103,8 +103,9 @@ def paeth(left: np.ndarray, above: np.ndarray, corner: np.ndarray) -> np.ndarray
     """Return PNG's fourth prediction, uint8: of three neighbours (int16) the one nearest left + above - corner."""
     by_left, by_above = np.abs(above - corner), np.abs(left - corner)
     by_corner = np.abs(left + above - 2 * corner)
-    nearest = np.where((by_left <= by_above) & (by_left <= by_corner), left,
-                       np.where(by_above <= by_corner, above, corner))  # fmt: skip
+    nearest = np.where(
+        (by_left <= by_above) & (by_left <= by_corner), left, np.where(by_above <= by_corner, above, corner)
+    )
     return nearest.astype(np.uint8)
 
 

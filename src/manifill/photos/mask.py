@@ -157,8 +157,10 @@ def _by_lightness(layer: Layer, grey: np.ndarray, notes: list[str]) -> np.ndarra
             notes.append(f"{layer.name}: the mask has the values {_listed(values)}; all but 0 are taken as the hole")
         return np.where(grey > 0, 255, 0).astype(np.uint8)
     if high <= 127:
-        raise ImageError(f"{layer.name}: the mask has no hole, so there is nothing to fill (its values are "
-                         f"{_listed(values)}; white marks the hole)")  # fmt: skip
+        raise ImageError(
+            f"{layer.name}: the mask has no hole, so there is nothing to fill (its values are "
+            f"{_listed(values)}; white marks the hole)"
+        )
     if dark and not layer.lossy and len(values) <= 2 * FEW:
         notes.append(f"{layer.name}: the mask has the values {_listed(values)}; those above 127 are taken as the hole")
         return grey
@@ -184,8 +186,9 @@ def _by_colour(layer: Layer, colours: np.ndarray, notes: list[str]) -> np.ndarra
     if black and _few(colours.reshape(-1, 3)):
         notes.append(f"{layer.name}: the mask has the colours {_colours(colours)}; all but black is taken as the hole")
         return np.where(value >= FEW, 255, 0).astype(np.uint8)
-    raise ImageError(f"{layer.name}: the mask has the colours {_colours(colours)}, so that the hole is not clear; "
-                     f"{EXPECTED}")  # fmt: skip
+    raise ImageError(
+        f"{layer.name}: the mask has the colours {_colours(colours)}, so that the hole is not clear; {EXPECTED}"
+    )
 
 
 def _few(pixels: np.ndarray) -> bool:
@@ -225,8 +228,10 @@ def _transparent(photo: Photo, notes: list[str]) -> np.ndarray:
     if photo.alpha is None:
         raise ImageError(f"{photo.name}: no mask given and no transparency to take as the hole")
     if (photo.alpha > 0).all() and (partly := int((photo.alpha < 255).sum())):
-        raise ImageError(f"{photo.name} (transparency): the mask has no hole, so there is nothing to fill ({partly} "
-                         "pixels are partly transparent, none wholly)")  # fmt: skip
+        raise ImageError(
+            f"{photo.name} (transparency): the mask has no hole, so there is nothing to fill ({partly} "
+            "pixels are partly transparent, none wholly)"
+        )
     return erased(photo.alpha, f"{photo.name} (transparency)", notes)
 
 
@@ -245,8 +250,10 @@ def erased(opacity: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
 
     hole = ndimage.binary_propagation(clear, np.ones((3, 3)), partly)
     if ring := int((hole & ~clear).sum()):
-        notes.append(f"{name}: {ring} partly transparent pixels around the transparent part are taken as hole, too; "
-                     "give a mask to decide otherwise")  # fmt: skip
+        notes.append(
+            f"{name}: {ring} partly transparent pixels around the transparent part are taken as hole, too; "
+            "give a mask to decide otherwise"
+        )
     return hole
 
 

@@ -35,8 +35,9 @@ def seek_full(file: Image.Image) -> int:
         try:
             file.seek(page)
         except EOFError:
-            raise TiffError("holds reduced copies of a picture alone; the picture itself is in a form that is not "
-                            "read") from None  # fmt: skip
+            raise TiffError(
+                "holds reduced copies of a picture alone; the picture itself is in a form that is not read"
+            ) from None
     return page
 
 

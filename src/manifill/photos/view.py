@@ -110,8 +110,9 @@ class View:
             return crop.back(
                 self.finished(painted, structure, fuse, fit, slice(0, crop.side), slice(0, crop.side)), *crop.box()
             )
-        rows, columns = (slice(s.start - first, s.stop - first)
-                         for s, first in zip(crop.box(), (crop.top, crop.left), strict=True))  # fmt: skip
+        rows, columns = (
+            slice(s.start - first, s.stop - first) for s, first in zip(crop.box(), (crop.top, crop.left), strict=True)
+        )
         return self.finished(painted, structure, fuse, fit, rows, columns)
 
     def finished(

@@ -33,9 +33,9 @@ LIBRARY = Path(__file__).parents[1] / ("manifill.dll" if sys.platform == "win32"
 class Shape(ctypes.Structure):
     """Sizes of the PixelCNN, as native/sampler.cpp has them."""
 
-    _fields_ = [
-        (name, ctypes.c_int32) for name in ("width", "codes", "layers", "heads", "key", "outs")
-    ] + [("attention", ctypes.c_uint64)]  # fmt: skip
+    _fields_ = [(name, ctypes.c_int32) for name in ("width", "codes", "layers", "heads", "key", "outs")] + [
+        ("attention", ctypes.c_uint64)
+    ]
 
 
 class Job(ctypes.Structure):
@@ -43,11 +43,17 @@ class Job(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("n", "h", "w", "threads")),
-        ("cond", ctypes.c_void_p), ("cond_stride", ctypes.c_int64), ("noise", ctypes.c_void_p),
-        ("known", ctypes.c_void_p), ("codes", ctypes.c_void_p), ("log_likelihood", ctypes.c_void_p),
-        ("temperature", ctypes.c_float), ("top_p", ctypes.c_float), ("top_k", ctypes.c_int32),
+        ("cond", ctypes.c_void_p),
+        ("cond_stride", ctypes.c_int64),
+        ("noise", ctypes.c_void_p),
+        ("known", ctypes.c_void_p),
+        ("codes", ctypes.c_void_p),
+        ("log_likelihood", ctypes.c_void_p),
+        ("temperature", ctypes.c_float),
+        ("top_p", ctypes.c_float),
+        ("top_k", ctypes.c_int32),
         *((name, ctypes.c_int32) for name in ("alike", "last", "real_codes")),
-    ]  # fmt: skip
+    ]
 
 
 @cache
@@ -132,9 +138,13 @@ class NativeSampler:
 
     @torch.no_grad()
     def __call__(
-        self, cond: Tensor, noise: Tensor, options: SamplingOptions,
-        callback: Callable[[int, int], None] | None = None, known: Tensor | None = None,
-    ) -> Sampled:  # fmt: skip
+        self,
+        cond: Tensor,
+        noise: Tensor,
+        options: SamplingOptions,
+        callback: Callable[[int, int], None] | None = None,
+        known: Tensor | None = None,
+    ) -> Sampled:
         """Draw structure codes; arguments and result as in `naive.sample_naive`. `callback` is called every row.
 
         Options that the library does not know are left to PyTorch. Raises ValueError for shapes and codes that do not
@@ -156,10 +166,23 @@ class NativeSampler:
         assert codes.dtype == known.dtype == torch.int64
         stride = projected[0].numel() if len(cond) > 1 else 0
         job = Job(
-            n, h, w, torch.get_num_threads(), projected.data_ptr(), stride, noise.data_ptr(), known.data_ptr(),
-            codes.data_ptr(), log_likelihood.data_ptr(), options.temperature, options.top_p, options.top_k,
-            alike, int(drawn[-1]), self.codes,
-        )  # fmt: skip
+            n,
+            h,
+            w,
+            torch.get_num_threads(),
+            projected.data_ptr(),
+            stride,
+            noise.data_ptr(),
+            known.data_ptr(),
+            codes.data_ptr(),
+            log_likelihood.data_ptr(),
+            options.temperature,
+            options.top_p,
+            options.top_k,
+            alike,
+            int(drawn[-1]),
+            self.codes,
+        )
         run = self.lib.manifill_start(self.plan, job)
         if not run:
             raise MemoryError(self.lib.manifill_error().decode())
@@ -177,11 +200,15 @@ class NativeSampler:
         """Raise ValueError unless the arguments of a call fit each other and the codebook."""
         n, (h, w) = len(noise), cond.shape[-2:]
         if len(cond) not in (1, n) or noise.shape[1:] != (h * w, self.codes):
-            raise ValueError(f"cond is {tuple(cond.shape)} and noise {tuple(noise.shape)}; "
-                             f"expected (1 or N, 8n, h, w) and (N, h * w, {self.codes})")  # fmt: skip
+            raise ValueError(
+                f"cond is {tuple(cond.shape)} and noise {tuple(noise.shape)}; "
+                f"expected (1 or N, 8n, h, w) and (N, h * w, {self.codes})"
+            )
         if known.shape not in ((1, h, w), (n, h, w)) or known.max() >= self.codes:
-            raise ValueError(f"known is {tuple(known.shape)} with codes up to {int(known.max())}; "
-                             f"expected (1 or {n}, {h}, {w}) with codes below {self.codes}")  # fmt: skip
+            raise ValueError(
+                f"known is {tuple(known.shape)} with codes up to {int(known.max())}; "
+                f"expected (1 or {n}, {h}, {w}) with codes below {self.codes}"
+            )
 
     def products(self, samples: int, positions: int, w: int = 0) -> None:
         """Run the matrix products that sampling cannot avoid, and nothing else, for benchmarks.

@@ -54,28 +54,45 @@ def about(folder: Path, preset: str, headers: dict[str, Header]) -> list[str]:
     count = sum(parameters(header) for header in headers.values()) / 1e6
     tags = ["image-inpainting", "diverse-inpainting", "vq-vae", "pixelcnn", "pytorch"]
     return [
-        "---", f"license: {UNNAMED}", "library_name: manifill", "pipeline_tag: image-to-image", "tags:",
-        *(f"- {tag}" for tag in tags), "---", "",
-        f"# A manifill model, preset {preset}", "",
+        "---",
+        f"license: {UNNAMED}",
+        "library_name: manifill",
+        "pipeline_tag: image-to-image",
+        "tags:",
+        *(f"- {tag}" for tag in tags),
+        "---",
+        "",
+        f"# A manifill model, preset {preset}",
+        "",
         f"Weights {model_hash(folder)}. Completes holes in photos in many ways, in squares of {size}x{size} pixels, by",
         "[Generating Diverse Structure for Image Inpainting With Hierarchical VQ-VAE](https://arxiv.org/abs/2103.10022):",
         "a hierarchical VQ-VAE, a structure generator that draws codes for the hole, and a texture generator that",
-        f"paints them. {count:.1f} million parameters in all.", "",
+        f"paints them. {count:.1f} million parameters in all.",
+        "",
         "The licence of these weights follows that of the pictures: name it in the first lines of this file, or when",
-        "you publish it (`manifill push --license`).", "",
-    ]  # fmt: skip
+        "you publish it (`manifill push --license`).",
+        "",
+    ]
 
 
 def use() -> list[str]:
     """Return how others use the model."""
     return [
-        "## Use", "", "```python", "from manifill import Inpainter  # pip install 'manifill[hub]'", "",
+        "## Use",
+        "",
+        "```python",
+        "from manifill import Inpainter  # pip install 'manifill[hub]'",
+        "",
         f'inpainter = Inpainter.from_pretrained("{PLACE}")',
         'for completion in inpainter("photo.png", "mask.png", num_samples=8, seed=0):',
-        '    completion.image.save(f"completion_{completion.seed}.png")', "```", "",
-        f"    manifill inpaint PHOTO MASK -n 8 -o OUT --model {PLACE}", "",
-        "White is the hole. Pixels outside it stay the photo's own, bit for bit.", "",
-    ]  # fmt: skip
+        '    completion.image.save(f"completion_{completion.seed}.png")',
+        "```",
+        "",
+        f"    manifill inpaint PHOTO MASK -n 8 -o OUT --model {PLACE}",
+        "",
+        "White is the hole. Pixels outside it stay the photo's own, bit for bit.",
+        "",
+    ]
 
 
 def pictures(out: Path, data: Sequence[str]) -> list[str]:
@@ -101,10 +118,12 @@ def training(val: Sequence[str] | None) -> list[str]:
     """Return what is to be known of all stages' commands."""
     unknown = "`--limit`" if val is not None else "`--limit` and `--val`"
     return [
-        "## Training", "",
+        "## Training",
+        "",
         f"RUN is a folder. Where {unknown} chose among the pictures, that is not recorded here: the counts and digests",
-        "above say which they were. WEIGHTS-x stands for a model whose weights are called x.", "",
-    ]  # fmt: skip
+        "above say which they were. WEIGHTS-x stands for a model whose weights are called x.",
+        "",
+    ]
 
 
 def section(out: Path, name: str, header: Header, preset: str, given: list[str]) -> list[str]:

@@ -77,8 +77,9 @@ def chart(title: str, curves: Sequence[Curve], note: str = "") -> str:
     steps, values = horizontal(curves), vertical(curves)
     drawn = "".join(draw(curve, k, steps, values) for k, curve in enumerate(curves))
     latest = ", ".join(f"{c.name} {latest_of(c):.4g}" for c in curves)
-    legend = " ".join(f'<span class="c{k % 4}">●</span> {html.escape(c.name)} {latest_of(c):.4g}'
-                      for k, c in enumerate(curves))  # fmt: skip
+    legend = " ".join(
+        f'<span class="c{k % 4}">●</span> {html.escape(c.name)} {latest_of(c):.4g}' for k, c in enumerate(curves)
+    )
     label = html.escape(f"{title} over {curves[0].points[-1, 0]:.0f} steps; latest: {latest}")
     said = f"{legend}<br>{html.escape(note)}" if note else legend
     return (
@@ -111,8 +112,10 @@ def grid(steps: Axis, values: Axis) -> str:
     """Return the lines and numbers of both axes."""
     parts = []
     for tick, y in zip(values.ticks, values.place(np.array(values.ticks)), strict=True):
-        parts.append(f'<path class="lines" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
-                     f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{written(tick)}</text>')  # fmt: skip
+        parts.append(
+            f'<path class="lines" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{written(tick)}</text>'
+        )
     for tick, x in zip(steps.ticks, steps.place(np.array(steps.ticks)), strict=True):
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{written(tick)}</text>')
     return "".join(parts)
@@ -131,10 +134,14 @@ def draw(curve: Curve, index: int, steps: Axis, values: Axis) -> str:
     if not curve.noisy:
         shown = thinned(curve.points, POINTS)
         marks = shown if len(shown) <= 40 else shown[-1:]
-        return (f'<g class="c{index % 4}"><path class="curve" d="{line(shown, steps, values)}"/>'
-                f'<path class="marks" d="{dots(marks, steps, values)}"/></g>')  # fmt: skip
-    return (f'<g class="c{index % 4}"><path class="dots" d="{dots(thinned(curve.points, DOTS), steps, values)}"/>'
-            f'<path class="curve" d="{line(smoothed(curve.points), steps, values)}"/></g>')  # fmt: skip
+        return (
+            f'<g class="c{index % 4}"><path class="curve" d="{line(shown, steps, values)}"/>'
+            f'<path class="marks" d="{dots(marks, steps, values)}"/></g>'
+        )
+    return (
+        f'<g class="c{index % 4}"><path class="dots" d="{dots(thinned(curve.points, DOTS), steps, values)}"/>'
+        f'<path class="curve" d="{line(smoothed(curve.points), steps, values)}"/></g>'
+    )
 
 
 def line(points: np.ndarray, steps: Axis, values: Axis) -> str:

@@ -16,9 +16,17 @@ COUNTS = {"steps", "batch_size", "limit", "accumulate", "log_every", "validate_e
 RATES = {"learning_rate", "discriminator_rate", "minutes"}
 SHARES = {"averaging", "decay", "structure_only", "perturb", "drawn", "geometry"}
 NOT_NEGATIVE = {
-    "commitment_weight", "known_weight", "clip", "weight_decay", "l1_weight", "adversarial_weight", "feature_weight",
-    "adversarial_share", "autoguidance", "workers",
-}  # fmt: skip
+    "commitment_weight",
+    "known_weight",
+    "clip",
+    "weight_decay",
+    "l1_weight",
+    "adversarial_weight",
+    "feature_weight",
+    "adversarial_share",
+    "autoguidance",
+    "workers",
+}
 
 
 @dataclass(frozen=True)

@@ -277,10 +277,16 @@ def diverging(key: str, log: Log) -> str | None:
 SCORES = ("discriminator", "d_real", "d_composed")
 CHECKS = {
     "vqvae": (
-        *(Check(f"{level} codebook collapsed", (f"val_{level}_perplexity",), partial(collapsed, level))
-          for level in ("structure", "texture")),
-        *(Check(f"{level} codes unused", (f"val_{level}_codes_used", f"val_{level}_perplexity"), partial(unused, level))
-          for level in ("structure", "texture")),
+        *(
+            Check(f"{level} codebook collapsed", (f"val_{level}_perplexity",), partial(collapsed, level))
+            for level in ("structure", "texture")
+        ),
+        *(
+            Check(
+                f"{level} codes unused", (f"val_{level}_codes_used", f"val_{level}_perplexity"), partial(unused, level)
+            )
+            for level in ("structure", "texture")
+        ),
         Check("structure empty", ("val_psnr_structure", "val_psnr_mean_colour"), structure_empty),
         Check("texture codes empty", ("val_psnr", "val_psnr_structure"), texture_empty),
         Check("training diverging", ("reconstruction",), partial(diverging, "reconstruction")),
@@ -298,7 +304,7 @@ CHECKS = {
         Check("holes grey", ("val_psnr", "vqvae_val_psnr_mean_colour"), washed_out),
         Check("training diverging", ("l1",), partial(diverging, "l1")),
     ),
-}  # fmt: skip
+}
 
 
 def diagnose(stage: str, log: Log) -> Diagnosis:

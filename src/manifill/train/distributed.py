@@ -39,8 +39,10 @@ class Share:
     def split(self, count: int) -> list[Share]:
         """Divide into `count` shares of one size, in order."""
         n = len(self.image) // count
-        return [Share(self.image[k : k + n], self.mask[k : k + n], self.start + k, self.whole)
-                for k in range(0, count * n, n)]  # fmt: skip
+        return [
+            Share(self.image[k : k + n], self.mask[k : k + n], self.start + k, self.whole)
+            for k in range(0, count * n, n)
+        ]
 
     def pinned(self) -> Share:
         """Return the share in memory from which a GPU copies while the processor goes on."""
@@ -90,8 +92,10 @@ class Processes:
     def check(self, batch_size: int) -> None:
         """Raise ValueError unless a batch can be divided into shares of one size."""
         if batch_size % (self.count * self.accumulate):
-            raise ValueError(f"a batch of {batch_size} pictures cannot be divided evenly over {self.count} processes, "
-                             f"{self.accumulate} shares each: choose another --batch-size or --accumulate")  # fmt: skip
+            raise ValueError(
+                f"a batch of {batch_size} pictures cannot be divided evenly over {self.count} processes, "
+                f"{self.accumulate} shares each: choose another --batch-size or --accumulate"
+            )
 
     def spread(self, network: nn.Module) -> nn.Module:
         """Return the network to call in training.

@@ -151,9 +151,13 @@ def texture(first: Path, vqvae: VQVAE, val: Pictures, wanted: TextureConfig) -> 
 
 
 def started(
-    first: Path, vqvae: VQVAE, val: Pictures, wanted: Any, load: Callable[[Path, str], tuple[T, Header]],
+    first: Path,
+    vqvae: VQVAE,
+    val: Pictures,
+    wanted: Any,
+    load: Callable[[Path, str], tuple[T, Header]],
     carry: Callable[[T, Translation], None],
-) -> T:  # fmt: skip
+) -> T:
     """Return a network of the model `first`, carried over, which is said, where that has other codes than `vqvae`."""
     old, header = load_vqvae(first)
     network, own = load(first, header.codebook)

@@ -13,12 +13,16 @@ def vqvae_problems(found: dict[str, Any]) -> list[str]:
     """Return in words what is wrong with a VQ-VAE of these figures: empty structure codes, a collapsed codebook."""
     problems = []
     if found["psnr_structure"] < found["psnr_mean_colour"] + MARGIN:
-        problems.append(f"its structure codes alone decode to {found['psnr_structure']:.1f} dB, no better than each "
-                        f"picture's mean colour ({found['psnr_mean_colour']:.1f} dB): they carry nothing")  # fmt: skip
+        problems.append(
+            f"its structure codes alone decode to {found['psnr_structure']:.1f} dB, no better than each "
+            f"picture's mean colour ({found['psnr_mean_colour']:.1f} dB): they carry nothing"
+        )
     for level in ("structure", "texture"):
         if found[f"{level}_perplexity"] < PERPLEXITY:
-            problems.append(f"its {level} codebook has collapsed: {found[f'{level}_codes_used']} codes used, "
-                            f"perplexity {found[f'{level}_perplexity']:.1f}")  # fmt: skip
+            problems.append(
+                f"its {level} codebook has collapsed: {found[f'{level}_codes_used']} codes used, "
+                f"perplexity {found[f'{level}_perplexity']:.1f}"
+            )
     return problems
 
 

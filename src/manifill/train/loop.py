@@ -188,8 +188,9 @@ def run(
             taken.append(stage.step(own))
             done = step + 1
             bar.update()
-            logs, validates, saves = (done % every == 0 or done == steps
-                                      for every in (log_every, validate_every, checkpoint_every))  # fmt: skip
+            logs, validates, saves = (
+                done % every == 0 or done == steps for every in (log_every, validate_every, checkpoint_every)
+            )
             if logs or saves:  # a resumed run knows nothing of the steps before its checkpoint
                 means = processes.means(taken)
                 _check_finite(stage.name, done, means)  # before anything is saved

@@ -210,8 +210,10 @@ def preset(name: str) -> Preset:
     """Return a preset by name, or one with an ablation: "faces-64+attention-none". Raises ValueError."""
     base, _, variant = name.partition("+")
     if base not in PRESETS or (variant and variant not in ABLATIONS):
-        raise ValueError(f"{name}: no such preset; expected one of {', '.join(PRESETS)}, or one of these + one of "
-                         f"{', '.join(ABLATIONS)}")  # fmt: skip
+        raise ValueError(
+            f"{name}: no such preset; expected one of {', '.join(PRESETS)}, or one of these + one of "
+            f"{', '.join(ABLATIONS)}"
+        )
     found = PRESETS[base]
     if not variant:
         return found

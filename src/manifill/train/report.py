@@ -31,18 +31,22 @@ PLACES = {"training": "{}", "held-out": "val_{}", "seen": "val_seen_{}"}  # wher
 GROUPS = {
     "vqvae": {
         "PSNR of held-out pictures, dB": {
-            "all codes": "val_psnr", "structure alone": "val_psnr_structure", "texture alone": "val_psnr_texture",
+            "all codes": "val_psnr",
+            "structure alone": "val_psnr_structure",
+            "texture alone": "val_psnr_texture",
             "mean colour": "val_psnr_mean_colour",
         },
         "Perplexity of the codes, held-out": {
-            "structure": "val_structure_perplexity", "texture": "val_texture_perplexity",
+            "structure": "val_structure_perplexity",
+            "texture": "val_texture_perplexity",
         },
         "Codes used, held-out": {"structure": "val_structure_codes_used", "texture": "val_texture_codes_used"},
     },
     "structure": {
         title: {place: form.format(key) for place, form in PLACES.items()}
         for title, key in (
-            ("Bits a code inside the hole", "bits_hole"), ("Bits a code where the picture is known", "bits_known"),
+            ("Bits a code inside the hole", "bits_hole"),
+            ("Bits a code where the picture is known", "bits_known"),
             ("Bits a code over all", "bits"),
             ("Bits a code lost to the teacher, inside the hole of drawn structures", "taught"),
         )
@@ -52,14 +56,14 @@ GROUPS = {
         "Scores of the discriminator": {"photos": "d_real", "completions": "d_composed"},
         "Hinge loss of the discriminator": {"training": "discriminator"},
     },
-}  # fmt: skip
+}
 # the charts of several figures, as title -> name -> figure; every other figure has one, with where it is measured
 NOTES = {
     "vqvae": "",
     "structure": "Training: dropout, holes of all kinds, single batches. Held-out and seen (those it is trained on): "
-                 "no dropout, the same centre holes; these two compare.",
+    "no dropout, the same centre holes; these two compare.",
     "texture": "Training: holes of all kinds, single batches. Held-out: centre holes, averaged weights.",
-}  # fmt: skip
+}
 COLUMNS = {
     "vqvae": "photo, decoded from all codes, from the structure codes alone, from the texture codes alone",
     "structure": "photo, its known part, its true structure, four structures drawn for it",
@@ -108,8 +112,10 @@ def write(run: Path) -> Path:
     """Write `run`/report.html and return its path. Raises DataError where there is no run."""
     stages = [read(run, name) for name in STAGES if begun(run / name)]
     if not stages:
-        raise DataError(f"{run}: no run to report on; expected a folder vqvae, structure or texture with metrics.jsonl "
-                        "in it, as `manifill train --out` leaves them")  # fmt: skip
+        raise DataError(
+            f"{run}: no run to report on; expected a folder vqvae, structure or texture with metrics.jsonl "
+            "in it, as `manifill train --out` leaves them"
+        )
     parts = [
         section("What is wrong", verdict(stages)),
         section("State", state(run, stages)),
@@ -224,8 +230,9 @@ def previews(stage: StageLog) -> str:
     if not files:
         return paragraph("No previews yet: they come with the first validation.")
     chosen = list(dict.fromkeys([files[0], files[len(files) // 2], files[-1]]))
-    shown = "".join(f"<figure>{inlined(file, stage.name)}<figcaption>Step {step_of(file)}</figcaption></figure>"
-                    for file in chosen)  # fmt: skip
+    shown = "".join(
+        f"<figure>{inlined(file, stage.name)}<figcaption>Step {step_of(file)}</figcaption></figure>" for file in chosen
+    )
     return (
         paragraph(f"Held-out pictures, always the same: {COLUMNS[stage.name]}.")
         + f'<div class="previews">{shown}</div>'

@@ -47,9 +47,14 @@ STAGES = ("vqvae", "structure", "texture")
 
 
 def train(
-    stages: Sequence[str], data: Sequence[Path | str], out: Path, preset: str, options: RunOptions,
-    val: Sequence[Path | str] = (), judge: Judge | None = None,
-) -> None:  # fmt: skip
+    stages: Sequence[str],
+    data: Sequence[Path | str],
+    out: Path,
+    preset: str,
+    options: RunOptions,
+    val: Sequence[Path | str] = (),
+    judge: Judge | None = None,
+) -> None:
     """Train `stages` in order into `out`; the same call resumes after an interruption.
 
     With a `judge` the texture stage keeps the weights that it finds best.
@@ -68,10 +73,17 @@ def train(
 
 
 def train_on(
-    stages: Sequence[str], pictures: dataset.Collection | Stream, held_out: Pictures, out: Path, preset: str,
-    options: RunOptions, names: Sequence[str], val_names: Sequence[str] | None = None, processes: Processes = ALONE,
+    stages: Sequence[str],
+    pictures: dataset.Collection | Stream,
+    held_out: Pictures,
+    out: Path,
+    preset: str,
+    options: RunOptions,
+    names: Sequence[str],
+    val_names: Sequence[str] | None = None,
+    processes: Processes = ALONE,
     judge: Judge | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Train `stages` on pictures that `load` returned; the names say in the card where they are from (see card.py)."""
     settings = with_options(preset_named(preset), stages, options)
     stages = finetune.needed(stages, held_out, out, settings.model, options, processes)
@@ -89,9 +101,18 @@ def train_on(
             pictures.keep(out, processes.first)
             with batches_of(name, settings, pictures, options, processes) as batches:
                 run(
-                    stage, batches, out, getattr(settings, name).steps, own.seed, own.log_every,
-                    own.validate_every, own.checkpoint_every, own.quiet, processes, own.tensorboard,
-                )  # fmt: skip
+                    stage,
+                    batches,
+                    out,
+                    getattr(settings, name).steps,
+                    own.seed,
+                    own.log_every,
+                    own.validate_every,
+                    own.checkpoint_every,
+                    own.quiet,
+                    processes,
+                    own.tensorboard,
+                )
         if processes.first:
             finetune.complete(out, options.init_from)
             write_card(out, preset, names, val_names)
@@ -107,9 +128,16 @@ def batches_of(
 
 
 def timed(
-    name: str, settings: Preset, pictures: dataset.Collection | Stream, held_out: Pictures, seen: Pictures | None,
-    out: Path, options: RunOptions, seconds: float, processes: Processes,
-) -> tuple[Preset, RunOptions]:  # fmt: skip
+    name: str,
+    settings: Preset,
+    pictures: dataset.Collection | Stream,
+    held_out: Pictures,
+    seen: Pictures | None,
+    out: Path,
+    options: RunOptions,
+    seconds: float,
+    processes: Processes,
+) -> tuple[Preset, RunOptions]:
     """Return settings and options with the steps that fit into `seconds`, or those that the run was started with."""
     before = remembered(out, name)
     if before:
@@ -121,16 +149,23 @@ def timed(
         print(f"{name}: {steps} steps in {seconds / 60:.1f} minutes")
     every = max(1, -(-steps // VALIDATIONS))
     options = dataclasses.replace(
-        options, validate_every=min(options.validate_every, every),
+        options,
+        validate_every=min(options.validate_every, every),
         checkpoint_every=min(options.checkpoint_every, every),
-    )  # fmt: skip
+    )
     return with_options(settings, [name], dataclasses.replace(options, minutes=None, steps=steps)), options
 
 
 def build(
-    name: str, settings: Preset, val: Pictures, out: Path, options: RunOptions, processes: Processes = ALONE,
-    seen: Pictures | None = None, judge: Judge | None = None,
-) -> Stage:  # fmt: skip
+    name: str,
+    settings: Preset,
+    val: Pictures,
+    out: Path,
+    options: RunOptions,
+    processes: Processes = ALONE,
+    seen: Pictures | None = None,
+    judge: Judge | None = None,
+) -> Stage:
     """Return the stage `name`, its networks initialised from the seed or with the weights of `options.init_from`."""
     torch.manual_seed(options.seed)
     device = processes.device

@@ -71,9 +71,16 @@ class RunOptions:
 
 
 GIVEN = (
-    "steps", "batch_size", "learning_rate", "start", "autoguidance", "discriminator_norm", "adversarial_share",
-    "perturb", "drawn",
-)  # fmt: skip
+    "steps",
+    "batch_size",
+    "learning_rate",
+    "start",
+    "autoguidance",
+    "discriminator_norm",
+    "adversarial_share",
+    "perturb",
+    "drawn",
+)
 
 
 def with_options(preset: Preset, stages: Sequence[str], options: RunOptions) -> Preset:
@@ -107,8 +114,10 @@ def drawn_from(out: Path, options: RunOptions) -> Path:
     for folder in (out / "model", options.init_from):
         if folder is not None and (folder / "structure.safetensors").exists():
             return folder
-    raise ModelError(f"{out / 'model' / 'structure.safetensors'}: missing; drawn codes need a structure generator, "
-                     "trained into the same folder or of --init-from")  # fmt: skip
+    raise ModelError(
+        f"{out / 'model' / 'structure.safetensors'}: missing; drawn codes need a structure generator, "
+        "trained into the same folder or of --init-from"
+    )
 
 
 def settings_file(out: Path, name: str) -> Path:
@@ -127,8 +136,10 @@ def remembered(out: Path, name: str) -> dict[str, Any]:
     defaults = to_dict(Preset())  # what a setting that did not exist yet meant is its default
     found["training"] = defaults[name] | _known(type(getattr(Preset(), name)), found["training"], path)
     found["model"]["structure"] = _known(StructureConfig, found["model"]["structure"], path)
-    found["model"] = {key: value | found["model"][key] if isinstance(value, dict) else found["model"][key]
-                      for key, value in defaults["model"].items()}  # fmt: skip
+    found["model"] = {
+        key: value | found["model"][key] if isinstance(value, dict) else found["model"][key]
+        for key, value in defaults["model"].items()
+    }
     return {"crop": "centre", "drawn_from": None, "weaker": None} | found
 
 
@@ -141,17 +152,30 @@ def _known(kind: type, values: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def remember(
-    out: Path, name: str, settings: Preset, options: RunOptions, pictures: dataset.Collection | Stream,
+    out: Path,
+    name: str,
+    settings: Preset,
+    options: RunOptions,
+    pictures: dataset.Collection | Stream,
     write: bool = True,
-) -> None:  # fmt: skip
+) -> None:
     """Write what this stage is trained with, or check that a run to be resumed was started with the same."""
-    now = json.loads(json.dumps({
-        "model": to_dict(settings.model), "training": to_dict(getattr(settings, name)), "seed": options.seed,
-        "precision": options.precision, "crop": options.crop, **pictures.identity,
-        "init_from": model_hash(options.init_from) if options.init_from else None,
-        "perceptual": options.perceptual.name if options.perceptual else None,
-        "drawn_from": None, "weaker": None,
-    }))  # fmt: skip
+    now = json.loads(
+        json.dumps(
+            {
+                "model": to_dict(settings.model),
+                "training": to_dict(getattr(settings, name)),
+                "seed": options.seed,
+                "precision": options.precision,
+                "crop": options.crop,
+                **pictures.identity,
+                "init_from": model_hash(options.init_from) if options.init_from else None,
+                "perceptual": options.perceptual.name if options.perceptual else None,
+                "drawn_from": None,
+                "weaker": None,
+            }
+        )
+    )
     if name == "structure" and options.weaker:
         now["weaker"] = model_hash(options.weaker)
     if name == "texture" and settings.texture.drawn:
@@ -162,13 +186,17 @@ def remember(
         if before and folder and is_named(folder, before.get(key)):
             now[key] = before[key]  # as the run was started with, also under the name of earlier versions
     if not before and (path.parent / "checkpoint.pt").exists():
-        raise DataError(f"{path}: missing, so nobody can tell whether checkpoint.pt beside it was trained with these "
-                        "settings; put it back, or remove checkpoint.pt to begin this stage anew")  # fmt: skip
+        raise DataError(
+            f"{path}: missing, so nobody can tell whether checkpoint.pt beside it was trained with these "
+            "settings; put it back, or remove checkpoint.pt to begin this stage anew"
+        )
     if before:
         changed = differences(*dataset.comparable(before, now))
         if (changed and not changed[0].startswith("training.steps:")) or len(changed) > 1:
-            raise DataError(f"{path}: this run was started with other settings ({'; '.join(changed)}); "
-                            "use the same ones to resume or another --out to start anew")  # fmt: skip
+            raise DataError(
+                f"{path}: this run was started with other settings ({'; '.join(changed)}); "
+                "use the same ones to resume or another --out to start anew"
+            )
         if not changed:
             return
         print(f"{name}: resuming with another number of steps ({changed[0]})")

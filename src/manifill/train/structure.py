@@ -43,10 +43,17 @@ class Dropout(nn.Module):
         if not self.training or self.p == 0:
             return x
         plain = x.is_contiguous()
-        noise = torch.empty(
-            self.whole, *x.shape[1:], dtype=x.dtype, device=x.device,
-            memory_format=torch.contiguous_format if plain else torch.channels_last,
-        ).bernoulli_(1 - self.p).div_(1 - self.p)  # fmt: skip
+        noise = (
+            torch.empty(
+                self.whole,
+                *x.shape[1:],
+                dtype=x.dtype,
+                device=x.device,
+                memory_format=torch.contiguous_format if plain else torch.channels_last,
+            )
+            .bernoulli_(1 - self.p)
+            .div_(1 - self.p)
+        )
         if self.whole > len(x):
             noise = noise[self.start : self.start + len(x)].clone()  # the backward pass keeps no more than this
         return x * noise
@@ -85,9 +92,16 @@ class StructureStage:
     kept_by = "bits_hole"  # the figure whose lowest value says which averages are the best
 
     def __init__(
-        self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
-        start: StructureGenerator | None = None, processes: Processes = ALONE, seen: Pictures | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        preset: Preset,
+        vqvae: VQVAE,
+        val: Pictures,
+        device: torch.device,
+        precision: torch.dtype,
+        start: StructureGenerator | None = None,
+        processes: Processes = ALONE,
+        seen: Pictures | None = None,
+    ) -> None:
         self.options, self.val, self.device, self.precision = preset.structure, val, device, precision
         self.seen = seen
         self.processes, self.scaler = processes, scaler(device, precision)
@@ -100,8 +114,11 @@ class StructureStage:
         self.network = processes.spread(Predictor(self.model))
         self.best = Best()
         self.state = {
-            "model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "best": self.best,
-        }  # fmt: skip
+            "model": self.model,
+            "averaged": self.averaged,
+            "optimiser": self.optimiser,
+            "best": self.best,
+        }
         if self.scaler.is_enabled():
             self.state["scaler"] = self.scaler
         o, width = self.options, preset.model.structure.width

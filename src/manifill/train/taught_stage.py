@@ -29,10 +29,17 @@ class TaughtStage(StructureStage):
     kept_by = "taught"
 
     def __init__(
-        self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
-        start: StructureGenerator, weaker: StructureGenerator, processes: Processes = ALONE,
+        self,
+        preset: Preset,
+        vqvae: VQVAE,
+        val: Pictures,
+        device: torch.device,
+        precision: torch.dtype,
+        start: StructureGenerator,
+        weaker: StructureGenerator,
+        processes: Processes = ALONE,
         seen: Pictures | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if weaker.config.condition_features and not start.config.condition_features:
             raise ValueError("the weaker model has condition_features, and the one that it is to guide has not")
         self.teacher = Teacher(start, weaker, vqvae, device, preset.structure.autoguidance)

@@ -65,11 +65,19 @@ class TextureStage:
     name = "texture"
 
     def __init__(
-        self, preset: Preset, vqvae: VQVAE, val: Pictures, device: torch.device, precision: torch.dtype,
-        generator: TextureGenerator | None = None, discriminator: Discriminator | None = None,
-        pyramid: Callable[[Tensor], list[Tensor]] | None = None, processes: Processes = ALONE,
-        drawing: Drawing | None = None, judge: Judge | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        preset: Preset,
+        vqvae: VQVAE,
+        val: Pictures,
+        device: torch.device,
+        precision: torch.dtype,
+        generator: TextureGenerator | None = None,
+        discriminator: Discriminator | None = None,
+        pyramid: Callable[[Tensor], list[Tensor]] | None = None,
+        processes: Processes = ALONE,
+        drawing: Drawing | None = None,
+        judge: Judge | None = None,
+    ) -> None:
         if preset.texture.features in ("perceptual", "all") and pyramid is None:
             raise ValueError("the perceptual loss needs a feature network: name it with --perceptual")
         if preset.texture.drawn and drawing is None:
@@ -92,9 +100,12 @@ class TextureStage:
         self.opponent = torch.optim.Adam(self.discriminator.parameters(), betas=(0.5, 0.999))
         self.painter, self.judge = processes.spread(self.model), processes.spread(self.discriminator)
         self.state = {
-            "model": self.model, "averaged": self.averaged, "discriminator": self.discriminator,
-            "optimiser": self.optimiser, "opponent": self.opponent,
-        }  # fmt: skip
+            "model": self.model,
+            "averaged": self.averaged,
+            "discriminator": self.discriminator,
+            "optimiser": self.optimiser,
+            "opponent": self.opponent,
+        }
         self.anchors = Anchors().to(device)
         self.anchored = o.adversarial_share > 0
         if self.anchored:
@@ -166,9 +177,12 @@ class TextureStage:
         """Return the weight of every loss of the generator (Eq. 12)."""
         o = self.options
         return {
-            "l1": o.l1_weight, "adversarial": o.adversarial_weight,
-            "structural": o.feature_weight, "textural": o.feature_weight, "perceptual": o.feature_weight,
-        }  # fmt: skip
+            "l1": o.l1_weight,
+            "adversarial": o.adversarial_weight,
+            "structural": o.feature_weight,
+            "textural": o.feature_weight,
+            "perceptual": o.feature_weight,
+        }
 
     def generator_losses(
         self, image: Tensor, mask: Tensor, painted: Tensor, composed: Tensor, truth: Encoding

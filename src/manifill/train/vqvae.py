@@ -53,9 +53,14 @@ class VQVAEStage:
     masks = ()
 
     def __init__(
-        self, preset: Preset, val: Pictures, device: torch.device, precision: torch.dtype, start: VQVAE | None = None,
+        self,
+        preset: Preset,
+        val: Pictures,
+        device: torch.device,
+        precision: torch.dtype,
+        start: VQVAE | None = None,
         processes: Processes = ALONE,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.options, self.val, self.device, self.precision = preset.vqvae, val, device, precision
         self.processes, self.scaler = processes, scaler(device, precision)
         self.model = (start or VQVAE(preset.model.vqvae)).requires_grad_(True).train()
@@ -66,8 +71,11 @@ class VQVAEStage:
         self.taken = Taken()
         self.begin = "random" if start is not None else first_codebooks(self.options)
         self.state = {
-            "model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "taken": self.taken,
-        }  # fmt: skip
+            "model": self.model,
+            "averaged": self.averaged,
+            "optimiser": self.optimiser,
+            "taken": self.taken,
+        }
         if self.scaler.is_enabled():
             self.state["scaler"] = self.scaler
         self.rates = [(self.optimiser, schedule(self.options.schedule, self.options.learning_rate, self.options.steps))]
@@ -139,8 +147,12 @@ class VQVAEStage:
         with torch.no_grad():
             image = self.val.tensor(range(min(8, len(self.val)))).to(self.device)
             e = model.encode(image)
-            shown = (image, model.decode(e.structure, e.texture), model.decode_structure(e.structure),
-                     model.decode_texture(e.texture))  # fmt: skip
+            shown = (
+                image,
+                model.decode(e.structure, e.texture),
+                model.decode_structure(e.structure),
+                model.decode_texture(e.texture),
+            )
         return grid([to_uint8(x) for x in shown])
 
     def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
@@ -185,8 +197,12 @@ def figures(model: VQVAE, pictures: Pictures, device: torch.device, limit: int =
     for start in range(0, count, batch):
         image = pictures.tensor(range(start, min(start + batch, count))).to(device)
         e = model.encode(image)
-        shown = (model.decode(e.structure, e.texture), model.decode_structure(e.structure),
-                 model.decode_texture(e.texture), image.mean((2, 3), keepdim=True))  # fmt: skip
+        shown = (
+            model.decode(e.structure, e.texture),
+            model.decode_structure(e.structure),
+            model.decode_texture(e.texture),
+            image.mean((2, 3), keepdim=True),
+        )
         for name, x in zip(names, shown, strict=True):
             sums[name] += float(psnr(((x.clamp(-1, 1) - image) ** 2).mean((1, 2, 3))).sum())
         for histogram, codes in zip(histograms, (e.structure_codes, e.texture_codes), strict=True):

@@ -46,14 +46,19 @@ async def model(here: Here) -> schemas.ModelCard:
     networks = (inpainter.vqvae, inpainter.structure, inpainter.texture)
     config = inpainter.structure.config
     return schemas.ModelCard(
-        name=inpainter.name, weights=inpainter.weights, image_size=inpainter.image_size,
+        name=inpainter.name,
+        weights=inpainter.weights,
+        image_size=inpainter.image_size,
         parameters=sum(p.numel() for network in networks for p in network.parameters()),
-        codebook_size=config.codebook_size, temperature=config.temperature, top_p=config.top_p, native=sampler_here(),
+        codebook_size=config.codebook_size,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        native=sampler_here(),
         choices=list(get_args(Choice)),
         limits=schemas.Taken(
             pixels=limits.pixels, samples=limits.samples, queue=limits.queue, body_bytes=limits.body_bytes
         ),
-    )  # fmt: skip
+    )
 
 
 @api.get("/samples", response_description="the samples", responses=failures())
@@ -63,9 +68,11 @@ async def samples(here: Here) -> list[schemas.Sample]:
 
 
 @api.post(
-    "/inpaint", response_class=Response, responses={200: schemas.ONE_OR_MANY, **UPLOAD},
+    "/inpaint",
+    response_class=Response,
+    responses={200: schemas.ONE_OR_MANY, **UPLOAD},
     openapi_extra=schemas.body(schemas.Settings, photo="the photo", mask=schemas.MASK),
-)  # fmt: skip
+)
 async def inpaint(here: Here, request: Request) -> Response:
     """Complete a photo and wait for it: one completion is a PNG, several are JSON. Leaving cancels."""
     job = await here.asked(request)
@@ -85,20 +92,24 @@ async def inpaint(here: Here, request: Request) -> Response:
 
 
 @api.post(
-    "/jobs", status_code=202, responses=UPLOAD, response_model=schemas.Accepted,
+    "/jobs",
+    status_code=202,
+    responses=UPLOAD,
+    response_model=schemas.Accepted,
     response_description="where to listen",
     openapi_extra=schemas.body(schemas.Settings, photo="the photo", mask=schemas.MASK),
-)  # fmt: skip
+)
 async def start(here: Here, request: Request) -> Response:
     """Have a photo completed and listen to what happens; a job whose only listener leaves is cancelled."""
     return here.accepted(await here.asked(request))
 
 
 @api.post(
-    "/hole", response_class=Response,
+    "/hole",
+    response_class=Response,
     responses={200: {**schemas.PNG, "headers": schemas.WARNED}, **UPLOAD},
     openapi_extra=schemas.body(schemas.Hole, photo="the photo", mask=schemas.MASK),
-)  # fmt: skip
+)
 async def hole(here: Here, request: Request) -> Response:
     """What is taken as the hole: a PNG of the photo's size, upright, white where it is filled."""
     body = await here.uploads.read(request, "photo", "mask")
@@ -163,9 +174,13 @@ async def everything(here: Here, id: str) -> Response:
 
 
 @api.delete(
-    "/jobs/{id}", status_code=204, response_class=Response, response_model=None,
-    response_description="it is forgotten", responses=failures(404),
-)  # fmt: skip
+    "/jobs/{id}",
+    status_code=204,
+    response_class=Response,
+    response_model=None,
+    response_description="it is forgotten",
+    responses=failures(404),
+)
 async def cancel(here: Here, id: str) -> Response:
     """Cancel a job and forget everything that belongs to it."""
     here.jobs.forget(here.jobs.find(id).id)
@@ -173,10 +188,13 @@ async def cancel(here: Here, id: str) -> Response:
 
 
 @api.post(
-    "/jobs/{id}/redraw", status_code=202, responses=UPLOAD, response_model=schemas.Accepted,
+    "/jobs/{id}/redraw",
+    status_code=202,
+    responses=UPLOAD,
+    response_model=schemas.Accepted,
     response_description="where to listen",
     openapi_extra=schemas.body(schemas.Redraw, part="a mask of what is drawn anew, white, within the hole"),
-)  # fmt: skip
+)
 async def redraw(here: Here, request: Request, id: str) -> Response:
     """Draw a part of a completion's hole anew and keep the rest: another job."""
     here.jobs.check_line()
@@ -193,10 +211,13 @@ async def redraw(here: Here, request: Request, id: str) -> Response:
 
 
 @api.post(
-    "/jobs/{id}/near", status_code=202, responses=UPLOAD, response_model=schemas.Accepted,
+    "/jobs/{id}/near",
+    status_code=202,
+    responses=UPLOAD,
+    response_model=schemas.Accepted,
     response_description="where to listen",
     openapi_extra=schemas.body(schemas.Near),
-)  # fmt: skip
+)
 async def near(here: Here, request: Request, id: str) -> Response:
     """Draw completions like one of a job's: another job."""
     here.jobs.check_line()
@@ -291,10 +312,16 @@ def create_app(inpainter: Inpainter, limits: Limits, access: Access, root_path: 
         Exception: failed,
     }
     app = FastAPI(
-        title="manifill", version=__version__, summary="Many ways to fill a hole", docs_url=None, redoc_url=None,
-        description="Give it a photo and a mask; it gives back many different completions.", lifespan=working,
-        exception_handlers=handlers, redirect_slashes=False,
-    )  # fmt: skip
+        title="manifill",
+        version=__version__,
+        summary="Many ways to fill a hole",
+        docs_url=None,
+        redoc_url=None,
+        description="Give it a photo and a mask; it gives back many different completions.",
+        lifespan=working,
+        exception_handlers=handlers,
+        redirect_slashes=False,
+    )
     app.state.server = Server(inpainter, limits, files.read_all())
     app.include_router(api)
     app.include_router(site)

@@ -75,10 +75,14 @@ def section(method: str, path: str, operation: dict[str, Any]) -> str:
 def fields(schema: dict[str, Any]) -> str:
     """Return the fields of a body as a table."""
     rows = [
-        (f"<code>{escape(name)}</code>", escape(kind(field)), default(field, name in schema.get("required", [])),
-         escape(field.get("description", "")))
+        (
+            f"<code>{escape(name)}</code>",
+            escape(kind(field)),
+            default(field, name in schema.get("required", [])),
+            escape(field.get("description", "")),
+        )
         for name, field in schema["properties"].items()
-    ]  # fmt: skip
+    ]
     return table(("field", "values", "default", "meaning"), rows)
 
 

@@ -79,11 +79,15 @@ async def read_form(content_type: str, chunks: AsyncIterator[bytes]) -> list[Par
         parser = MultipartParser(
             options.get(b"boundary", b""),
             {
-                "on_part_begin": form.begin, "on_header_field": form.add_header, "on_header_value": form.add_value,
-                "on_header_end": form.end_header, "on_headers_finished": form.end_headers, "on_part_data": form.add,
+                "on_part_begin": form.begin,
+                "on_header_field": form.add_header,
+                "on_header_value": form.add_value,
+                "on_header_end": form.end_header,
+                "on_headers_finished": form.end_headers,
+                "on_part_data": form.add,
                 "on_end": form.end,
             },
-        )  # fmt: skip
+        )
         async for chunk in chunks:
             parser.write(chunk)
         parser.finalize()

@@ -259,8 +259,14 @@ def box(completion: Completion) -> list[int]:
     for p in completion.patches:
         rows, columns = np.flatnonzero(p.which.any(1)), np.flatnonzero(p.which.any(0))
         if rows.size:
-            edges.append([p.columns.start + columns[0], p.rows.start + rows[0],
-                          p.columns.start + columns[-1] + 1, p.rows.start + rows[-1] + 1])  # fmt: skip
+            edges.append(
+                [
+                    p.columns.start + columns[0],
+                    p.rows.start + rows[0],
+                    p.columns.start + columns[-1] + 1,
+                    p.rows.start + rows[-1] + 1,
+                ]
+            )
     low, high = np.min(edges, axis=0), np.max(edges, axis=0)
     height, width = completion.request.hole.shape
     left, top = np.maximum(low[:2] - MARGIN, 0)

@@ -126,6 +126,10 @@ class Server:
     def accepted(self, job: Job) -> JSONResponse:
         """Put a job into the line and say where to listen."""
         self.jobs.submit(job)
-        answer = schemas.Accepted(id=job.id, seeds=list(job.completions.seeds), events=f"/api/v1/jobs/{job.id}/events",
-                                  warnings=list(job.completions.notes))  # fmt: skip
+        answer = schemas.Accepted(
+            id=job.id,
+            seeds=list(job.completions.seeds),
+            events=f"/api/v1/jobs/{job.id}/events",
+            warnings=list(job.completions.notes),
+        )
         return JSONResponse(answer.model_dump(), 202)
