@@ -8,8 +8,9 @@ demo: .venv/installed
 	$(BIN)/manifill inpaint examples/astronaut.png examples/centre.png -n 8 --of 16 --choose likely \
 		-o out/demo --seed 0 --overwrite
 
+# two processes of one thread each: most tests are too small for two threads
 test: .venv/installed-dev lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow

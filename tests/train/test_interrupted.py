@@ -146,7 +146,7 @@ def kill(words: list[str], out: Path, finished: Path, seconds: float, kills: int
         if process.returncode == 0:  # it had come to its end
             compare(out, finished)
             shutil.rmtree(out)
-            steps = {}
+            steps, seconds = {}, seconds / 2  # this machine has become faster
             continue
         done += 1
         steps = check_whole(out, steps)
@@ -156,7 +156,9 @@ def kill(words: list[str], out: Path, finished: Path, seconds: float, kills: int
 
 def test_an_interrupted_run_goes_on_the_same(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In half precision the scale of the gradients is part of what goes on."""
-    options = RunOptions(**{**vars(OPTIONS), "steps": 6, "precision": "fp16", "accumulate": 2})
+    options = RunOptions(
+        quiet=True, force=True, validate_every=2, checkpoint_every=1, steps=2, precision="fp16", accumulate=2
+    )
     train(STAGES, [pictures], tmp_path / "whole", "tiny", options)
     save, written = resume.save, []
 
@@ -171,7 +173,7 @@ def test_an_interrupted_run_goes_on_the_same(pictures: Path, tmp_path: Path, mon
             train(STAGES, [pictures], tmp_path / "run", "tiny", options)
     monkeypatch.undo()
     train(STAGES, [pictures], tmp_path / "run", "tiny", options)
-    assert [step for _, _, step, _ in written] == [3, 6] * 3
+    assert [step for _, _, step, _ in written] == [1, 2] * 3
     compare(tmp_path / "run", tmp_path / "whole")
 
 
