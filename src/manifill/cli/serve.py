@@ -22,7 +22,7 @@ HOW: dict[str, Any] = {  # uvicorn, without its log lines, which know no request
     "proxy_headers": False,
     "ws": "none",
     "http": "manifill.web.connections:Connection",
-    "backlog": 64,
+    "backlog": 32,  # as web.connections counts
     "timeout_graceful_shutdown": 3,
 }
 
@@ -70,10 +70,7 @@ def serve(
     """
     if root_path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", root_path):
         raise ValueError(f"the root path is {root_path!r}; expected one like /fill")
-    if token is not None and token_file is not None:
-        raise ValueError("--token and --token-file exclude each other")
-    token = token_file.read_text().strip() if token_file else token
-    token = chosen_token(host, token if token is not None or no_token else os.environ.get("MANIFILL_TOKEN"), no_token)
+    token = chosen_token(host, token, no_token, token_file)
     with listen(host, port) as listening:
         with _importing():
             try:
@@ -111,8 +108,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def chosen_token(host: str, token: str | None, no_token: bool) -> str | None:
+def chosen_token(host: str, token: str | None, no_token: bool, token_file: Path | None = None) -> str | None:
     """Return the token that clients must know: the given one, or a new one for whoever listens beyond this machine."""
+    if token is not None and token_file is not None:
+        raise ValueError("--token and --token-file exclude each other")
+    if token_file is not None:
+        token = token_file.read_text().strip()
+    elif token is None and not no_token:
+        token = os.environ.get("MANIFILL_TOKEN")
     if token is not None and no_token:
         raise ValueError("--token and --no-token exclude each other")
     if token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]{16,}", token):

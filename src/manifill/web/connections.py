@@ -8,22 +8,25 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from manifill.web.log import log
+from manifill.web.log import QUIET_SECONDS, log
 
 HEADERS_SECONDS = 10.0  # within which the headers of a request are to arrive, the first on a connection or another
-BACKLOG = 64  # connections that wait to be accepted: asyncio accepts as many before it counts them
-RESERVED = 128  # files that a server opens for other things than connections
+BACKLOG = 32  # connections that wait to be accepted, as uvicorn is told
+RESERVED = 64  # files that a server opens for other things than connections
 MOST = 4096
-QUIET_SECONDS = 60.0  # between two log lines about the same thing
 
 
 def most_connections() -> int:
-    """Return how many connections there may be at once: fewer than this process may have files."""
+    """Return how many connections there may be at once: fewer than this process may have files.
+
+    asyncio accepts a whole backlog at each turn of its loop, says so to the protocol one turn later, and closes one
+    turn after it is told to: three backlogs may be open that nobody has counted.
+    """
     try:
         import resource
     except ModuleNotFoundError:  # Windows
         return 512
-    return max(16, min(MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED - BACKLOG))
+    return max(16, min(MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED - 3 * BACKLOG))
 
 
 class Connection(H11Protocol):
@@ -74,6 +77,7 @@ class Connection(H11Protocol):
         old = [c for c, since in waiting.items() if time.monotonic() - since > 1]
         closed: list[Any] = old or sorted(waiting, key=lambda c: waiting[c])[:1] or [self]
         for connection in closed:
+            connection.stop_waiting()  # the next to come is to close another
             connection.transport.close()
         words = "%d connections at once are all that this process may have files for; closed %d that sent nothing"
         said: float = self.app_state.get("crowded", -QUIET_SECONDS)

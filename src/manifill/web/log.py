@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 log = logging.getLogger("manifill.web")
+QUIET_SECONDS = 60.0  # between two log lines about the same thing
 
 
 class Lines(logging.Formatter):
@@ -18,6 +20,20 @@ class Lines(logging.Formatter):
         """Return the record, every line of it with the request id."""
         start = f"{self.formatTime(record)} {record.levelname} [{request_id.get()}] "
         return "\n".join(start + line for line in super().format(record).splitlines())
+
+
+class Seldom(logging.Filter):
+    """Lets one record of asyncio's through, then none for a while: without files it complains at each connection."""
+
+    last = -QUIET_SECONDS
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether a record is to be seen."""
+        if "out of system resource" not in str(record.msg):
+            return True
+        quiet = time.monotonic() - self.last < QUIET_SECONDS
+        self.last = self.last if quiet else time.monotonic()
+        return not quiet
 
 
 @contextmanager
@@ -35,4 +51,5 @@ def start() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(Lines("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("asyncio").addFilter(Seldom())
     logging.captureWarnings(True)
