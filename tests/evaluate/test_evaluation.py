@@ -54,7 +54,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def task(pictures: Path, network: Path) -> run.Task:
-    return run.task([pictures], 64, "lama-medium", None, 12, *load_networks([network]))
+    return run.task([pictures], 64, "lama-medium", None, 6, *load_networks([network]))
 
 
 def method(inpainter: Inpainter, samples: int = 3) -> ModelMethod:
@@ -99,10 +99,10 @@ def test_scores_survive_a_file(inpainter: Inpainter, task: run.Task, tmp_path: P
 def test_the_figures_are_what_they_are_called(pictures: Path, network: Path) -> None:
     """Of a trained model: what the reference model draws hardly shows in what it paints."""
     inpainter = Inpainter.from_pretrained()
-    task = run.task([pictures], 128, "lama-medium", None, 12, *load_networks([network]))
+    task = run.task([pictures], 128, "lama-medium", None, 6, *load_networks([network]))
     scores = task.score(method(inpainter), quiet=True)
     found = figures(scores)
-    for k in range(12):
+    for k in range(6):
         photo, hole = task.pictures.array[k], task.holes(k)
         done = method(inpainter).complete(photo, hole, k, task.pictures.names[k]).composites
         assert np.array_equal(done[:, ~hole], np.broadcast_to(photo[~hole], done[:, ~hole].shape))

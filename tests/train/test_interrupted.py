@@ -58,6 +58,7 @@ def test_two_runs_do_not_share_a_folder(pictures: Path, tmp_path: Path) -> None:
         until = time.monotonic() + 60
         while not (tmp_path / "vqvae" / "checkpoint.pt").exists() and time.monotonic() < until:
             time.sleep(0.1)
+        first.send_signal(signal.SIGSTOP)  # it holds the folder, and leaves the processor to the second
         before = (tmp_path / "vqvae" / "config.json").read_bytes()
         second = subprocess.run(command(pictures, tmp_path), capture_output=True, text=True, timeout=120)
         assert second.returncode == 2
