@@ -185,7 +185,7 @@ def build(a: argparse.Namespace, held: Held) -> tuple[VQVAEStage | StructureStag
         finetune.carry_texture(generator, finetune.translation(load_vqvae(a.model)[0], vqvae, held))
     discriminator = load_discriminator(a.model, codes)[0]
     settings = replace(
-        settings, texture=replace(settings.texture, adversarial_share=a.adversarial, perturb=0.1, steps=a.steps)
+        settings, texture=replace(settings.texture, adversarial_ratio=a.adversarial, perturb=0.1, steps=a.steps)
     )
     stage = PerceptualStage(settings, vqvae, held, CUDA, bf16, generator, discriminator)
     stage.vgg = LPIPS("vgg", a.vgg, device=CUDA)

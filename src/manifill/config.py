@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypedDict, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+Crop = Literal["centre", "random", "jitter", "squeeze"]  # how a picture becomes a square to train on
 SMALLEST = 1e-6  # temperature and top_p: below it nothing changes, and far below it 32 bits are too few
 
 
@@ -35,16 +36,30 @@ def check_options(options: Any) -> None:
     """Raise ValueError for an option that is out of the range it was declared with; None stands for no number."""
     for f in dataclasses.fields(options):
         value, m = getattr(options, f.name), f.metadata
-        if value is None or "help" not in m:
+        if not isinstance(value, int | float) or "help" not in m:
             continue
         low, above, high = m["least"], m["above"], m["most"]
         finite = not isinstance(value, float) or math.isfinite(value)
         inside = finite and (low is None or value >= low) and (above is None or value > above)
         if not inside or (high is not None and value > high):
-            more = f"{low:.6g} or more" if low is not None else f"more than {above:.6g}"
+            least = "a finite number" if above is None else f"more than {above:.6g}"
+            more = f"{low:.6g} or more" if low is not None else least
             raise ValueError(
                 f"{f.name} is {value}; expected {more}" + (f", at most {high}" if high is not None else "")
             )
+
+
+def overrides(*kinds: type) -> type:
+    """Return a dataclass with the options of all `kinds`, by name, each None: where it is not said in place of theirs.
+
+    Help and range are those of the first kind that declares it.
+    """
+    found: dict[str, tuple[str, Any, Any]] = {}
+    for kind in kinds:
+        hints = get_type_hints(kind)
+        for f in dataclasses.fields(kind):
+            found.setdefault(f.name, (f.name, hints[f.name] | None, field(default=None, metadata=f.metadata)))
+    return dataclasses.make_dataclass("Overrides", found.values(), frozen=True)
 
 
 @dataclass(frozen=True)

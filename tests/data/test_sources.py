@@ -27,8 +27,8 @@ from manifill.data.dataset import Collection, comparable, divided, load
 from manifill.data.pictures import CROPS, DataError, Pictures, prepared, square, window
 from manifill.data.sources import Source, expand, shards, sources, title
 from manifill.data.stream import Stream
+from manifill.train.config import RunOptions
 from manifill.train.run import train
-from manifill.train.settings import RunOptions
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def data(pictures: Path) -> Pictures:
 def stage(data: Pictures, norm: str = "none", share: float = 0.5, processes: Processes = ALONE) -> TextureStage:
     torch.manual_seed(0)
     vqvae = VQVAE(TINY.model.vqvae).eval().requires_grad_(False)
-    training = dataclasses.replace(TINY.texture, perturb=0.0, discriminator_norm=norm, adversarial_share=share)
+    training = dataclasses.replace(TINY.texture, perturb=0.0, discriminator_norm=norm, adversarial_ratio=share)
     found = TextureStage(
         dataclasses.replace(TINY, texture=training), vqvae, data, CPU, torch.float32, processes=processes
     )

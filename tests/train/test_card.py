@@ -14,8 +14,8 @@ from manifill.hub import CARD, PLACE, licence, licensed, published
 from manifill.inpainter import find_model
 from manifill.networks.checkpoint import model_hash, pack
 from manifill.train.card import command, write_card
+from manifill.train.config import RunOptions
 from manifill.train.run import train
-from manifill.train.settings import RunOptions
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,9 @@ def test_commands_name_all_that_was_not_the_presets(run: Path) -> None:
     changes = {"init_from": "0123456789abcdef", "perceptual": "my net.ts", "seed": 3, "precision": "fp16"}
     training = used["training"] | {"learning_rate": 0.5, "perturb": 0.3, "flip": True}
     options, rest = command("texture", used | changes | {"training": training}, "tiny")
-    said = "--steps 2 --learning-rate 0.5 --perturb 0.3 --seed 3 --precision fp16 --init-from WEIGHTS-0123456789abcdef"
-    assert " ".join(options) == said + " --perceptual 'my net.ts'"
-    assert rest == ["flip True (the preset: False)"]
+    said = "--steps 2 --learning-rate 0.5 --flip True --perturb 0.3 --seed 3 --precision fp16"
+    assert " ".join(options) == said + " --init-from WEIGHTS-0123456789abcdef --perceptual 'my net.ts'"
+    assert rest == []
     assert command("texture", used, "tiny+attention-none")[1] == ["model.texture.attention full (the preset: none)"]
 
 

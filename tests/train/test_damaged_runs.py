@@ -11,8 +11,8 @@ import torch
 from manifill.data.pictures import DataError
 from manifill.networks.checkpoint import NETWORKS, model_hash, remove_stray, write_atomic
 from manifill.train import loop, resume
+from manifill.train.config import RunOptions
 from manifill.train.run import train
-from manifill.train.settings import RunOptions
 
 VALUES = {"quiet": True, "force": True, "log_every": 2, "validate_every": 6, "checkpoint_every": 3}
 FIRST, LONGER = RunOptions(**VALUES, steps=3), RunOptions(**VALUES, steps=6)  # type: ignore[arg-type]

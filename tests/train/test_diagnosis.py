@@ -203,7 +203,7 @@ def test_a_discriminator_without_weight_may_be_blind() -> None:
 
 def test_what_is_set_already_is_not_advised() -> None:
     lines = changed(healthy("texture"), discriminator=0.985, d_real=0.33, d_composed=0.3)
-    sees = {"discriminator_norm": "none", "adversarial_share": 1.5}
+    sees = {"discriminator_norm": "none", "adversarial_ratio": 1.5}
     told = named("texture", lines, SETTINGS | {"training": SETTINGS["training"] | sees})["discriminator blind"]
     assert "Train longer" in told
     assert "discriminator_norm" not in told

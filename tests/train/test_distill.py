@@ -17,11 +17,10 @@ from manifill.config import SamplingOptions
 from manifill.data.pictures import Pictures
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.vqvae import VQVAE
-from manifill.train.config import StructureTraining
+from manifill.train.config import RunOptions, StructureTraining
 from manifill.train.distill import PLAUSIBLE, Teacher, divergence
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.presets import PRESETS
-from manifill.train.settings import RunOptions
 from manifill.train.structure import Predictor
 from manifill.train.taught_stage import TaughtStage
 

@@ -18,10 +18,10 @@ from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import model_hash
 from manifill.networks.vqvae import VQVAE
 from manifill.train import loop
+from manifill.train.config import RunOptions
 from manifill.train.distributed import ALONE, Processes, Share, launched
 from manifill.train.presets import PRESETS
 from manifill.train.run import train
-from manifill.train.settings import RunOptions
 from manifill.train.structure import Dropout, StructureStage
 from manifill.train.texture import TextureStage
 from manifill.train.vqvae import REVIVE_EVERY, VQVAEStage
@@ -30,7 +30,7 @@ TINY = dataclasses.replace(
     PRESETS["tiny"],
     vqvae=dataclasses.replace(PRESETS["tiny"].vqvae, steps=100),
     structure=dataclasses.replace(PRESETS["tiny"].structure, clip=2.5),  # clips these gradients, but not half of them
-    texture=dataclasses.replace(PRESETS["tiny"].texture, adversarial_share=0.5),
+    texture=dataclasses.replace(PRESETS["tiny"].texture, adversarial_ratio=0.5),
 )
 STAGES = ("vqvae", "structure", "texture")
 STEPS = 4
@@ -133,7 +133,7 @@ def test_only_the_first_process_writes(pictures: Path, tmp_path: Path) -> None:
         "fp32",
         "--steps",
         "4",
-        "--drawn",
+        "--sampled-codes",
         "0.5",
         "--log-every",
         "1",
@@ -145,7 +145,14 @@ def test_only_the_first_process_writes(pictures: Path, tmp_path: Path) -> None:
     printed = torchrun("-m", "manifill", "train", "all", "--out", tmp_path / "two", *words)
     assert printed.count("pictures to train on") == printed.count("vqvae step 4") == 1
     options = RunOptions(
-        quiet=True, force=True, precision="fp32", steps=4, drawn=0.5, log_every=1, validate_every=2, checkpoint_every=2
+        quiet=True,
+        force=True,
+        precision="fp32",
+        steps=4,
+        sampled_codes=0.5,
+        log_every=1,
+        validate_every=2,
+        checkpoint_every=2,
     )
     train(STAGES, [pictures], tmp_path / "one", "tiny", options)
     for name in STAGES:

@@ -15,9 +15,9 @@ from manifill.inpainter import Inpainter
 from manifill.networks.checkpoint import ModelError, load_structure, load_texture, load_vqvae, model_hash, save_network
 from manifill.train import finetune
 from manifill.train.budget import Budget, allowed
+from manifill.train.config import RunOptions
 from manifill.train.presets import PRESETS
 from manifill.train.run import train
-from manifill.train.settings import RunOptions
 
 OPTIONS = RunOptions(quiet=True, force=True, log_every=5, validate_every=10, checkpoint_every=5)
 ALL = ("vqvae", "structure", "texture")

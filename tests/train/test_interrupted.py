@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 from manifill.data.pictures import DataError
 from manifill.networks.checkpoint import NETWORKS, WriteError, read_header, write_atomic
 from manifill.train import loop, resume
+from manifill.train.config import RunOptions
 from manifill.train.lock import held
 from manifill.train.run import train
-from manifill.train.settings import RunOptions
 
 STAGES = ("vqvae", "structure", "texture")
 OPTIONS = RunOptions(quiet=True, force=True, log_every=2, validate_every=6, checkpoint_every=3)

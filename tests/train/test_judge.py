@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from manifill.data.dataset import mixed
 from manifill.evaluate.features import _alexnet
 from manifill.evaluate.judge import PROTOCOLS, LPIPSJudge
+from manifill.train.config import RunOptions
 from manifill.train.run import train
-from manifill.train.settings import RunOptions
 
 
 class Told:

@@ -22,11 +22,11 @@ from manifill.data.batches import Batches
 from manifill.data.pictures import DataError, Pictures
 from manifill.networks.checkpoint import model_hash
 from manifill.train import chart, loop, tensorboard
+from manifill.train.config import RunOptions
 from manifill.train.distributed import Share
 from manifill.train.presets import PRESETS
 from manifill.train.report import read, spent, write
 from manifill.train.run import train
-from manifill.train.settings import RunOptions
 
 pytest_plugins = ["page_fixtures"]
 OPTIONS = RunOptions(quiet=True, force=True, log_every=5, validate_every=10, checkpoint_every=5)

@@ -21,12 +21,12 @@ from manifill.data.batches import Batches
 from manifill.data.pictures import DataError, Pictures
 from manifill.inpainter import Inpainter
 from manifill.networks.checkpoint import ModelError, load_vqvae
+from manifill.train.config import RunOptions
 from manifill.train.gate import check_vqvae
 from manifill.train.loop import average, schedule
 from manifill.train.losses import adversarial_loss, discriminator_loss
 from manifill.train.presets import PRESETS
 from manifill.train.run import train
-from manifill.train.settings import RunOptions
 from manifill.train.texture import TextureStage
 from manifill.train.vqvae import figures
 from manifill.train.weight_norm import folded, normalised, spectral

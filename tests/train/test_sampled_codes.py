@@ -98,7 +98,7 @@ def stage(inpainter: Inpainter, data: Pictures, processes: Processes = ALONE, **
     torch.manual_seed(0)
     options = dataclasses.replace(
         TINY.texture,
-        **{"perturb": 0.0, "drawn": 0.5, "discriminator_norm": "none", "adversarial_share": 1.0} | training,
+        **{"perturb": 0.0, "sampled_codes": 0.5, "discriminator_norm": "none", "adversarial_ratio": 1.0} | training,
     )
     texture = dataclasses.replace(TINY.model.texture, codebook_dim=inpainter.texture.config.codebook_dim)
     preset = dataclasses.replace(TINY, texture=options, model=dataclasses.replace(TINY.model, texture=texture))
@@ -129,7 +129,8 @@ def batch(data: Pictures) -> Share:
 
 def test_drawn_holes_are_not_held_against_the_photo(inpainter: Inpainter, data: Pictures) -> None:
     """With L1 alone the photo's pixels in the hole teach nothing where everything is drawn."""
-    found, grads = stage(inpainter, data, drawn=1.0, features="none", adversarial_share=0.0, adversarial_weight=0.0), []
+    found = stage(inpainter, data, sampled_codes=1.0, features="none", adversarial_ratio=0.0, adversarial_weight=0.0)
+    grads = []
     share = batch(data)
     for image in (share.image, share.image * (1 - share.mask) + 0.3 * share.mask):
         found.optimiser.zero_grad()
@@ -174,7 +175,7 @@ def test_the_preview_shows_what_is_drawn(inpainter: Inpainter, data: Pictures) -
 
 
 def test_a_stage_needs_someone_who_draws(inpainter: Inpainter, data: Pictures) -> None:
-    preset = dataclasses.replace(TINY, texture=dataclasses.replace(TINY.texture, drawn=0.5))
+    preset = dataclasses.replace(TINY, texture=dataclasses.replace(TINY.texture, sampled_codes=0.5))
     with pytest.raises(ValueError, match="need a structure generator"):
         TextureStage(preset, inpainter.vqvae, data, CPU, torch.float32)
 
@@ -192,18 +193,18 @@ def test_runs_remember_who_drew(
         return main()
 
     assert run("vqvae", 2) == 0
-    assert run("texture", 2, "--drawn", "0.5", "--adversarial-share", "0.5") == 2
+    assert run("texture", 2, "--sampled-codes", "0.5", "--adversarial-ratio", "0.5") == 2
     assert "drawn codes need a structure generator" in capsys.readouterr().err
     assert run("structure", 2) == 0
-    assert run("texture", 2, "--drawn", "0.5", "--adversarial-share", "0.5") == 0
+    assert run("texture", 2, "--sampled-codes", "0.5", "--adversarial-ratio", "0.5") == 0
     settings = json.loads((out / "texture" / "config.json").read_text())
     assert len(settings["drawn_from"]) == 16
-    assert "--drawn 0.5" in (out / "model" / "README.md").read_text()
-    assert run("texture", 4, "--drawn", "0.5", "--adversarial-share", "0.5") == 0
+    assert "--sampled-codes 0.5" in (out / "model" / "README.md").read_text()
+    assert run("texture", 4, "--sampled-codes", "0.5", "--adversarial-ratio", "0.5") == 0
     assert json.loads((out / "structure" / "config.json").read_text())["drawn_from"] is None
 
     shutil.rmtree(out / "structure")
     (out / "model" / "structure.safetensors").unlink()
     assert run("structure", 3, "--seed", "9") == 0
-    assert run("texture", 4, "--drawn", "0.5", "--adversarial-share", "0.5") == 2
+    assert run("texture", 4, "--sampled-codes", "0.5", "--adversarial-ratio", "0.5") == 2
     assert "drawn_from" in capsys.readouterr().err

@@ -135,7 +135,7 @@ def ablate(
     """
     from manifill.evaluate.ablations import ablate as train_and_measure
     from manifill.evaluate.features import load_networks
-    from manifill.train.settings import RunOptions
+    from manifill.train.config import RunOptions
 
     networks, distances = load_networks(features)
     options = RunOptions(seed=seed, steps=steps, batch_size=batch_size, perceptual=perceptual, quiet=quiet)

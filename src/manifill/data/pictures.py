@@ -7,7 +7,6 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,9 +16,8 @@ from tqdm import tqdm
 from manifill.data.sources import SUFFIXES, DataError, Encoded, Source, sources
 from manifill.photos.tensors import to_tensor
 
-__all__ = ["CROPS", "SUFFIXES", "Crop", "DataError", "Pictures", "decoded", "prepared", "square", "window"]
+__all__ = ["CROPS", "SUFFIXES", "DataError", "Pictures", "decoded", "prepared", "square", "window"]
 
-Crop: TypeAlias = Literal["centre", "random", "jitter", "squeeze"]
 CROPS = {
     "centre": "the largest centred square, scaled",
     "random": "a window at a random place, not scaled (the paper's Places2 and ImageNet)",

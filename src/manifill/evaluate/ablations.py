@@ -16,10 +16,10 @@ from manifill.evaluate.run import describe
 from manifill.evaluate.scores import figures
 from manifill.evaluate.task import Task
 from manifill.networks.checkpoint import load_texture, load_vqvae, model_hash, write_atomic
+from manifill.train.config import RunOptions
 from manifill.train.presets import ABLATIONS
 from manifill.train.presets import preset as preset_named
 from manifill.train.run import load, train_on
-from manifill.train.settings import RunOptions
 
 SHOWN = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam_ratio", "FD-", "KD-", "FID", "KID", "perceptual_")
 

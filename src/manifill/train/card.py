@@ -12,8 +12,9 @@ from typing import Any
 from manifill.config import to_dict
 from manifill.hub import PLACE, UNNAMED, front, licence
 from manifill.networks.checkpoint import NETWORKS, Header, model_hash, parameters, read_header, write_atomic
+from manifill.train.config import RunOptions
 from manifill.train.presets import preset as preset_named
-from manifill.train.settings import RunOptions, remembered
+from manifill.train.settings import remembered
 
 TITLES = {"vqvae": "Hierarchical VQ-VAE", "structure": "Structure generator", "texture": "Texture generator"}
 BY_HAND = "<!-- What follows is written by hand; `manifill train` keeps it. -->"
@@ -153,7 +154,7 @@ def command(name: str, used: dict[str, Any], preset: str) -> tuple[list[str], li
     changed = {key: value for key, value in now.items() if value != before.get(key)}
     known = {field.name for field in dataclasses.fields(RunOptions)}
     for key in (k for k in changed if k in known):
-        options += [flag(key), str(changed[key])]
+        options += [flag(key), *(map(str, changed[key]) if isinstance(changed[key], list) else [str(changed[key])])]
     rest = [f"{key} {changed[key]} (the preset: {before.get(key)})" for key in changed if key not in known]
     for name in ("init_from", "weaker"):
         options += [flag(name), f"WEIGHTS-{used[name]}"] if used.get(name) else []

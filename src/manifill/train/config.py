@@ -1,129 +1,134 @@
-"""How the three stages are trained: frozen dataclasses whose defaults are the paper's. Standard library only."""
+"""How the stages are trained: frozen dataclasses whose defaults are the paper's. Standard library only.
+
+An option of a training is declared here and nowhere else: from its field come its range, what a preset may say, what
+the command line offers, what a run remembers and what a model's card tells.
+"""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from manifill.config import ModelConfig
+from manifill.config import Crop, ModelConfig, check_options, option, overrides
 
-CodebookStart = Literal["auto", "random", "data"]
-DiscriminatorNorm = Literal["spectral", "none"]
-
-# the numbers of a training, by what they may be
-COUNTS = {"steps", "batch_size", "limit", "accumulate", "log_every", "validate_every", "checkpoint_every"}
-RATES = {"learning_rate", "discriminator_rate", "minutes"}
-SHARES = {"averaging", "decay", "structure_only", "perturb", "drawn", "geometry"}
-NOT_NEGATIVE = {
-    "commitment_weight",
-    "known_weight",
-    "clip",
-    "weight_decay",
-    "l1_weight",
-    "adversarial_weight",
-    "feature_weight",
-    "adversarial_share",
-    "autoguidance",
-    "workers",
-}
+Schedule = Literal["constant", "cosine", "noam"]
 
 
 @dataclass(frozen=True)
-class VQVAETraining:
-    """How the VQ-VAE is trained (section 3.1).
+class Training:
+    """What all three stages have in common. Raises ValueError for a number out of its range."""
 
-    `structure_only` is the share of each batch decoded without texture codes, so that the structure codes learn
-    something (not in the paper; 0 there). `revive` re-seeds dead codes. `start` is where the first codebooks are from:
-    random numbers (the paper) or features of the first batch (data); auto is data with `revive`.
-    Raises ValueError for a number out of its range.
-    """
-
-    steps: int = 1_000_000
-    batch_size: int = 8
-    learning_rate: float = 1e-4
-    schedule: Literal["constant", "cosine", "noam"] = "constant"
-    averaging: float = 0.9997
-    commitment_weight: float = 0.25
-    decay: float = 0.99
-    structure_only: float = 0.0
-    revive: bool = False
-    start: CodebookStart = "auto"
-    flip: bool = False
+    steps: int = option(1_000_000, "Optimiser steps of each stage.", least=1)
+    batch_size: int = option(8, "Pictures a step.", least=1)
+    learning_rate: float = option(1e-4, "Learning rate.", above=0)
+    schedule: Schedule = option(
+        "constant",
+        "How the learning rate goes on: constant, cosine (down to 0, after a short warm-up), or noam (the paper's, "
+        "of the structure generator).",
+    )
+    averaging: float = option(
+        0.9997, "Decay of the moving average of the weights, which is what is kept; 0 keeps the last.", least=0, most=1
+    )
+    flip: bool = option(False, "Mirror half of the pictures.")
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_options(self)
 
 
 @dataclass(frozen=True)
-class StructureTraining:
-    """How the structure generator is trained (section 3.2).
+class VQVAETraining(Training):
+    """How the VQ-VAE is trained (section 3.1); the last three are not in the paper."""
 
-    `known_weight` weighs the codes outside the hole in the loss; `clip` bounds the gradient norm (0 = off).
-    `autoguidance`, when not 0, is the weight of a weaker structure generator that guides a finished one, which learns
-    to draw as both do together (`train/distill.py`). `geometry` is the fraction of pictures that are rotated, scaled
-    and shifted a little (`data/geometry.py`). Neither is in the paper. Raises ValueError for a number out of its range.
-    """
+    commitment_weight: float = option(0.25, "Weight of the commitment loss (Eq. 3).", least=0)
+    decay: float = option(0.99, "Decay of the moving averages that are the codebooks.", least=0, most=1)
+    structure_only: float = option(
+        0.0,
+        "Fraction of pictures decoded without texture codes, so that the structure codes learn something.",
+        least=0,
+        most=1,
+    )
+    revive: bool = option(False, "Give codes that no picture uses the place of a feature that is far from its code.")
+    codebook_init: Literal["auto", "random", "data"] = option(
+        "auto",
+        "First codebooks: random numbers (the paper), or features of the first batch (data); auto is data with revive.",
+    )
 
-    steps: int = 1_000_000
-    batch_size: int = 8
-    learning_rate: float = 0.18
-    schedule: Literal["constant", "cosine", "noam"] = "noam"
-    averaging: float = 0.9997
-    masks: tuple[str, ...] = ("rectangle", "brush")
-    known_weight: float = 1.0
-    clip: float = 0.0
-    weight_decay: float = 0.0
-    autoguidance: float = 0.0
-    flip: bool = False
-    geometry: float = 0.0
+
+@dataclass(frozen=True)
+class MaskedTraining(Training):
+    """What the two stages that see holes have in common."""
+
+    masks: tuple[str, ...] = option(("rectangle", "brush"), "Kinds of holes, each as often: see data/masks.py.")
+    geometry: float = option(
+        0.0, "Fraction of pictures that are rotated, scaled and shifted a little; not in the paper.", least=0, most=1
+    )
+
+
+@dataclass(frozen=True)
+class StructureTraining(MaskedTraining):
+    """How the structure generator is trained (section 3.2)."""
+
+    learning_rate: float = option(0.18, "Learning rate.", above=0)
+    schedule: Schedule = option("noam", "constant, cosine or noam (the paper's: 0.18 times a warm-up and a decay).")
+    known_weight: float = option(1.0, "Weight of the codes outside the hole in the loss.", least=0)
+    clip: float = option(0.0, "Bound of the gradient's norm, a code; 0 is none.", least=0)
+    weight_decay: float = option(0.0, "Weight decay.", least=0)
+    autoguidance: float = option(
+        0.0,
+        "Train the structure generator of INIT_FROM to sample as it does when that of WEAKER guides it with this "
+        "weight, which makes structures more coherent; 1 is usual. Not in the paper.",
+        least=0,
+    )
 
     RETIRED: ClassVar[dict[str, Any]] = {"condition_dropout": 0.0}  # fields of earlier versions, when off
 
-    def __post_init__(self) -> None:
-        check_numbers(self)
-
 
 @dataclass(frozen=True)
-class TextureTraining:
-    """How the texture generator and its discriminator are trained (section 3.3, equations 8 to 12).
+class TextureTraining(MaskedTraining):
+    """How the texture generator and its discriminator are trained (section 3.3, equations 8 to 12)."""
 
-    `averaging` 0 keeps the last weights (the paper). `perturb` is the share of hole codes replaced by near neighbours,
-    `drawn` the share of pictures whose hole is painted from codes that the structure generator has drawn, and judged by
-    the discriminator and the drawn codes alone (neither is in the paper; 0 there).
-    `features` picks the feature losses of Table 3: of the VQ encoder or, "perceptual", the distance of another
-    network's feature maps and of their correlations (style), in their place; "all" takes both kinds.
+    averaging: float = option(
+        0.0, "Decay of the moving average of the weights; 0 keeps the last (the paper).", least=0, most=1
+    )
+    discriminator_rate: float = option(1e-4, "Learning rate of the discriminator.", above=0)
+    l1_weight: float = option(1.0, "Weight of the L1 loss (Eq. 8).", least=0)
+    adversarial_weight: float = option(1.0, "Weight of the adversarial loss (Eq. 10).", least=0)
+    feature_weight: float = option(0.1, "Weight of the feature losses (Eq. 11 and 12).", least=0)
+    features: Literal["both", "structural", "textural", "none", "perceptual", "all"] = option(
+        "both",
+        "Feature losses (Table 3): of the VQ encoder's structure or texture or both; perceptual and style losses of "
+        "another network in their place; or all.",
+    )
+    perturb: float = option(
+        0.0,
+        "Fraction of the hole's codes that the texture generator gets replaced by near ones; 0.1 is usual. Not in "
+        "the paper.",
+        least=0,
+        most=1,
+    )
+    sampled_codes: float = option(
+        0.0,
+        "Fraction of pictures for the texture generator with codes sampled by the structure generator of OUT/model "
+        "or INIT_FROM, so that it learns to paint what it will be given: judged by the discriminator and those codes "
+        "alone; 0.5, with a discriminator that sees. Not in the paper.",
+        least=0,
+        most=1,
+    )
+    discriminator_norm: Literal["spectral", "none"] = option(
+        "spectral",
+        "Spectral normalisation of the discriminator (the paper), or none: its scores are then not small, and it "
+        "soon sees with few steps too.",
+    )
+    # less while the mean scores of photos and completions are less than 1 apart: a blind discriminator's pull is noise
+    adversarial_ratio: float = option(
+        0.0,
+        "Length of the adversarial gradient at each picture, as a multiple of all others', in place of a fixed "
+        "weight; 0.5 to 1.5 without spectral normalisation. Not in the paper.",
+        least=0,
+    )
 
-    `discriminator_norm` "none" leaves the discriminator's convolutions as they are: spectral normalisation (the paper)
-    keeps its scores so small that with few steps it stays blind. `adversarial_share`, when not 0, replaces
-    `adversarial_weight`: at every painted picture the adversarial gradient is so many times as long as all others',
-    less while the discriminator's mean scores of photos and completions are less than 1 apart: a blind one's is noise.
-    `geometry` is as in StructureTraining.
-    Raises ValueError for a number out of its range.
-    """
-
-    steps: int = 1_000_000
-    batch_size: int = 8
-    learning_rate: float = 1e-4
-    discriminator_rate: float = 1e-4
-    schedule: Literal["constant", "cosine", "noam"] = "constant"
-    averaging: float = 0.0
-    masks: tuple[str, ...] = ("rectangle", "brush")
-    l1_weight: float = 1.0
-    adversarial_weight: float = 1.0
-    feature_weight: float = 0.1
-    features: Literal["both", "structural", "textural", "none", "perceptual", "all"] = "both"
-    perturb: float = 0.0
-    drawn: float = 0.0
-    discriminator_norm: DiscriminatorNorm = "spectral"
-    adversarial_share: float = 0.0
-    flip: bool = False
-    geometry: float = 0.0
-
-    RETIRED: ClassVar[dict[str, Any]] = {"lecam_weight": 0.0}  # fields of earlier versions, when off
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
+    RETIRED: ClassVar[dict[str, Any]] = {"lecam_weight": 0.0}
 
 
 @dataclass(frozen=True)
@@ -136,16 +141,74 @@ class Preset:
     texture: TextureTraining = field(default_factory=TextureTraining)
 
 
-def check_numbers(training: Any) -> None:
-    """Raise ValueError for a number of a training's settings that is out of its range; None stands for no number."""
-    for name, value in vars(training).items():
-        if value is None:
-            continue
-        if name in COUNTS and value < 1:
-            raise ValueError(f"{name} is {value}; expected 1 or more")
-        if name in RATES and not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value}; expected a number above 0")
-        if name in SHARES and not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value}; expected a share from 0 to 1")
-        if name in NOT_NEGATIVE and not 0 <= value < math.inf:
-            raise ValueError(f"{name} is {value}; expected 0 or more")
+TRAININGS: dict[str, type[Training]] = {
+    "vqvae": VQVAETraining,
+    "structure": StructureTraining,
+    "texture": TextureTraining,
+}
+RENAMED = {  # options in the config.json of earlier versions, and their names now
+    "start": "codebook_init",
+    "drawn": "sampled_codes",
+    "adversarial_share": "adversarial_ratio",
+}
+Overrides: Any = overrides(*TRAININGS.values())
+
+
+@dataclass(frozen=True)
+class RunOptions(Overrides):
+    """What a run says besides its preset: any option of a training in the preset's place, and the following.
+
+    Raises ValueError for a number out of its range, for both steps and minutes, and for a part of what autoguidance
+    needs.
+    """
+
+    seed: int = option(0, "Seed of the weights, the order of the data and the masks.")
+    minutes: float | None = option(
+        None,
+        "Time for all stages together, in place of steps; how many fit is found out as each stage begins.",
+        above=0,
+    )
+    crop: Crop = option(
+        "centre",
+        "The largest centred square, scaled; a random window, not scaled (the paper's Places2 and ImageNet); a "
+        "random window of 256 after scaling to 266 (jitter: the paper's CelebA-HQ); or everything squeezed.",
+    )
+    limit: int | None = option(None, "Use the first pictures alone.", least=1)
+    workers: int | None = option(
+        None, "Threads that decode, where pictures are not held in memory; chosen unless given.", least=0
+    )
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = option(
+        "auto",
+        "bf16 or fp16 autocast, or fp32; auto goes on as the stage was started, or begins in bf16 where the "
+        "processor multiplies that faster and in fp32 where it does not.",
+    )
+    accumulate: int = option(
+        1, "Take each batch in so many parts one after another, for less memory and the same result.", least=1
+    )
+    compile: bool = option(False, "Pass the trained networks through torch.compile.")
+    init_from: Path | None = option(
+        None,
+        "Start from the weights of this model: a name, a folder or USER/REPO. With all, its VQ-VAE is kept where it "
+        "serves the new pictures, and what is trained on top of another VQ-VAE is carried into its codes.",
+    )
+    weaker: Path | None = option(
+        None,
+        "A model on the same VQ-VAE whose structure generator is worse, such as an earlier one of the same training, "
+        "for autoguidance: a name, a folder or USER/REPO.",
+    )
+    perceptual: Path | None = option(None, "TorchScript feature network of the ablation losses-perceptual.")
+    force: bool = option(False, "Go on with a VQ-VAE that carries nothing or has collapsed.")
+    log_every: int = option(50, "Steps between lines of metrics.jsonl; each checkpoint adds one.", least=1)
+    validate_every: int = option(500, "Steps between validation metrics, previews and exports.", least=1)
+    checkpoint_every: int = option(250, "Steps between checkpoints.", least=1)
+    quiet: bool = option(False, "No progress bar.")
+    tensorboard: bool = option(False, "Write RUN/STAGE/tensorboard too (extra `tensorboard`).")
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and self.steps is not None:
+            raise ValueError("steps and minutes both say how long to train; give one of them")
+        check_options(self)
+        if bool(self.autoguidance) != bool(self.weaker):
+            raise ValueError("give both --autoguidance and --weaker: how strongly it is guided, and by which model")
+        if self.weaker and not self.init_from:
+            raise ValueError("autoguidance trains a finished structure generator on: name its model with --init-from")

@@ -237,10 +237,10 @@ def discriminator_blind(log: Log) -> str | None:
     if sees or log.training.get("adversarial_weight", 1) == 0:
         return None
     norm = log.training.get("discriminator_norm", "spectral")
-    share = log.training.get("adversarial_share", 0.0)
+    share = log.training.get("adversarial_ratio", 0.0)
     remedy = "Train longer, on more pictures."
     if norm != "none" or share < 1:
-        remedy = f"Set discriminator_norm to none (here {norm}) with an adversarial_share of 1 (here {share})."
+        remedy = f"Set discriminator_norm to none (here {norm}) with an adversarial_ratio of 1 (here {share})."
     return (
         f"The discriminator is blind: its hinge loss has stayed at {loss:.3f}, its scores at {real:.2f} for photos and "
         f"{composed:.2f} for completions; 0.3 to 0.9 is healthy, and a blind guess costs 1. The adversarial loss adds "
@@ -253,7 +253,7 @@ def washed_out(log: Log) -> str | None:
     found, grey = log.latest["val_psnr"] - QUARTER, log.latest["vqvae_val_psnr_mean_colour"]
     if found >= grey + MARGIN:
         return None
-    adversary = "adversarial_share" if log.training.get("adversarial_share") else "adversarial_weight"
+    adversary = "adversarial_ratio" if log.training.get("adversarial_ratio") else "adversarial_weight"
     return (
         f"The holes are filled with grey: {found:.1f} dB inside, no better than one mean colour ({grey:.1f} dB), with "
         "the true structure codes given; several dB above it is healthy. Train longer, with a larger l1_weight (here "

@@ -35,9 +35,10 @@ from manifill.networks.discriminator import Discriminator
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import TextureGenerator
 from manifill.networks.vqvae import VQVAE
+from manifill.train.config import RunOptions
 from manifill.train.distributed import Processes
 from manifill.train.gate import vqvae_problems
-from manifill.train.settings import RunOptions, remembered, same_sizes
+from manifill.train.settings import remembered, same_sizes
 from manifill.train.vqvae import figures
 
 T = TypeVar("T")

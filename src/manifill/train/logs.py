@@ -10,6 +10,7 @@ from typing import Any
 from manifill.config import ModelConfig, to_dict
 from manifill.data.sources import DataError
 from manifill.networks.checkpoint import read_header
+from manifill.train.config import RENAMED
 from manifill.train.diagnosis import Diagnosis, Log, diagnose
 
 
@@ -43,6 +44,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         return {}
     if not _are_settings(found):
         raise DataError(f"{path}: not the settings of a stage; expected an object with its training and its model")
+    found["training"] = {RENAMED.get(name, name): value for name, value in found["training"].items()}
     return found
 
 

@@ -20,7 +20,7 @@ from manifill.networks.checkpoint import ModelError, load_structure, load_vqvae
 from manifill.train import finetune, report
 from manifill.train.budget import VALIDATIONS, Budget, fitting
 from manifill.train.card import write_card
-from manifill.train.config import Preset
+from manifill.train.config import Preset, RunOptions
 from manifill.train.distributed import ALONE, Processes, launched
 from manifill.train.drawing import Drawing
 from manifill.train.gate import check_vqvae
@@ -29,7 +29,6 @@ from manifill.train.loop import Judge, Stage, run
 from manifill.train.presets import preset as preset_named
 from manifill.train.settings import (
     PRECISIONS,
-    RunOptions,
     drawn_from,
     precision,
     remember,
@@ -192,7 +191,7 @@ def build(
     discriminator = finetune.discriminator(first, settings.model.discriminator) if first else None
     pyramid = feature_maps(options.perceptual, device) if options.perceptual else None
     drawing = None
-    if settings.texture.drawn:
+    if settings.texture.sampled_codes:
         drawing = Drawing(load_structure(drawn_from(out, options), header.codebook)[0], vqvae, device)
     return TextureStage(
         settings, vqvae, val, device, dtype, generator, discriminator, pyramid, processes, drawing, judge

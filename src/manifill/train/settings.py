@@ -13,82 +13,23 @@ import torch
 
 from manifill.config import SamplingOptions, StructureConfig, to_dict, without_retired
 from manifill.data import dataset
-from manifill.data.pictures import Crop, DataError
+from manifill.data.pictures import DataError
 from manifill.data.stream import Stream
 from manifill.networks.checkpoint import Header, ModelError, is_named, model_hash, write_atomic
 from manifill.sampling.native import fast_bfloat16
-from manifill.train.config import CodebookStart, DiscriminatorNorm, Preset, check_numbers
+from manifill.train.config import Preset, RunOptions
 from manifill.train.logs import read_settings
 
 T = TypeVar("T")
-
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
-
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """Settings of a run that are not the preset's.
-
-    Raises ValueError for a number out of its range, for both steps and minutes, and for a part of what autoguidance
-    needs.
-    """
-
-    seed: int = 0
-    steps: int | None = None
-    minutes: float | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    start: CodebookStart | None = None
-    autoguidance: float | None = None
-    discriminator_norm: DiscriminatorNorm | None = None
-    adversarial_share: float | None = None
-    perturb: float | None = None
-    drawn: float | None = None
-    precision: str = "auto"
-    accumulate: int = 1
-    compile: bool = False
-    limit: int | None = None
-    crop: Crop = "centre"
-    workers: int | None = None
-    log_every: int = 50
-    validate_every: int = 500
-    checkpoint_every: int = 250
-    quiet: bool = False
-    tensorboard: bool = False
-    init_from: Path | None = None
-    weaker: Path | None = None
-    perceptual: Path | None = None
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if self.minutes is not None and self.steps is not None:
-            raise ValueError("steps and minutes both say how long to train; give one of them")
-        check_numbers(self)
-        if bool(self.autoguidance) != bool(self.weaker):
-            raise ValueError("give both --autoguidance and --weaker: how strongly it is guided, and by which model")
-        if self.weaker and not self.init_from:
-            raise ValueError("autoguidance trains a finished structure generator on: name its model with --init-from")
-
-
-GIVEN = (
-    "steps",
-    "batch_size",
-    "learning_rate",
-    "start",
-    "autoguidance",
-    "discriminator_norm",
-    "adversarial_share",
-    "perturb",
-    "drawn",
-)
 
 
 def with_options(preset: Preset, stages: Sequence[str], options: RunOptions) -> Preset:
     """Return the preset with what the run says of these stages' training in place of the preset's."""
-    given = {key: value for key in GIVEN if (value := getattr(options, key)) is not None}
     for stage in stages:
         training = getattr(preset, stage)
-        own = {key: value for key, value in given.items() if hasattr(training, key)}
+        said = {f.name: getattr(options, f.name) for f in dataclasses.fields(training)}
+        own = {name: value for name, value in said.items() if value is not None}
         preset = dataclasses.replace(preset, **{stage: dataclasses.replace(training, **own)})
     return preset
 
@@ -178,7 +119,7 @@ def remember(
     )
     if name == "structure" and options.weaker:
         now["weaker"] = model_hash(options.weaker)
-    if name == "texture" and settings.texture.drawn:
+    if name == "texture" and settings.texture.sampled_codes:
         prior = drawn_from(out, options) / "structure.safetensors"
         now["drawn_from"] = hashlib.sha256(prior.read_bytes()).hexdigest()[:16]
     path, before = settings_file(out, name), remembered(out, name)

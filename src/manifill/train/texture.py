@@ -80,7 +80,7 @@ class TextureStage:
     ) -> None:
         if preset.texture.features in ("perceptual", "all") and pyramid is None:
             raise ValueError("the perceptual loss needs a feature network: name it with --perceptual")
-        if preset.texture.drawn and drawing is None:
+        if preset.texture.sampled_codes and drawing is None:
             raise ValueError("drawn codes need a structure generator")
         self.drawing, self.judged_by = drawing, judge
         self.pyramid = pyramid  # feature maps of pictures (N, 3, H, W) in 0..255
@@ -107,7 +107,7 @@ class TextureStage:
             "opponent": self.opponent,
         }
         self.anchors = Anchors().to(device)
-        self.anchored = o.adversarial_share > 0
+        self.anchored = o.adversarial_ratio > 0
         if self.anchored:
             self.state["anchors"] = self.anchors
         self.best = Best()
@@ -151,7 +151,7 @@ class TextureStage:
             painted = self.painter(image, mask, self.vqvae.lookup(codes))
             composed = painted * mask + image * (1 - mask)
             wanted = image
-            if self.options.drawn:  # nothing says what belongs into a hole whose structure is another
+            if self.options.sampled_codes:  # nothing says what belongs into a hole whose structure is another
                 truth = apart(truth, codes, mask, drawn)
                 unknown = (mask > 0) & drawn[:, None, None, None]
                 wanted = torch.where(unknown, painted.detach().to(image.dtype), image)
@@ -164,11 +164,11 @@ class TextureStage:
         weights = self.weights()
         scaled = {k: self.scaler.scale(weights[k] * v / self.processes.accumulate) for k, v in losses.items()}
         adversarial, others = scaled.pop("adversarial"), torch.stack(list(scaled.values())).sum()
-        if not self.options.adversarial_share:
+        if not self.options.adversarial_ratio:
             (others + adversarial).backward()
             return torch.zeros(0, device=self.device)
         unit = self.scaler.get_scale() / (len(painted) * self.processes.accumulate)  # of a gradient at one picture
-        due, usual = self.options.adversarial_share * self.anchors.sight, self.anchors.length * unit
+        due, usual = self.options.adversarial_ratio * self.anchors.sight, self.anchors.length * unit
         gradient, lengths = balanced(painted, others, adversarial, due, drawn, usual)
         painted.backward(gradient)
         return lengths[~drawn] / unit
@@ -234,10 +234,10 @@ class TextureStage:
 
         As `perturbed`, it chooses for the whole batch and takes the share's rows.
         """
-        if self.drawing is None or not self.options.drawn:
+        if self.drawing is None or not self.options.sampled_codes:
             return codes, torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
         rows = slice(share.start, share.start + len(codes))
-        drawn = (torch.rand(share.whole, device=codes.device) < self.options.drawn)[rows]
+        drawn = (torch.rand(share.whole, device=codes.device) < self.options.sampled_codes)[rows]
         seeds = torch.randint(SEEDS, (share.whole,), device=codes.device)[rows]
         given = (share.image, share.mask, truth.structure_codes, seeds)
         codes = codes.index_copy(0, drawn.nonzero()[:, 0], self.drawing.codes(*(x[drawn] for x in given)))

@@ -161,10 +161,10 @@ class VQVAEStage:
 
 
 def first_codebooks(options: VQVAETraining) -> str:
-    """Return where a new VQ-VAE's codebooks are from: random, data or kmeans."""
-    if options.start == "auto":
+    """Return where a new VQ-VAE's codebooks are from: random or data."""
+    if options.codebook_init == "auto":
         return "data" if options.revive else "random"
-    return options.start
+    return options.codebook_init
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
