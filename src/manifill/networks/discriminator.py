@@ -30,6 +30,7 @@ class Discriminator(nn.Module):
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """`image` (N, 3, H, W) in [-1, 1], real or composed; `mask` (N, 1, H, W), 1 in the hole."""
+        # no sigmoid and no mean here: each output judges its own patch, and the hinge loss takes raw scores
         x = torch.cat([image, mask.expand(len(image), -1, -1, -1)], dim=1)
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.2)

@@ -1,4 +1,9 @@
-"""Convolution with TensorFlow's SAME padding, which PyTorch's `padding=` cannot say, and pixel repetition."""
+"""Convolution with TensorFlow's SAME padding, which PyTorch's `padding=` cannot say, and pixel repetition.
+
+The paper's models were trained in TensorFlow. Where a stride of 2 meets an odd kernel, its SAME padding puts one zero
+more behind than before; PyTorch would put as many on both sides and so see every picture one pixel away from where the
+released weights expect it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +14,9 @@ from torch import Tensor, nn
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
     """Return the zeros before and after one axis of length `size`; asymmetric for odd kernels of stride 2."""
+    # ceil(size / stride) windows, the last of which may reach over the end: by `total` zeros
     total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-    return total // 2, total - total // 2
+    return total // 2, total - total // 2  # kernel 3, stride 2, even size: 0 before, 1 after
 
 
 class SameConv2d(nn.Conv2d):
@@ -28,7 +34,7 @@ class SameConv2d(nn.Conv2d):
             same_padding(x.shape[a], self.kernel_size[i], self.stride[i], self.dilation[i])
             for i, a in enumerate((2, 3))
         )
-        if rows[0] == rows[1] and columns[0] == columns[1]:
+        if rows[0] == rows[1] and columns[0] == columns[1]:  # the convolution pads by itself, without a copy
             padding = (rows[0], columns[0])
         else:
             x, padding = F.pad(x, (*columns, *rows)), (0, 0)
@@ -57,6 +63,7 @@ def with_mask(image: Tensor, mask: Tensor) -> Tensor:
     the image's memory format.
     """
     mask = mask.expand(image.shape[0], -1, -1, -1)
+    # the ones tell a convolution where the picture ends: padding is zero there, as a hole is in the other channels
     x = torch.cat([image * (1 - mask), torch.ones_like(mask), mask], dim=1)  # forgets channels_last
     last = torch.channels_last
     return x.contiguous(memory_format=last) if image.is_contiguous(memory_format=last) else x

@@ -1,5 +1,22 @@
 """Diverse structure generator (section 3.2): condition network and PixelCNN.
 
+The probability of a map of structure codes is a product: each code's given all before it, row by row, and given what
+is known of the picture. One pass of the PixelCNN gives all factors of a map that is there; a new map is sampled code by
+code. Lineage: PixelCNN++ (Salimans et al. 2017), whose gated blocks and two streams these are; PixelSNAIL (Chen et al.
+2018), whose causal attention every few layers sees all codes before; and the condition, which is new here.
+
+Two streams, so that no code before is hidden from a position and none after is seen. With `x` the position, `u` what
+the stream u sees and `l` what only ul sees, through all layers, attention aside:
+
+    u u u u u      u  ("up") has convolutions of two rows and three columns. Its input is moved down by one row, so at
+    u u u u u         row i it sees the rows above i, one further up and one column further to each side with every
+    u u u u u         convolution, and nothing of row i itself.
+    l l x . .      ul ("up-left") has convolutions of two rows that reach to the left alone, and is given u in every
+    . . . . .         layer: it adds the codes to the left of x. Its output predicts the code at x.
+
+A single stream of masked 3x3 convolutions would have a blind spot: it can go one column to the right only by going one
+row up, so what lies just above and far to the right never reaches x.
+
 Every convolution here is weight-normalised in training (`manifill.train`); what a model folder holds, and what this
 file computes with, is the product W = g V / ||V||, a plain convolution.
 """
@@ -15,7 +32,7 @@ from manifill.networks.layers import SameConv2d, halves, with_mask
 
 
 def concat_elu(x: Tensor, dim: int = 1) -> Tensor:
-    """Return elu(cat[x, -x]): twice the channels."""
+    """Return elu(cat[x, -x]): twice the channels, as no sign is lost (the concatenated ReLU of PixelCNN++)."""
     return F.elu(torch.cat([x, -x], dim=dim), inplace=True)
 
 
@@ -53,7 +70,9 @@ class ConditionNetwork(nn.Module):
             GatedResidual(4 * n),
             SameConv2d(4 * n, 8 * n, 3, stride=2),
         )
+        # not in the paper: what the VQ encoder makes of the masked picture, which speaks of codes already
         self.features = SameConv2d(c.codebook_dim + 1, 8 * n, 1) if c.condition_features else None
+        # dilated, so that each place of `cond` has seen the whole picture: a hole's middle needs what is around it
         self.body = nn.Sequential(*(GatedResidual(8 * n, d) for d in c.dilations))
 
     def forward(self, image: Tensor, mask: Tensor, features: Tensor | None = None) -> Tensor:
@@ -65,6 +84,7 @@ class ConditionNetwork(nn.Module):
         x = self.down(with_mask(image, mask))
         if self.features is not None:
             assert features is not None, "this model's condition network reads the features of the masked picture"
+            # the fraction of each cell that is hole says how far its features can be trusted
             shrunk = F.adaptive_avg_pool2d(mask.expand(len(image), -1, -1, -1), x.shape[-2:])
             x = x + self.features(torch.cat([features, shrunk], dim=1))
         return self.body(x)
@@ -84,6 +104,8 @@ class CausalAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, _, h, w = x.shape
         q, k, v = (self.split(p(x)) for p in (self.query, self.key, self.value))
+        # strictly before, as in the released models; what is computed at a position has seen only codes before it, so
+        # that position itself would give nothing away
         before = torch.ones(h * w, h * w, dtype=torch.bool, device=x.device).tril(-1)
         before[0, 0] = True  # keeps the first row finite; its result is zeroed below
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=before)
@@ -97,11 +119,11 @@ class CausalAttention(nn.Module):
 
 
 class CausalConv2d(nn.Conv2d):
-    """A convolution that sees `above` rows above its position and columns from `left` to `right` of it."""
+    """A convolution that sees its own row, the row above if it has two, and `left` and `right` columns beside it."""
 
     def __init__(self, i: int, o: int, kernel: tuple[int, int], left: int, right: int) -> None:
         super().__init__(i, o, kernel)
-        self.pads = (left, right, kernel[0] - 1, 0)
+        self.pads = (left, right, kernel[0] - 1, 0)  # nothing below: the last row of the kernel is the position's own
 
     def forward(self, input: Tensor) -> Tensor:
         return F.conv2d(F.pad(input, self.pads), self.weight, self.bias)
@@ -113,7 +135,7 @@ class GatedBlock(nn.Module):
     def __init__(self, c: StructureConfig, stream: str, attention: bool) -> None:
         super().__init__()
         m = c.width
-        shape = ((2, 3), 1, 1) if stream == "u" else ((2, 2), 1, 0)
+        shape = ((2, 3), 1, 1) if stream == "u" else ((2, 2), 1, 0)  # u reaches to both sides, ul to the left
         self.conv1 = CausalConv2d(2 * m, m, *shape)
         self.from_u = nn.Conv2d(2 * m, m, 1) if stream == "ul" else None
         self.conv2 = CausalConv2d(2 * m, 2 * m, *shape)
@@ -123,9 +145,9 @@ class GatedBlock(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor, u: Tensor | None = None) -> Tensor:
         """`cond` and `u` come after their concat_elu."""
-        c = self.conv1(concat_elu(x))
+        c = self.conv1(concat_elu(x))  # (N, 2m, h, w) -> (N, m, h, w)
         if self.from_u is not None:
-            c = c + self.from_u(u)
+            c = c + self.from_u(u)  # u at a row has seen the rows above it alone, so ul may read it in place
         c = gate(self.conv2(concat_elu(c)) + self.from_cond(cond))
         if self.attention is not None:
             c = c + self.attention(c)
@@ -164,9 +186,11 @@ class PixelCNN(nn.Module):
 
     def forward(self, structure: Tensor, cond: Tensor, reading: Tensor | None = None) -> Tensor:
         ones = torch.ones_like(structure[:, :1])  # tells zero padding from data
-        if reading is not None:
+        if reading is not None:  # not in the paper: -1 says that the map is read from right to left
             ones = ones * reading.to(ones)[:, None, None, None]
         x = torch.cat([structure, ones], dim=1)
+        # the only layer that would see a position's own code; the shifts move it out of sight, and later layers may
+        # look at their own place: u then has the rows above, ul the row above and what is to the left
         u = shift_down(self.input_u(x))
         ul = shift_down(self.input_above(x)) + shift_right(self.input_left(x))
         cond = concat_elu(cond)

@@ -1,4 +1,20 @@
-"""Hierarchical VQ-VAE (section 3.1): a picture as structure codes at 1/8 and texture codes at 1/4 of its size."""
+"""Hierarchical VQ-VAE (section 3.1): a picture as structure codes at 1/8 and texture codes at 1/4 of its size.
+
+What the two levels hold. A structure code ("top" in VQ-VAE-2, Razavi et al. 2019, from which this comes) stands for 8x8
+pixels and what is around them: where things are, how large, of what colour. Decoded alone, with texture features of
+zero, the structure is the picture out of focus. A texture code ("bottom") stands for 4x4 pixels and is computed from
+the picture and the quantised structure, so it need only hold what the structure does not say: edges, hair, grain.
+
+    picture (3, H, W) -> texture_down -> bottom (c, H/4, W/4) -> structure_down -> (D, H/8, W/8) -> structure codes
+    cat[bottom, structure_up(quantised structure)] -> texture_out -> (D, H/4, W/4) -> texture codes
+    cat[quantised texture, up(quantised structure)] -> decoder -> picture (3, H, W)
+
+To fill a hole, structure codes alone are sampled; the texture generator takes the decoder's place. Texture codes are
+what its textural loss asks for (Eq. 11).
+
+Nothing in Eq. 1 to 3 makes the levels share the work: the texture path alone can reconstruct a picture, and in a short
+training it does. Its structure codes then say nothing, at a good reconstruction error (`VQVAETraining.structure_only`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +28,10 @@ from torch import Tensor, nn
 from manifill.config import VQVAEConfig
 from manifill.networks.layers import SameConv2d
 
-WINDOW = (43, 50)  # a structure code sees so many pixels before and after the first pixel of its 8x8 cell: 94 in all
+# The pixels that structure code k sees, by the layers of the encoder from its end: three 3x3 convolutions are cells k -
+# 3 to k + 3; a 4x4 convolution of stride 2 takes cell i from 2i - 1 to 2i + 2, so 2k - 7 to 2k + 8 at H/4; three 3x3
+# convolutions again, 2k - 10 to 2k + 11; two of stride 2, 8k - 43 to 8k + 50.
+WINDOW = (43, 50)  # before and after the first pixel of its 8x8 cell: 94 pixels in all
 
 
 class Encoding(NamedTuple):
@@ -65,7 +84,8 @@ class Quantiser(nn.Module):
     def distances(self, features: Tensor) -> Tensor:
         """Return squared Euclidean distances to all prototypes: (N, D, h, w) -> (N*h*w, K), in float32."""
         flat = self.flatten(features)
-        with torch.autocast(flat.device.type, enabled=False):
+        with torch.autocast(flat.device.type, enabled=False):  # rounding would choose another code
+            # |f - e|^2 = |f|^2 + |e|^2 - 2 f.e
             square = (flat**2).sum(1, keepdim=True) + (self.codebook**2).sum(1)
             return square.addmm_(flat, self.codebook.t(), alpha=-2)  # in place: it is large
 
@@ -88,7 +108,7 @@ class Quantiser(nn.Module):
         """Return (quantised features with a straight-through gradient, codes)."""
         codes = self.codes(features)
         quantised = self.lookup(codes)
-        if features.requires_grad:
+        if features.requires_grad:  # straight-through: the value is the prototype's, the gradient goes to the features
             quantised = features + (quantised - features).detach()
         return quantised, codes
 
@@ -105,9 +125,11 @@ class Quantiser(nn.Module):
         total = torch.zeros_like(self.sums).index_add_(0, index, flat)
         if reduce:
             count, total = reduce(count), reduce(total)
+        # n <- decay n + (1 - decay) count, m <- decay m + (1 - decay) sum: a prototype m / n is a mean of features
         self.sizes.lerp_(count, 1 - decay)
         self.sums.lerp_(total, 1 - decay)
         n = self.sizes.sum()
+        # Laplace smoothing: the size of a code that nothing chooses goes to 0, and so does its sum, but not to 0 / 0
         smoothed = (self.sizes + 1e-5) / (n + k * 1e-5) * n
         self.codebook.copy_(self.sums / smoothed[:, None])
 
@@ -126,7 +148,7 @@ class Quantiser(nn.Module):
 
 def untouched(mask: Tensor) -> Tensor:
     """Return which structure codes see nothing of the hole: (N, 1, H, W), 1 in the hole -> (N, H/8, W/8) bool."""
-    before, after = WINDOW
+    before, after = WINDOW  # a code sees nothing of the hole when the largest mask value in its window is 0
     padded = F.pad(mask, (before, after - 7, before, after - 7))
     return F.max_pool2d(padded, before + after + 1, stride=8)[:, 0] == 0
 
@@ -144,14 +166,14 @@ class Encoder(nn.Module):
             nn.ELU(),
             SameConv2d(w, w, 3),
             Residuals(w, r),
-        )
+        )  # H/4
         self.structure_down = nn.Sequential(
             SameConv2d(w, w // 2, 4, stride=2),
             nn.ELU(),
             SameConv2d(w // 2, w, 3),
             Residuals(w, r),
             SameConv2d(w, d, 1),
-        )
+        )  # H/8
         self.structure_quantiser = Quantiser(c.codebook_size, d)
         self.structure_up = nn.Sequential(
             SameConv2d(d, w, 3), Residuals(w, r), nn.ConvTranspose2d(w, w, 4, stride=2, padding=1)
@@ -165,8 +187,8 @@ class Encoder(nn.Module):
 
     def features(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features of both levels before quantisation: (N, D, H/8, W/8) and (N, D, H/4, W/4)."""
-        bottom = self.texture_down(image)
-        features = self.structure_down(bottom)
+        bottom = self.texture_down(image)  # (N, c, H/4, W/4)
+        features = self.structure_down(bottom)  # (N, D, H/8, W/8)
         return features, self.texture_features(bottom, self.structure_quantiser(features)[0])
 
     def texture_features(self, bottom: Tensor, structure: Tensor) -> Tensor:
@@ -174,9 +196,10 @@ class Encoder(nn.Module):
         return self.texture_out(torch.cat([bottom, self.structure_up(structure)], dim=1))
 
     def forward(self, image: Tensor) -> Encoding:
-        bottom = self.texture_down(image)
-        structure_features = self.structure_down(bottom)
+        bottom = self.texture_down(image)  # (N, c, H/4, W/4)
+        structure_features = self.structure_down(bottom)  # (N, D, H/8, W/8)
         structure, structure_codes = self.structure_quantiser(structure_features)
+        # the texture sees the structure as it is after quantisation, so it can make up for what that lost
         texture_features = self.texture_features(bottom, structure)
         texture, texture_codes = self.texture_quantiser(texture_features)
         return Encoding(structure_features, texture_features, structure, texture, structure_codes, texture_codes)
@@ -198,6 +221,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, structure: Tensor, texture: Tensor) -> Tensor:
+        # texture first: the order of the channels in the released weights
         return self.body(torch.cat([texture, self.structure_up(structure)], dim=1))
 
 

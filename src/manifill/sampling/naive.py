@@ -24,6 +24,7 @@ def gumbel_noise(seeds: Sequence[int], positions: int, codebook_size: int) -> Te
     """
     rows = []
     for seed in seeds:
+        # every seed has a stream of its own, so neither the order nor the size of a batch matters
         bits = np.random.Philox(key=seed).random_raw(positions * codebook_size)
         uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # inside (0, 1)
         rows.append((-np.log(-np.log(uniform))).astype(np.float32).reshape(positions, codebook_size))
@@ -31,7 +32,11 @@ def gumbel_noise(seeds: Sequence[int], positions: int, codebook_size: int) -> Te
 
 
 def noisy_logits(logits: Tensor, noise: Tensor, options: SamplingOptions) -> Tensor:
-    """Return filtered logits / temperature + noise, (N, K) each; its argmax is the drawn code."""
+    """Return filtered logits / temperature + noise, (N, K) each; its argmax is the drawn code.
+
+    The Gumbel-max trick: argmax(logits + Gumbel noise) is a sample of softmax(logits). What is random is thus known
+    before anything is computed, and every sampler that computes the same logits returns the same codes.
+    """
     scaled = logits.float() / options.temperature
     if 0 < options.top_k < scaled.shape[1]:
         least = scaled.topk(options.top_k, dim=1).values[:, -1:]
