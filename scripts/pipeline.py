@@ -1,4 +1,4 @@
-"""How docs/pipeline.png is made: one photo at every station of its way. From any folder, without anything else:
+"""How docs/pipeline.png is made: one photo at every station of its way, from any folder, without anything else.
 
     python scripts/pipeline.py
 
