@@ -31,7 +31,7 @@ def share(data: Pictures) -> Share:
 
 def begun(data: Pictures, start: str, revive: bool = False, processes: Processes = ALONE) -> VQVAEStage:
     torch.manual_seed(0)
-    training = dataclasses.replace(TINY.vqvae, start=start, revive=revive)
+    training = dataclasses.replace(TINY.vqvae, codebook_init=start, revive=revive)
     stage = VQVAEStage(dataclasses.replace(TINY, vqvae=training), data, CPU, torch.float32, processes=processes)
     if stage.begin != "random":
         torch.manual_seed(5)
@@ -56,8 +56,8 @@ def test_starts_by_name() -> None:
     on = dataclasses.replace
     assert first_codebooks(TINY.vqvae) == "data"  # revival has always started from data
     assert first_codebooks(Preset().vqvae) == "random"
-    assert first_codebooks(on(TINY.vqvae, start="random")) == "random"
-    assert first_codebooks(on(Preset().vqvae, start="data")) == "data"
+    assert first_codebooks(on(TINY.vqvae, codebook_init="random")) == "random"
+    assert first_codebooks(on(Preset().vqvae, codebook_init="data")) == "data"
 
 
 def test_codebooks_from_data_lie_nearer_to_it_and_use_more_codes(data: Pictures) -> None:
@@ -79,5 +79,5 @@ def test_start_is_a_function_of_the_seed_however_the_batch_is_divided(data: Pict
 
 
 def test_given_weights_keep_their_codebooks(data: Pictures) -> None:
-    preset = dataclasses.replace(TINY, vqvae=dataclasses.replace(TINY.vqvae, start="data"))
+    preset = dataclasses.replace(TINY, vqvae=dataclasses.replace(TINY.vqvae, codebook_init="data"))
     assert VQVAEStage(preset, data, CPU, torch.float32, start=VQVAE(TINY.model.vqvae)).begin == "random"
