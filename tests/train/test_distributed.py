@@ -20,9 +20,10 @@ from manifill.networks.vqvae import VQVAE
 from manifill.train import loop
 from manifill.train.config import RunOptions
 from manifill.train.distributed import ALONE, Processes, Share, launched
+from manifill.train.dropout import Dropout
 from manifill.train.presets import PRESETS
 from manifill.train.run import train
-from manifill.train.structure import Dropout, StructureStage
+from manifill.train.structure import StructureStage
 from manifill.train.texture import TextureStage
 from manifill.train.vqvae import REVIVE_EVERY, VQVAEStage
 

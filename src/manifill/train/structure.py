@@ -16,7 +16,7 @@ from manifill.config import SamplingOptions
 from manifill.data import masks
 from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import fingerprint, save_network
-from manifill.networks.structure import GatedBlock, StructureGenerator
+from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import hole_cells
 from manifill.networks.vqvae import VQVAE
 from manifill.photos.tensors import grid, to_uint8
@@ -24,39 +24,13 @@ from manifill.sampling.cached import sample_cached
 from manifill.sampling.naive import gumbel_noise
 from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, Share
+from manifill.train.dropout import whole_dropouts
 from manifill.train.loop import Best, Metrics, autocast, average, scaler, schedule
 from manifill.train.weight_norm import folded, normalised
 
 BACKWARDS = (0.5, 0.25)  # fraction of pictures read from right to left, until TURN of the steps and at the end
 TURN = 0.7
 VALIDATED, SEEN = 200, 50  # pictures to validate on, and at most of those that it is trained on
-
-
-class Dropout(nn.Module):
-    """Dropout whose noise is drawn for the whole batch, so that it does not depend on how the batch is divided."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p, self.start, self.whole = p, 0, 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
-            return x
-        plain = x.is_contiguous()
-        noise = (
-            torch.empty(
-                self.whole,
-                *x.shape[1:],
-                dtype=x.dtype,
-                device=x.device,
-                memory_format=torch.contiguous_format if plain else torch.channels_last,
-            )
-            .bernoulli_(1 - self.p)
-            .div_(1 - self.p)
-        )
-        if self.whole > len(x):
-            noise = noise[self.start : self.start + len(x)].clone()  # the backward pass keeps no more than this
-        return x * noise
 
 
 class Predictor(nn.Module):
@@ -248,15 +222,6 @@ def started(preset: Preset) -> StructureGenerator:
     with torch.no_grad():
         model.pixelcnn.logits.weight.mul_(0.1)
     return model
-
-
-def whole_dropouts(model: StructureGenerator) -> list[Dropout]:
-    """Put Dropout in place of the model's dropouts and return them."""
-    found = []
-    for block in [m for m in model.modules() if isinstance(m, GatedBlock)]:
-        found.append(Dropout(block.dropout.p))
-        block.dropout = found[-1]  # type: ignore[assignment]
-    return found
 
 
 def bits(nats: Tensor, hole: Tensor) -> Metrics:
