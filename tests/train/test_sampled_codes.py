@@ -18,9 +18,9 @@ from manifill.data.pictures import Pictures
 from manifill.networks.vqvae import untouched
 from manifill.photos.tensors import to_tensor
 from manifill.train.distributed import ALONE, Processes, Share
-from manifill.train.drawing import Drawing
 from manifill.train.losses import UNKNOWN, feature_loss
 from manifill.train.presets import PRESETS
+from manifill.train.sampled_codes import CodeSampler
 from manifill.train.texture import TextureStage, apart
 
 TINY, CPU = PRESETS["tiny"], torch.device("cpu")
@@ -35,7 +35,7 @@ def test_codes_are_those_of_completions_by_default(bundled: Inpainter, face: np.
     hole = masks.centre(128, np.random.default_rng(0)) > 0
     image, mask = to_tensor(face), torch.from_numpy(hole)[None, None].float()
     truth = bundled.vqvae.encode(image).structure_codes
-    drawing = Drawing(bundled.structure, bundled.vqvae, CPU)
+    drawing = CodeSampler(bundled.structure, bundled.vqvae, CPU)
     drawn = drawing.codes(
         image.expand(2, -1, -1, -1), mask.expand(2, -1, -1, -1), truth.expand(2, -1, -1), torch.tensor([5, 6])
     )
@@ -50,11 +50,11 @@ def test_codes_are_those_of_completions_by_default(bundled: Inpainter, face: np.
 def test_the_precision_of_a_training_does_not_change_what_is_drawn(bundled: Inpainter, face: np.ndarray) -> None:
     image, mask = to_tensor(face).expand(3, -1, -1, -1), masks.centre_mask(128).expand(3, -1, -1, -1)
     truth, seeds = bundled.vqvae.encode(image).structure_codes, torch.tensor([5, 6, 7])
-    drawing = Drawing(bundled.structure, bundled.vqvae, CPU)
+    drawing = CodeSampler(bundled.structure, bundled.vqvae, CPU)
     alone = drawing.codes(image, mask, truth, seeds)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(drawing.codes(image, mask, truth, seeds), alone)
-        within = Drawing(bundled.structure, bundled.vqvae, CPU)
+        within = CodeSampler(bundled.structure, bundled.vqvae, CPU)
         assert torch.equal(within.codes(image, mask, truth, seeds), alone)
 
 

@@ -3,7 +3,7 @@
 Not in the paper. Where a network spreads its probability too widely, one that was trained for a shorter time, or is
 smaller, does so more; going from the weaker one's logits to its own and on in the same direction takes that away, and
 leaves what both are sure of (autoguidance: Karras et al. 2024, 2406.02507). Codes that the better one finds implausible
-stay out, since that difference says nothing there (contrastive decoding: Li et al. 2022, 2210.15097). Drawing with both
+stay out, since that difference says nothing there (contrastive decoding: Li et al. 2022, 2210.15097). CodeSampler with both
 would take twice the time. So the guided distribution is the target of a training, at every position of true and of
 drawn structures, and what it leaves is a structure generator like any other.
 """
@@ -20,7 +20,7 @@ from manifill.config import SamplingOptions
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.vqvae import VQVAE
 from manifill.train.distributed import Share
-from manifill.train.drawing import SEEDS, Drawing
+from manifill.train.sampled_codes import SEEDS, CodeSampler
 
 DRAWN = 0.5  # share of pictures whose structure is a drawn one
 PLAUSIBLE = 0.01  # of the likeliest code's probability, which others must reach to be drawn
@@ -33,7 +33,7 @@ class Teacher:
         self, strong: StructureGenerator, weak: StructureGenerator, vqvae: VQVAE, device: torch.device, weight: float
     ) -> None:
         # it draws from its own distribution, whatever settings the model has
-        self.drawing = Drawing(copy.deepcopy(strong), vqvae, device, SamplingOptions())
+        self.drawing = CodeSampler(copy.deepcopy(strong), vqvae, device, SamplingOptions())
         self.strong, self.weak = self.drawing.structure, weak.eval().requires_grad_(False).to(device)
         self.weight = weight
 

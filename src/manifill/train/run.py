@@ -22,11 +22,11 @@ from manifill.train.budget import VALIDATIONS, Budget, fitting
 from manifill.train.card import write_card
 from manifill.train.config import Preset, RunOptions
 from manifill.train.distributed import ALONE, Processes, launched
-from manifill.train.drawing import Drawing
 from manifill.train.gate import check_vqvae
 from manifill.train.lock import held
 from manifill.train.loop import Judge, Stage, run
 from manifill.train.presets import preset as preset_named
+from manifill.train.sampled_codes import CodeSampler
 from manifill.train.settings import (
     PRECISIONS,
     drawn_from,
@@ -192,7 +192,7 @@ def build(
     pyramid = feature_maps(options.perceptual, device) if options.perceptual else None
     drawing = None
     if settings.texture.sampled_codes:
-        drawing = Drawing(load_structure(drawn_from(out, options), header.codebook)[0], vqvae, device)
+        drawing = CodeSampler(load_structure(drawn_from(out, options), header.codebook)[0], vqvae, device)
     return TextureStage(
         settings, vqvae, val, device, dtype, generator, discriminator, pyramid, processes, drawing, judge
     )

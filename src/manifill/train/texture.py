@@ -21,7 +21,6 @@ from manifill.photos.tensors import grid, to_uint8
 from manifill.train.adversary import Anchors, balanced
 from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, Share
-from manifill.train.drawing import SEEDS, Drawing
 from manifill.train.loop import Best, Judge, Metrics, autocast, average, scaler, schedule
 from manifill.train.losses import (
     UNKNOWN,
@@ -30,6 +29,7 @@ from manifill.train.losses import (
     feature_losses,
     perceptual_loss,
 )
+from manifill.train.sampled_codes import SEEDS, CodeSampler
 from manifill.train.vqvae import psnr
 from manifill.train.weight_norm import folded, spectral
 
@@ -75,7 +75,7 @@ class TextureStage:
         discriminator: Discriminator | None = None,
         pyramid: Callable[[Tensor], list[Tensor]] | None = None,
         processes: Processes = ALONE,
-        drawing: Drawing | None = None,
+        drawing: CodeSampler | None = None,
         judge: Judge | None = None,
     ) -> None:
         if preset.texture.features in ("perceptual", "all") and pyramid is None:

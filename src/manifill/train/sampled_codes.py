@@ -14,7 +14,7 @@ from manifill.sampling.native import fastest
 SEEDS = 2**40  # seeds are drawn below it
 
 
-class Drawing:
+class CodeSampler:
     """A trained structure generator that draws as completions are drawn, with its own settings or `options`."""
 
     def __init__(
