@@ -81,7 +81,7 @@ def test_the_teacher_goes_on_from_the_weaker_one(data: Pictures) -> None:
 def test_lessons_are_true_codes_and_drawn_ones(data: Pictures) -> None:
     """Half of the pictures have drawn codes, and only where the hole reaches; settings of the model play no part."""
     plain, cold, share = stage(data), stage(data, temperature=0.01, top_p=0.5), batch(data)
-    assert cold.teacher.drawing.options == SamplingOptions()
+    assert cold.teacher.sampler.options == SamplingOptions()
     truth, _ = plain.given(share.image, share.mask)
     lessons = []
     for found in (plain, cold):

@@ -1,4 +1,4 @@
-"""A texture generator trained on drawn codes: what is drawn, what is asked of it, and that runs remember by whom."""
+"""A texture generator trained on sampled codes: which they are, what is asked of it, and that runs remember by whom."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from manifill.photos.tensors import to_tensor
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.losses import UNKNOWN, feature_loss
 from manifill.train.presets import PRESETS
-from manifill.train.sampled_codes import CodeSampler
-from manifill.train.texture import TextureStage, apart
+from manifill.train.sampled_codes import CodeSampler, targets
+from manifill.train.texture import TextureStage
 
 TINY, CPU = PRESETS["tiny"], torch.device("cpu")
 
@@ -35,25 +35,25 @@ def test_codes_are_those_of_completions_by_default(bundled: Inpainter, face: np.
     hole = masks.centre(128, np.random.default_rng(0)) > 0
     image, mask = to_tensor(face), torch.from_numpy(hole)[None, None].float()
     truth = bundled.vqvae.encode(image).structure_codes
-    drawing = CodeSampler(bundled.structure, bundled.vqvae, CPU)
-    drawn = drawing.codes(
+    sampler = CodeSampler(bundled.structure, bundled.vqvae, CPU)
+    found = sampler.codes(
         image.expand(2, -1, -1, -1), mask.expand(2, -1, -1, -1), truth.expand(2, -1, -1), torch.tensor([5, 6])
     )
     wanted = [c.codes[0] for c in bundled(face, hole, num_samples=2, seed=5)]
-    assert np.array_equal(drawn.numpy(), np.stack(wanted))
+    assert np.array_equal(found.numpy(), np.stack(wanted))
     kept = untouched(mask).expand(2, -1, -1)
-    assert torch.equal(drawn[kept], truth.expand(2, -1, -1)[kept])
-    assert not torch.equal(drawn[0], drawn[1])
-    assert drawing.codes(image[:0], mask[:0], truth[:0], torch.zeros(0, dtype=torch.int64)).shape == (0, 16, 16)
+    assert torch.equal(found[kept], truth.expand(2, -1, -1)[kept])
+    assert not torch.equal(found[0], found[1])
+    assert sampler.codes(image[:0], mask[:0], truth[:0], torch.zeros(0, dtype=torch.int64)).shape == (0, 16, 16)
 
 
-def test_the_precision_of_a_training_does_not_change_what_is_drawn(bundled: Inpainter, face: np.ndarray) -> None:
+def test_the_precision_of_a_training_does_not_change_what_is_sampled(bundled: Inpainter, face: np.ndarray) -> None:
     image, mask = to_tensor(face).expand(3, -1, -1, -1), masks.centre_mask(128).expand(3, -1, -1, -1)
     truth, seeds = bundled.vqvae.encode(image).structure_codes, torch.tensor([5, 6, 7])
-    drawing = CodeSampler(bundled.structure, bundled.vqvae, CPU)
-    alone = drawing.codes(image, mask, truth, seeds)
+    sampler = CodeSampler(bundled.structure, bundled.vqvae, CPU)
+    alone = sampler.codes(image, mask, truth, seeds)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(drawing.codes(image, mask, truth, seeds), alone)
+        assert torch.equal(sampler.codes(image, mask, truth, seeds), alone)
         within = CodeSampler(bundled.structure, bundled.vqvae, CPU)
         assert torch.equal(within.codes(image, mask, truth, seeds), alone)
 
@@ -74,7 +74,7 @@ def test_nothing_is_asked_where_the_code_is_unknown(bundled: Inpainter, face: np
 def test_what_is_aimed_at(bundled: Inpainter, face: np.ndarray) -> None:
     truth = bundled.vqvae.encode(to_tensor(face).expand(2, -1, -1, -1))
     mask, codes = masks.centre_mask(128).expand(2, -1, -1, -1), torch.full((2, 16, 16), 7)
-    found = apart(truth, codes, mask, torch.tensor([False, True]))
+    found = targets(truth, codes, mask, torch.tensor([False, True]))
     assert torch.equal(found.structure_codes[0], truth.structure_codes[0])
     assert torch.equal(found.structure_codes[1], codes[1])
     assert torch.equal(found.texture_codes[0], truth.texture_codes[0])
@@ -109,7 +109,7 @@ def stage(inpainter: Inpainter, data: Pictures, processes: Processes = ALONE, **
         CPU,
         torch.float32,
         processes=processes,
-        drawing=Constant(),  # type: ignore[arg-type]
+        sampler=Constant(),  # type: ignore[arg-type]
     )
     for optimiser in (found.optimiser, found.opponent):
         optimiser.param_groups[0]["eps"] = 1e-3  # else Adam makes whole steps of gradients that are rounding alone
@@ -127,14 +127,14 @@ def batch(data: Pictures) -> Share:
     return Share(data.tensor(range(8)), mask, 0, 8)
 
 
-def test_drawn_holes_are_not_held_against_the_photo(inpainter: Inpainter, data: Pictures) -> None:
-    """With L1 alone the photo's pixels in the hole teach nothing where everything is drawn."""
+def test_sampled_holes_are_not_held_against_the_photo(inpainter: Inpainter, data: Pictures) -> None:
+    """With L1 alone the photo's pixels in the hole teach nothing where everything is sampled."""
     found = stage(inpainter, data, sampled_codes=1.0, features="none", adversarial_ratio=0.0, adversarial_weight=0.0)
     grads = []
     share = batch(data)
     for image in (share.image, share.image * (1 - share.mask) + 0.3 * share.mask):
         found.optimiser.zero_grad()
-        found.drawing = Constant()  # type: ignore[assignment]
+        found.sampler = Constant()  # type: ignore[assignment]
         truth = found.vqvae.encode(image)
         found.vqvae.encode = lambda _, truth=truth: truth  # type: ignore[method-assign]
         torch.manual_seed(1)
@@ -155,21 +155,21 @@ def test_two_shares_draw_as_one(inpainter: Inpainter, data: Pictures) -> None:
             torch.manual_seed(step)
             one.step(batch(data))
         found.append([*one.model.parameters(), *one.discriminator.parameters(), one.anchors.length])
-        seeds.append(one.drawing.seeds)  # type: ignore[union-attr]
+        seeds.append(one.sampler.seeds)  # type: ignore[union-attr]
     assert seeds[0] == seeds[1]
     assert 0 < len(seeds[0]) < 16
     assert found[0][-1] > 0
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*found, strict=True))
 
 
-def test_the_preview_shows_what_is_drawn(inpainter: Inpainter, data: Pictures) -> None:
+def test_the_preview_shows_what_is_sampled(inpainter: Inpainter, data: Pictures) -> None:
     found = stage(inpainter, data)
-    with_drawn = found.preview()
-    found.drawing = None
-    assert with_drawn.width == 6 * 66 + 2
+    with_sampled = found.preview()
+    found.sampler = None
+    assert with_sampled.width == 6 * 66 + 2
     assert found.preview().width == 4 * 66 + 2
-    shown = np.asarray(with_drawn)[:, 4 * 66 + 2 : 5 * 66]  # the last column but the photo's: painted as code 3
-    true = np.asarray(with_drawn)[:, 2 * 66 + 2 : 3 * 66]
+    shown = np.asarray(with_sampled)[:, 4 * 66 + 2 : 5 * 66]  # the last column but the photo's: painted as code 3
+    true = np.asarray(with_sampled)[:, 2 * 66 + 2 : 3 * 66]
     assert not np.array_equal(shown[18:50, 16:48], true[18:50, 16:48])
     assert np.array_equal(shown[2:18, :16], true[2:18, :16])
 
@@ -194,7 +194,7 @@ def test_runs_remember_who_drew(
 
     assert run("vqvae", 2) == 0
     assert run("texture", 2, "--sampled-codes", "0.5", "--adversarial-ratio", "0.5") == 2
-    assert "drawn codes need a structure generator" in capsys.readouterr().err
+    assert "sampled codes need a structure generator" in capsys.readouterr().err
     assert run("structure", 2) == 0
     assert run("texture", 2, "--sampled-codes", "0.5", "--adversarial-ratio", "0.5") == 0
     settings = json.loads((out / "texture" / "config.json").read_text())

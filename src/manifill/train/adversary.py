@@ -30,7 +30,7 @@ class Anchors(nn.Module):
 
     @property
     def sight(self) -> Tensor:
-        """How much of its share the discriminator gets: all (1) when mean scores are 1 apart or more, 0 when blind."""
+        """How much of its ratio the discriminator gets: all (1) when mean scores are 1 apart or more, 0 when blind."""
         real, composed = self.means
         return (real - composed).clamp(0, 1)
 
@@ -47,16 +47,16 @@ class Anchors(nn.Module):
 
 
 def balanced(
-    painted: Tensor, others: Tensor, adversarial: Tensor, share: Tensor, drawn: Tensor, usual: Tensor
+    painted: Tensor, others: Tensor, adversarial: Tensor, ratio: Tensor, sampled: Tensor, usual: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the gradient (N, 3, H, W) at `painted` of two losses, and the length of the first's at each picture (N,).
 
-    The second's is made `share` times as long as the first's or, where codes were `drawn` (N,), which leaves the first
-    short, as the `usual` length. Picture by picture, so that it does not depend on how the batch is divided. Not in the
-    paper; the balance that VQGAN (Esser et al., CVPR 2021) takes at the last layer's weights, taken at the picture.
+    The second's is made `ratio` times as long as the first's or, where codes were `sampled` (N,), which leaves the
+    first short, as the `usual` length. Picture by picture, so that it does not depend on how the batch is divided. Not
+    in the paper; the balance that VQGAN (Esser et al., CVPR 2021) takes at the last layer's weights, at the picture.
     """
     (given,) = torch.autograd.grad(others, painted, retain_graph=True)
     (opposed,) = torch.autograd.grad(adversarial, painted)
     length, against = (g.float().flatten(1).norm(dim=1) for g in (given, opposed))
-    factor = share * torch.where(drawn, usual, length) / against.clamp_min(1e-12)
+    factor = ratio * torch.where(sampled, usual, length) / against.clamp_min(1e-12)
     return given + (factor[:, None, None, None] * opposed).to(given.dtype), length

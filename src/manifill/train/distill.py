@@ -1,11 +1,11 @@
-"""A structure generator guided by a weaker version of itself, and one network taught to draw as the two do together.
+"""A structure generator guided by a weaker version of itself, and one network distilled from both.
 
 Not in the paper. Where a network spreads its probability too widely, one that was trained for a shorter time, or is
 smaller, does so more; going from the weaker one's logits to its own and on in the same direction takes that away, and
 leaves what both are sure of (autoguidance: Karras et al. 2024, 2406.02507). Codes that the better one finds implausible
-stay out, since that difference says nothing there (contrastive decoding: Li et al. 2022, 2210.15097). CodeSampler with both
-would take twice the time. So the guided distribution is the target of a training, at every position of true and of
-drawn structures, and what it leaves is a structure generator like any other.
+stay out, since that difference says nothing there (contrastive decoding: Li et al. 2022, 2210.15097). Sampling with
+both would take twice the time. So the guided distribution is the target of a training, at every position of true and of
+sampled structures, and what it leaves is a structure generator like any other.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from manifill.networks.vqvae import VQVAE
 from manifill.train.distributed import Share
 from manifill.train.sampled_codes import SEEDS, CodeSampler
 
-DRAWN = 0.5  # share of pictures whose structure is a drawn one
-PLAUSIBLE = 0.01  # of the likeliest code's probability, which others must reach to be drawn
+SAMPLED = 0.5  # fraction of pictures whose structure is a sampled one
+PLAUSIBLE = 0.01  # of the likeliest code's probability, which others must reach to be sampled
 
 
 class Teacher:
@@ -32,20 +32,20 @@ class Teacher:
     def __init__(
         self, strong: StructureGenerator, weak: StructureGenerator, vqvae: VQVAE, device: torch.device, weight: float
     ) -> None:
-        # it draws from its own distribution, whatever settings the model has
-        self.drawing = CodeSampler(copy.deepcopy(strong), vqvae, device, SamplingOptions())
-        self.strong, self.weak = self.drawing.structure, weak.eval().requires_grad_(False).to(device)
+        # it samples from its own distribution, whatever settings the model has
+        self.sampler = CodeSampler(copy.deepcopy(strong), vqvae, device, SamplingOptions())
+        self.strong, self.weak = self.sampler.structure, weak.eval().requires_grad_(False).to(device)
         self.weight = weight
 
     def lesson(self, truth: Tensor, share: Share) -> Tensor:
-        """Return codes (n, h, w) to teach at: a share's true ones or, for DRAWN of its pictures, drawn ones.
+        """Return codes (n, h, w) to teach at: a share's true ones or, for SAMPLED of its pictures, sampled ones.
 
         The choice is made for the whole batch, so that it does not depend on how the batch is divided.
         """
-        drawn = share.rows(torch.rand(share.whole, device=truth.device) < DRAWN)
+        sampled = share.rows(torch.rand(share.whole, device=truth.device) < SAMPLED)
         seeds = share.rows(torch.randint(SEEDS, (share.whole,), device=truth.device))
         given = (share.image, share.mask, truth, seeds)
-        return truth.index_copy(0, drawn.nonzero()[:, 0], self.drawing.codes(*(x[drawn] for x in given)))
+        return truth.index_copy(0, sampled.nonzero()[:, 0], self.sampler.codes(*(x[sampled] for x in given)))
 
     @torch.no_grad()
     def logits(self, structure: Tensor, image: Tensor, mask: Tensor, features: Tensor | None) -> Tensor:

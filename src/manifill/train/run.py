@@ -190,11 +190,11 @@ def build(
     generator = finetune.texture(first, vqvae, val, settings.model.texture) if first else None
     discriminator = finetune.discriminator(first, settings.model.discriminator) if first else None
     pyramid = feature_maps(options.perceptual, device) if options.perceptual else None
-    drawing = None
+    sampler = None
     if settings.texture.sampled_codes:
-        drawing = CodeSampler(load_structure(drawn_from(out, options), header.codebook)[0], vqvae, device)
+        sampler = CodeSampler(load_structure(drawn_from(out, options), header.codebook)[0], vqvae, device)
     return TextureStage(
-        settings, vqvae, val, device, dtype, generator, discriminator, pyramid, processes, drawing, judge
+        settings, vqvae, val, device, dtype, generator, discriminator, pyramid, processes, sampler, judge
     )
 
 

@@ -51,12 +51,12 @@ def precision(out: Path, name: str, options: RunOptions, device: torch.device) -
 
 
 def drawn_from(out: Path, options: RunOptions) -> Path:
-    """Return the folder of the structure generator that draws for the texture stage. Raises ModelError."""
+    """Return the folder of the structure generator that samples for the texture stage. Raises ModelError."""
     for folder in (out / "model", options.init_from):
         if folder is not None and (folder / "structure.safetensors").exists():
             return folder
     raise ModelError(
-        f"{out / 'model' / 'structure.safetensors'}: missing; drawn codes need a structure generator, "
+        f"{out / 'model' / 'structure.safetensors'}: missing; sampled codes need a structure generator, "
         "trained into the same folder or of --init-from"
     )
 

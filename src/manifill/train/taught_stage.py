@@ -70,7 +70,7 @@ class TaughtStage(StructureStage):
         network = Predictor(self.averaged.module.eval())
         for numbers, image, mask in self.batches(self.val, count):
             codes, features = self.given(image, mask)
-            codes = self.teacher.drawing.codes(image, mask, codes, torch.tensor(numbers, device=self.device))
+            codes = self.teacher.sampler.codes(image, mask, codes, torch.tensor(numbers, device=self.device))
             nats = self.lost(network, codes, image, mask, features)
             total += float(nats[hole_cells(mask, *nats.shape[1:]).view_as(nats)].mean()) * len(image)
         return found | {"taught": total / count / math.log(2)}

@@ -15,7 +15,7 @@ from manifill.data import masks
 from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import fingerprint, save_network
 from manifill.networks.discriminator import Discriminator
-from manifill.networks.texture import TextureGenerator, hole_cells
+from manifill.networks.texture import TextureGenerator
 from manifill.networks.vqvae import VQVAE, Encoding
 from manifill.photos.tensors import grid, to_uint8
 from manifill.train.adversary import Anchors, balanced
@@ -23,40 +23,28 @@ from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Best, Judge, Metrics, autocast, average, scaler, schedule
 from manifill.train.losses import (
-    UNKNOWN,
     adversarial_loss,
     discriminator_loss,
     feature_losses,
     perceptual_loss,
 )
-from manifill.train.sampled_codes import SEEDS, CodeSampler
+from manifill.train.sampled_codes import CodeSampler, neighbours, perturb, resample, targets
 from manifill.train.vqvae import psnr
 from manifill.train.weight_norm import folded, spectral
 
 VALIDATED = 100  # pictures
-NEIGHBOURS = 8  # nearest prototypes that a perturbed code may become
 
 
 class Painted(NamedTuple):
     """What the generator made of a share: its losses, the composed pictures (n, 3, H, W), and gradients' `lengths`.
 
-    The lengths (m,) are those of all losses but the adversarial one, at the pictures whose codes were not drawn; none
+    The lengths (m,) are those of all losses but the adversarial one, at the pictures whose codes were not sampled; none
     where the adversarial loss has a fixed weight.
     """
 
     losses: Metrics
     composed: Tensor
     lengths: Tensor
-
-
-def apart(truth: Encoding, codes: Tensor, mask: Tensor, drawn: Tensor) -> Encoding:
-    """Return the codes to aim at: `truth`, where `drawn` (N,) the drawn `codes`, and texture codes of no hole there."""
-    rows = drawn[:, None, None]
-    hole = hole_cells(mask, *truth.texture_codes.shape[1:]).view_as(truth.texture_codes)
-    return truth._replace(
-        structure_codes=torch.where(rows, codes, truth.structure_codes),
-        texture_codes=torch.where(rows & hole, UNKNOWN, truth.texture_codes),
-    )
 
 
 class TextureStage:
@@ -75,14 +63,14 @@ class TextureStage:
         discriminator: Discriminator | None = None,
         pyramid: Callable[[Tensor], list[Tensor]] | None = None,
         processes: Processes = ALONE,
-        drawing: CodeSampler | None = None,
+        sampler: CodeSampler | None = None,
         judge: Judge | None = None,
     ) -> None:
         if preset.texture.features in ("perceptual", "all") and pyramid is None:
             raise ValueError("the perceptual loss needs a feature network: name it with --perceptual")
-        if preset.texture.sampled_codes and drawing is None:
-            raise ValueError("drawn codes need a structure generator")
-        self.drawing, self.judged_by = drawing, judge
+        if preset.texture.sampled_codes and sampler is None:
+            raise ValueError("sampled codes need a structure generator")
+        self.sampler, self.judged_by = sampler, judge
         self.pyramid = pyramid  # feature maps of pictures (N, 3, H, W) in 0..255
         self.options, self.val, self.device, self.precision = preset.texture, val, device, precision
         self.processes, self.scaler = processes, scaler(device, precision)
@@ -119,8 +107,7 @@ class TextureStage:
             (self.optimiser, schedule(o.schedule, o.learning_rate, o.steps)),
             (self.opponent, schedule(o.schedule, o.discriminator_rate, o.steps)),
         ]
-        codebook = vqvae.encoder.structure_quantiser.codebook
-        self.neighbours = torch.cdist(codebook, codebook).topk(NEIGHBOURS + 1, largest=False).indices[:, 1:]
+        self.near = neighbours(vqvae.encoder.structure_quantiser.codebook)
 
     def step(self, own: Share) -> Sequence[Metrics]:
         own = own.to(self.device)
@@ -146,20 +133,20 @@ class TextureStage:
         with autocast(self.device, self.precision):
             with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
                 truth = self.vqvae.encode(image)  # the codes of inference: bfloat16 gives 2 and 10 % others
-            codes = self.perturbed(truth.structure_codes, mask, share.start, share.whole)
-            codes, drawn = self.redrawn(codes, truth, share)
+            codes = perturb(truth.structure_codes, share, self.options.perturb, self.near)
+            codes, sampled = resample(codes, truth.structure_codes, share, self.options.sampled_codes, self.sampler)
             painted = self.painter(image, mask, self.vqvae.lookup(codes))
             composed = painted * mask + image * (1 - mask)
             wanted = image
             if self.options.sampled_codes:  # nothing says what belongs into a hole whose structure is another
-                truth = apart(truth, codes, mask, drawn)
-                unknown = (mask > 0) & drawn[:, None, None, None]
+                truth = targets(truth, codes, mask, sampled)
+                unknown = (mask > 0) & sampled[:, None, None, None]
                 wanted = torch.where(unknown, painted.detach().to(image.dtype), image)
             losses = self.generator_losses(wanted, mask, painted, composed, truth)
-        lengths = self._pull(painted, losses, drawn)
+        lengths = self._pull(painted, losses, sampled)
         return Painted({k: v.detach() for k, v in losses.items()}, composed.detach(), lengths)
 
-    def _pull(self, painted: Tensor, losses: Metrics, drawn: Tensor) -> Tensor:
+    def _pull(self, painted: Tensor, losses: Metrics, sampled: Tensor) -> Tensor:
         """Add the gradients of the losses of `painted` pictures; return their lengths, as in `Painted`."""
         weights = self.weights()
         scaled = {k: self.scaler.scale(weights[k] * v / self.processes.accumulate) for k, v in losses.items()}
@@ -169,9 +156,9 @@ class TextureStage:
             return torch.zeros(0, device=self.device)
         unit = self.scaler.get_scale() / (len(painted) * self.processes.accumulate)  # of a gradient at one picture
         due, usual = self.options.adversarial_ratio * self.anchors.sight, self.anchors.length * unit
-        gradient, lengths = balanced(painted, others, adversarial, due, drawn, usual)
+        gradient, lengths = balanced(painted, others, adversarial, due, sampled, usual)
         painted.backward(gradient)
-        return lengths[~drawn] / unit
+        return lengths[~sampled] / unit
 
     def weights(self) -> dict[str, float]:
         """Return the weight of every loss of the generator (Eq. 12)."""
@@ -216,33 +203,6 @@ class TextureStage:
             "d_composed": fake.detach().mean(),
         }
 
-    def perturbed(self, codes: Tensor, mask: Tensor, start: int = 0, whole: int | None = None) -> Tensor:
-        """Replace a share of the hole's codes by near neighbours, so that sampled codes are no surprise.
-
-        `codes` (n, h, w) are the rows from `start` of a batch of `whole` pictures, for all of which it draws.
-        """
-        if self.options.perturb == 0:
-            return codes
-        shape, rows = (whole or len(codes), *codes.shape[1:]), slice(start, start + len(codes))
-        chosen = torch.rand(shape, device=codes.device)[rows] < self.options.perturb
-        chosen &= hole_cells(mask, *codes.shape[1:]).view_as(codes)
-        pick = torch.randint(NEIGHBOURS, shape, device=codes.device)[rows]
-        return torch.where(chosen, self.neighbours[codes, pick], codes)
-
-    def redrawn(self, codes: Tensor, truth: Encoding, share: Share) -> tuple[Tensor, Tensor]:
-        """Draw the hole's codes of some pictures from the structure generator: codes (n, h, w), which rows (n,) bool.
-
-        As `perturbed`, it chooses for the whole batch and takes the share's rows.
-        """
-        if self.drawing is None or not self.options.sampled_codes:
-            return codes, torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
-        rows = slice(share.start, share.start + len(codes))
-        drawn = (torch.rand(share.whole, device=codes.device) < self.options.sampled_codes)[rows]
-        seeds = torch.randint(SEEDS, (share.whole,), device=codes.device)[rows]
-        given = (share.image, share.mask, truth.structure_codes, seeds)
-        codes = codes.index_copy(0, drawn.nonzero()[:, 0], self.drawing.codes(*(x[drawn] for x in given)))
-        return codes, drawn
-
     @property
     def shown(self) -> nn.Module:
         """The weights that are validated and exported: averaged ones, or the last."""
@@ -278,15 +238,15 @@ class TextureStage:
 
     @torch.no_grad()
     def preview(self) -> Image.Image:
-        """Show masked, structure, result and photo; where training draws codes, drawn structure and result too."""
+        """Show masked, structure, result and photo; where training samples codes, sampled structure and result too."""
         image = self.val.tensor(range(min(8, len(self.val)))).to(self.device)
         mask = masks.centre_mask(self.size).to(self.device).expand(len(image), -1, -1, -1)
         truth = self.vqvae.encode(image).structure_codes
         columns = [image * (1 - mask), *self.pasted(image, mask, truth)]
-        if self.drawing is not None:
+        if self.sampler is not None:
             with autocast(self.device, self.precision):  # as in training
-                drawn = self.drawing.codes(image, mask, truth, torch.arange(len(image)))
-            columns += self.pasted(image, mask, drawn)
+                sampled = self.sampler.codes(image, mask, truth, torch.arange(len(image)))
+            columns += self.pasted(image, mask, sampled)
         return grid([to_uint8(x) for x in (*columns, image)])
 
     def pasted(self, image: Tensor, mask: Tensor, codes: Tensor) -> list[Tensor]:
