@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from manifill.networks.structure import StructureGenerator
+from manifill.train.directions import flip_marked
 from manifill.train.presets import preset
-from manifill.train.structure import Predictor, turned
+from manifill.train.structure import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -45,4 +46,4 @@ def test_backwards_rows_see_their_condition_flipped(model):
     cond = model.cond(image, mask)
     assert torch.allclose(found[0], model.logits(structure[:1], cond[:1])[0], atol=1e-5)
     assert torch.allclose(found[1], model.logits(structure[1:], cond[1:].flip(3), -torch.ones(1))[0], atol=1e-5)
-    assert torch.equal(turned(structure, marked)[1], structure[1].flip(-1))
+    assert torch.equal(flip_marked(structure, marked)[1], structure[1].flip(-1))

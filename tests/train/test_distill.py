@@ -107,6 +107,21 @@ def test_it_learns_and_its_teachers_stay(data: Pictures) -> None:
     assert all(dropout.p == 0 for dropout in found.dropouts)  # what it is taught has no noise
 
 
+def test_rows_read_from_right_to_left_are_taught_so(data: Pictures) -> None:
+    found, share, backwards = stage(data, both_directions=True), batch(data), torch.ones(8, dtype=torch.bool)
+    nats = []
+    for which in (None, backwards):
+        torch.manual_seed(1)  # of the lesson
+        nats.append(found.nats(share, which).detach())
+    assert not torch.allclose(*nats, atol=1e-4)
+    found.teacher.weight = 0.0  # the teacher is then what is taught, in either order
+    assert max(float(found.nats(share, which).abs().max()) for which in (None, backwards)) < 1e-4
+    vqvae, strong, weak = generators(both_directions=True)
+    one = StructureGenerator(dataclasses.replace(weak.config, both_directions=False))
+    with pytest.raises(ValueError, match="left to right alone"):
+        TaughtStage(TAUGHT, vqvae, data, CPU, torch.float32, strong, one)
+
+
 def test_two_shares_are_taught_as_one(data: Pictures) -> None:
     found = []
     for processes in (ALONE, Processes(accumulate=2)):

@@ -21,6 +21,7 @@ from manifill.networks.structure import StructureGenerator
 from manifill.networks.vqvae import VQVAE
 from manifill.train.distributed import Share
 from manifill.train.sampled_codes import SEEDS, CodeSampler
+from manifill.train.structure import Predictor
 
 SAMPLED = 0.5  # fraction of pictures whose structure is a sampled one
 PLAUSIBLE = 0.01  # of the likeliest code's probability, which others must reach to be sampled
@@ -48,13 +49,12 @@ class Teacher:
         return truth.index_copy(0, sampled.nonzero()[:, 0], self.sampler.codes(*(x[sampled] for x in given)))
 
     @torch.no_grad()
-    def logits(self, structure: Tensor, image: Tensor, mask: Tensor, features: Tensor | None) -> Tensor:
-        """Return guided logits (N, K, h, w), -inf where implausible, of structures (N, D, h, w) of masked pictures.
-
-        `features` (N, D, h, w) are the VQ encoder's of the masked pictures, for those that are conditioned by them.
-        """
+    def logits(
+        self, structure: Tensor, image: Tensor, mask: Tensor, features: Tensor | None, backwards: Tensor | None = None
+    ) -> Tensor:
+        """Return guided logits (N, K, h, w), -inf where implausible; arguments and order are those of a Predictor."""
         strong, weak = (
-            m.logits(structure, m.cond(image, mask, features if m.config.condition_features else None)).float()
+            Predictor(m)(structure, image, mask, features if m.config.condition_features else None, backwards).float()
             for m in (self.strong, self.weak)
         )
         plausible = strong >= strong.amax(1, keepdim=True) + math.log(PLAUSIBLE)

@@ -23,13 +23,12 @@ from manifill.photos.tensors import grid, to_uint8
 from manifill.sampling.cached import sample_cached
 from manifill.sampling.naive import gumbel_noise
 from manifill.train.config import Preset
+from manifill.train.directions import choose_backwards, flip_marked
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.dropout import whole_dropouts
 from manifill.train.loop import Best, Metrics, autocast, average, scaler, schedule
 from manifill.train.weight_norm import folded, normalised
 
-BACKWARDS = (0.5, 0.25)  # fraction of pictures read from right to left, until TURN of the steps and at the end
-TURN = 0.7
 VALIDATED, SEEN = 200, 50  # pictures to validate on, and at most of those that it is trained on
 
 
@@ -53,10 +52,8 @@ class Predictor(nn.Module):
         `backwards` (N,) bool marks the pictures that are read from right to left, whose `structure` comes flipped; so
         are their logits.
         """
-        cond = self.model.cond(image, mask, features)
-        if backwards is None:
-            return self.model.logits(structure, cond)
-        return self.model.logits(structure, turned(cond, backwards), 1.0 - 2.0 * backwards.float())
+        cond = flip_marked(self.model.cond(image, mask, features), backwards)
+        return self.model.logits(structure, cond, None if backwards is None else 1.0 - 2.0 * backwards.float())
 
 
 class StructureStage:
@@ -127,16 +124,10 @@ class StructureStage:
         return self.cross_entropy(self.network, share.image, share.mask, backwards)
 
     def _backwards(self, share: Share) -> Tensor | None:
-        """Return which pictures are read from right to left, (n,) bool; None for a model of one direction.
-
-        Half of them, and at the end of training a quarter: samples are read from left to right, so the last steps
-        belong to that.
-        """
+        """Return which pictures are read from right to left, (n,) bool; None for a model of one direction."""
         if not self.model.config.both_directions:
             return None
-        late = min(max(float(self.averaged.n_averaged) / self.options.steps - TURN, 0.0) / (1 - TURN), 1.0)
-        fraction = BACKWARDS[0] + (BACKWARDS[1] - BACKWARDS[0]) * late
-        return share.rows(torch.rand(share.whole, device=self.device) < fraction)
+        return choose_backwards(share, float(self.averaged.n_averaged) / self.options.steps)
 
     def cross_entropy(self, network: nn.Module, image: Tensor, mask: Tensor, backwards: Tensor | None = None) -> Tensor:
         """Return the negative log-likelihood of every true code in nats (N, h, w); `network` is a Predictor.
@@ -144,10 +135,10 @@ class StructureStage:
         Pictures that `backwards` (N,) marks are read from right to left.
         """
         codes, features = self.given(image, mask)
-        read = codes if backwards is None else turned(codes, backwards)
+        read = flip_marked(codes, backwards)
         logits = network(self.vqvae.lookup(read), image, mask, features, backwards)
         nats = F.cross_entropy(logits.float(), read, reduction="none")
-        return nats if backwards is None else turned(nats, backwards)
+        return flip_marked(nats, backwards)
 
     @torch.no_grad()
     def given(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -209,11 +200,6 @@ class StructureStage:
             self.best.lowest.fill_(figure)
             network = folded(self.averaged.module)
             save_network(folder, "structure", network, self.size, step, figures, fingerprint(self.vqvae))
-
-
-def turned(x: Tensor, backwards: Tensor) -> Tensor:
-    """Flip left to right those of N pictures' maps (N, ..., w) that `backwards` (N,) marks."""
-    return torch.where(backwards.view(-1, *[1] * (x.dim() - 1)), x.flip(-1), x)
 
 
 def started(preset: Preset) -> StructureGenerator:

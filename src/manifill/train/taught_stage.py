@@ -12,6 +12,7 @@ from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import hole_cells
 from manifill.networks.vqvae import VQVAE
 from manifill.train.config import Preset
+from manifill.train.directions import flip_marked
 from manifill.train.distill import Teacher, divergence
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Metrics
@@ -23,7 +24,7 @@ COMPARED = 100  # pictures to compare with the teacher on
 class TaughtStage(StructureStage):
     """Learns the distribution of `start` guided by `weaker`, without dropout; keeps the averages nearest to it.
 
-    Raises ValueError where `weaker` is conditioned by more than `start` is.
+    Raises ValueError where `weaker` is conditioned by more than `start` is, or reads in fewer directions.
     """
 
     kept_by = "taught"
@@ -42,6 +43,8 @@ class TaughtStage(StructureStage):
     ) -> None:
         if weaker.config.condition_features and not start.config.condition_features:
             raise ValueError("the weaker model has condition_features, and the one that it is to guide has not")
+        if start.config.both_directions and not weaker.config.both_directions:
+            raise ValueError("the weaker model reads from left to right alone, the one that it is to guide does not")
         self.teacher = Teacher(start, weaker, vqvae, device, preset.structure.autoguidance)
         super().__init__(preset, vqvae, val, device, precision, start, processes, seen)
         for dropout in self.dropouts:
@@ -55,13 +58,25 @@ class TaughtStage(StructureStage):
     def nats(self, share: Share, backwards: Tensor | None) -> Tensor:
         """Return the divergence from the teacher at every position of a share (n, h, w)."""
         codes, features = self.given(share.image, share.mask)
-        return self.lost(self.network, self.teacher.lesson(codes, share), share.image, share.mask, features)
+        codes = self.teacher.lesson(codes, share)
+        return self.lost(self.network, codes, share.image, share.mask, features, backwards)
 
-    def lost(self, network: nn.Module, codes: Tensor, image: Tensor, mask: Tensor, features: Tensor | None) -> Tensor:
-        """Return the divergence from the teacher at every position of codes (N, h, w), in nats (N, h, w)."""
-        structure = self.vqvae.lookup(codes)
-        wanted = self.teacher.logits(structure, image, mask, features)
-        return divergence(wanted, network(structure, image, mask, features))
+    def lost(
+        self,
+        network: nn.Module,
+        codes: Tensor,
+        image: Tensor,
+        mask: Tensor,
+        features: Tensor | None,
+        backwards: Tensor | None = None,
+    ) -> Tensor:
+        """Return the divergence from the teacher at every position of codes (N, h, w), in nats (N, h, w).
+
+        Pictures that `backwards` (N,) marks are read from right to left, by the teacher as well.
+        """
+        structure = self.vqvae.lookup(flip_marked(codes, backwards))
+        wanted = self.teacher.logits(structure, image, mask, features, backwards)
+        return flip_marked(divergence(wanted, network(structure, image, mask, features, backwards)), backwards)
 
     @torch.no_grad()
     def validate(self) -> Metrics:
