@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -21,6 +22,16 @@ def lines(paths: list[Path]) -> list[str]:
     return [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def shared_names() -> dict[str, list[str]]:
+    """Return the functions and classes, at the top of modules, whose names stand for something in two of them."""
+    found: dict[str, list[str]] = {}
+    for path in files("."):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.setdefault(node.name, []).append(path.relative_to(SOURCE).with_suffix("").as_posix())
+    return {name: places for name, places in found.items() if len(places) > 1 and not name.startswith("_")}
+
+
 def main() -> None:
     """Print the table."""
     everything, path = files("."), lines(files(*PAPER, *STAGES))
@@ -34,9 +45,12 @@ def main() -> None:
         "comments a 100 lines there": f"{100 * comments / len(path):.1f}",
         "fmt: skip": sum("fmt: skip" in line for line in lines(everything)),
         "lines of web": len(lines(files("web"))),
+        "names that mean something in two modules": len(shared_names()),
     }
     for name, value in rows.items():
         print(f"| {name} | {value} |")
+    for name, places in sorted(shared_names().items()):
+        print(f"{name}: {', '.join(places)}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from manifill.photos.mask import load_mask
 from manifill.photos.photo import Photo, load_photo
 from manifill.photos.tensors import grid
 from manifill.photos.thin import thin_patch
-from manifill.pipeline import Sample, complete, doubts
+from manifill.pipeline import Sample, complete
 from manifill.sampling.choose import best, farthest
 
 __all__ = ["Completion", "Completions", "Inpainter", "KnownCodes", "Preview", "bundled", "find_model"]
@@ -131,7 +131,7 @@ class Inpainter(Model):
             options, others = (part.options(**sampling) for part in model.parts)
         thin = thin_patch(photo, hole, plan.thin)
         request = Request(photo, hole, plan.crops, seeds, options, known_codes, fit, keep, choose, None, thin, others)
-        unlike = [f"{photo.name}: {note}" for note in (*plan.notes, *doubts(model, request))]
+        unlike = [f"{photo.name}: {note}" for note in (*plan.notes, *model.doubts(request))]
         for note in unlike:
             warnings.warn(note, Doubt, stacklevel=2)
         return Completions(model, dataclasses.replace(request, notes=(*photo.notes, *notes, *unlike)))

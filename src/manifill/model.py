@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from manifill.completion import Choice, KnownCodes
+from manifill.completion import Choice, KnownCodes, Request
 from manifill.config import Sampling, SamplingOptions
 from manifill.networks.checkpoint import ModelError, is_named, load_networks, weights_name
 from manifill.networks.domain import Domain
@@ -22,11 +22,14 @@ from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import TextureGenerator, hole_cells
 from manifill.networks.vqvae import VQVAE, untouched
 from manifill.photos.crops import Crop
+from manifill.photos.view import unmasked
 from manifill.sampling.directions import log_likelihood
 from manifill.sampling.naive import Sampled
 from manifill.sampling.native import fast_bfloat16, fastest
 
 AT_ONCE = 16  # structures sampled in one batch, where memory allows
+DOUBTED = 4  # squares of a photo that are asked how familiar they are
+BLANK = 0.02  # deviation of the colours, of which there are 2, under a hole that has been painted over
 
 
 class Model:
@@ -188,6 +191,24 @@ class Model:
         hidden = hole_cells(mask, *nats.shape[1:]).view_as(nats)
         bits = (nats * hidden).sum((1, 2)) / hidden.sum((1, 2)).clamp(min=1) / math.log(2)
         return psnr, bits
+
+    def doubts(self, request: Request) -> list[str]:
+        """Say which of a photo's squares are unlike the pictures that the model which fills them was trained on.
+
+        Faces are not asked about, as the detector has found them; of many squares the largest are.
+        """
+        strange: dict[str, str] = {}
+        for crop in sorted((c for c in request.crops if not c.face), key=lambda c: -c.side)[:DOUBTED]:
+            here = self.of(crop)
+            domain = here.domain
+            if domain is None or domain.least_psnr is None:
+                continue
+            low, mask = unmasked(crop, request.photo.rgb, request.hole, here.image_size)
+            psnr, bits = (float(v) for v in here.familiarity(low.to(here.device), mask.to(here.device)))
+            told = bool(low[(mask > 0).expand_as(low)].std() > BLANK)  # else the photo's own pixels are painted over
+            if psnr < domain.least_psnr or (told and domain.most_bits is not None and bits > domain.most_bits):
+                strange[here.name] = f"{here.name} knows {domain.subject}, and this photo is unlike them: expect little"
+        return list(strange.values())
 
     @torch.no_grad()
     def image_features(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

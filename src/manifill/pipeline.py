@@ -23,15 +23,12 @@ from manifill.networks.texture import hole_cells
 from manifill.photos.crops import Crop
 from manifill.photos.photo import stored
 from manifill.photos.tensors import to_uint8
-from manifill.photos.view import Patch, View, recoloured, unmasked
+from manifill.photos.view import Patch, View, recoloured
 from manifill.sampling.naive import Sampled, gumbel_noise
 from manifill.sampling.nearby import mixed, noise_of
 
 # (model, cond (1 or N, 8n, h, w), known (1 or N, h, w), noise (N, h*w, K), options) -> codes of N samples
 Sample: TypeAlias = Callable[[Model, Tensor, Tensor, Tensor, SamplingOptions], Sampled]
-
-DOUBTED = 4  # squares of a photo that are asked how familiar they are
-BLANK = 0.02  # deviation of the colours, of which there are 2, under a hole that has been painted over
 
 
 def complete(model: Model, request: Request, sample: Sample | None = None) -> Iterator[Event]:
@@ -42,7 +39,7 @@ def complete(model: Model, request: Request, sample: Sample | None = None) -> It
     """
     sample, at_once = sample or alone, model.at_once
     kept = request.start.completion.patches if request.start else request.given
-    alike: dict[int, Square] = {}
+    alike: dict[int, Square] = {}  # squares that are the same for all samples are read once, for all batches
     for first in range(0, len(request.seeds), at_once):
         seeds = request.seeds[first : first + at_once]
         drafts = [Draft(first + k, seed, list(kept)) for k, seed in enumerate(seeds)]
@@ -53,9 +50,10 @@ def complete(model: Model, request: Request, sample: Sample | None = None) -> It
             squares = read(model_here, request, i, drafts, alike)
             cond, known = torch.cat([s.cond for s in squares]), torch.cat([s.known for s in squares])
             noise = noise_for(model_here, request, i, squares, drafts)
-            sampled = sample(model_here, cond, known, noise, request.options_of(crop))
+            sampled = sample(model_here, cond, known, noise, request.options_of(crop))  # codes (N, h, w)
             backwards = model_here.log_likelihood(sampled.codes, cond, -1) if request.reads_backwards else None
             last = i == len(request.crops) - 1
+            # shown before the first is painted
             structures = (
                 [Image.fromarray(p) for p in to_uint8(model_here.decode_structure(sampled.codes))] if last else []
             )
@@ -65,7 +63,7 @@ def complete(model: Model, request: Request, sample: Sample | None = None) -> It
                 square = squares[k % len(squares)]
                 painted = paint(model_here, request, square, sampled, k, draft)
                 draft.count_likelihoods(square, sampled.log_likelihood[k], None if backwards is None else backwards[k])
-                if len(squares) > 1 or k == len(drafts) - 1:
+                if len(squares) > 1 or k == len(drafts) - 1:  # its details are as large as the photo
                     square.view.forget()
                 if last:
                     yield draft.finished(request, painted, structures[k])
@@ -84,25 +82,6 @@ def without_squares(model: Model, request: Request, drafts: Sequence[Draft]) -> 
         yield Preview(draft.index, draft.seed, picture)
         codes = np.zeros((0, side // 8, side // 8), np.int64)
         yield Completion(request, draft.index, draft.seed, codes, draft.patches, picture, picture, 0.0, None)
-
-
-def doubts(model: Model, request: Request) -> list[str]:
-    """Say which of a photo's squares are unlike the pictures that the model which fills them was trained on.
-
-    Faces are not asked about, as the detector has found them; of many squares the largest are.
-    """
-    strange: dict[str, str] = {}
-    for crop in sorted((c for c in request.crops if not c.face), key=lambda c: -c.side)[:DOUBTED]:
-        here = model.of(crop)
-        domain = here.domain
-        if domain is None or domain.least_psnr is None:
-            continue
-        low, mask = unmasked(crop, request.photo.rgb, request.hole, here.image_size)
-        psnr, bits = (float(v) for v in here.familiarity(low.to(here.device), mask.to(here.device)))
-        told = bool(low[(mask > 0).expand_as(low)].std() > BLANK)  # else the photo's own pixels are painted over
-        if psnr < domain.least_psnr or (told and domain.most_bits is not None and bits > domain.most_bits):
-            strange[here.name] = f"{here.name} knows {domain.subject}, and this photo is unlike them: expect little"
-    return list(strange.values())
 
 
 @dataclass
@@ -156,6 +135,7 @@ class Square:
         self.known = torch.full_like(self.cond[:, 0], -1, dtype=torch.int64) if known is None else known  # (1, h, w)
         if request.start is not None and request.start.part is not None:
             part = torch.from_numpy(view.shrunk(request.start.part))[None, None].float().to(model.device)
+            # a part is drawn anew: its cells are open, all others keep the codes of the completion it starts from
             again = hole_cells(part * mask, *self.known.shape[1:]).view_as(self.known)
             before = torch.from_numpy(request.start.completion.codes[i : i + 1]).to(model.device)
             self.known = torch.where(again, -1, before)
@@ -167,9 +147,10 @@ def read(model: Model, request: Request, i: int, drafts: Sequence[Draft], alike:
     Such a square serves all batches; `alike` keeps it.
     """
     crop = request.crops[i]
-    seen = [c for c in request.crops[:i] if crop.overlaps(c)]
+    seen = [c for c in request.crops[:i] if crop.overlaps(c)]  # what was filled there differs from sample to sample
     if not seen and i in alike:
         return [alike[i]]
+    # what earlier squares and thin parts have filled is known here, so that neighbouring squares agree
     unknown = request.hole[crop.rows, crop.columns].copy()
     for patch in request.given:
         patch.remove(unknown, crop.rows, crop.columns)
@@ -233,7 +214,7 @@ def paste(model: Model, request: Request, square: Square, painted: np.ndarray, c
     """Bring a painted square to the photo's size, colours and pixel type: a patch of the hole's own pixels."""
     crop = square.view.crop
     rows, columns = crop.box()
-    which = crop.owned(rows, columns)
+    which = crop.owned(rows, columns)  # pixels of the hole that are this square's: none is pasted twice
     if request.start is not None and request.start.part is not None:
         which = which & request.start.part[rows, columns]
     if not which.any():
