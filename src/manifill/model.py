@@ -151,7 +151,7 @@ class Model:
 
         `cond` (1 or N, 8n, h, w), `known` (1 or N, h, w) as from `known`, `noise` (N, h*w, K) from `gumbel_noise`.
         """
-        sampled = self.sampler(cond, noise.to(self.device), options, None, known)
+        sampled = self.sampler(cond, noise.to(self.device), options, known)
         self.finite(sampled.log_likelihood, "structure generator")
         return sampled
 

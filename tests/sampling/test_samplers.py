@@ -228,21 +228,6 @@ def test_likelihood_is_that_of_the_unfiltered_model(name: str) -> None:
     assert torch.allclose(sampled.log_likelihood, wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["cached", "rows", "portable"])
-def test_progress_and_cancelling(name: str) -> None:
-    model, codebook, cond, noise = given(TINY, 6, 2)
-    told: list[tuple[int, int]] = []
-    sampler(name)(model, codebook, cond, noise, SamplingOptions(), callback=lambda *p: told.append(p))
-    assert told[-1] == (36, 36)
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
-
-    def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        sampler(name)(model, codebook, cond, noise, SamplingOptions(), callback=stop)
-
-
 @pytest.mark.parametrize("n", [1, 5])
 def test_pytorch_takes_either_way(n: int) -> None:
     model, codebook, cond, noise = given(TINY, 6, n)

@@ -179,11 +179,6 @@ class PixelCNN(nn.Module):
         self.out_blocks = nn.ModuleList(nn.Conv2d(m, m, 1) for _ in range(c.output_blocks))
         self.logits = nn.Conv2d(m, c.codebook_size, 1)
 
-    @property
-    def inputs(self) -> tuple[CausalConv2d, CausalConv2d, CausalConv2d]:
-        """The convolutions that read the codes; their last input channel is that of ones."""
-        return self.input_u, self.input_above, self.input_left
-
     def forward(self, structure: Tensor, cond: Tensor, reading: Tensor | None = None) -> Tensor:
         ones = torch.ones_like(structure[:, :1])  # tells zero padding from data
         if reading is not None:  # not in the paper: -1 says that the map is read from right to left

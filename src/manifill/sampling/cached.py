@@ -8,7 +8,7 @@ those position by position, `sample_rows` a guessed row at a time, again and aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from manifill.config import SamplingOptions
 from manifill.networks.structure import CausalAttention, CausalConv2d, GatedBlock, StructureGenerator, concat_elu, gate
-from manifill.sampling.naive import Sampled, draw
+from manifill.sampling.naive import Sampled, all_open, draw
 
 
 class RowConv:
@@ -121,15 +121,13 @@ class Layer:
 
 
 class Streams:
-    """The state of both streams while codes of N samples are drawn row by row."""
+    """The state of both streams while codes of N samples are sampled row by row."""
 
     def __init__(self, model: StructureGenerator, codebook: Tensor, cond: Tensor, n: int, known: Tensor | None) -> None:
         self.net, self.codebook, (self.h, self.w) = model.pixelcnn, codebook, cond.shape[-2:]
-        if known is None:
-            known = torch.full((1, self.h, self.w), -1, device=cond.device)
-        self.known = known.expand(n, -1, -1)
-        self.drawn = (known < 0).any(0).tolist()  # [i][j]: some sample draws here
-        self.last = max((i for i, row in enumerate(self.drawn) if any(row)), default=-1)
+        self.known = (all_open(cond) if known is None else known).expand(n, -1, -1)
+        self.open = (self.known < 0).any(0).tolist()  # [i][j]: some sample has no code here yet
+        self.last = max((i for i, row in enumerate(self.open) if any(row)), default=-1)
         self.codes = self.known.clamp_min(0)
         self.log_likelihood = torch.zeros(n, self.h, self.w, device=cond.device)
         projected = concat_elu(cond)
@@ -147,7 +145,7 @@ class Streams:
         return F.pad(row, (0, 1), value=1.0).transpose(1, 2)[:, :, None]
 
     def start_row(self, i: int) -> None:
-        """Advance `u` to row i through all layers; the rows above are drawn."""
+        """Advance `u` to row i through all layers; the rows above are sampled."""
         net, two = self.net, torch.cat([self.features(i - 2), self.features(i - 1)], dim=2)
         u = F.conv2d(F.pad(two, (1, 1)), net.input_u.weight, net.input_u.bias)
         above = F.conv2d(F.pad(two[:, :, 1:], (1, 1)), net.input_above.weight, net.input_above.bias)
@@ -186,12 +184,12 @@ class Streams:
         return F.linear(F.elu(x), last.weight[:, :, 0, 0], last.bias).float()
 
 
-def runs(drawn: list[bool]) -> Iterator[tuple[int, int]]:
-    """Divide a row into (start, stop): single columns where codes are drawn, known neighbours together."""
+def runs(open: list[bool]) -> Iterator[tuple[int, int]]:
+    """Divide a row into (start, stop): single columns where codes are sampled, known neighbours together."""
     start = 0
-    while start < len(drawn):
+    while start < len(open):
         stop = start + 1
-        while not drawn[start] and stop < len(drawn) and not drawn[stop]:
+        while not open[start] and stop < len(open) and not open[stop]:
             stop += 1
         yield start, stop
         start = stop
@@ -204,19 +202,16 @@ def sample_cached(
     cond: Tensor,
     noise: Tensor,
     options: SamplingOptions,
-    callback: Callable[[int, int], None] | None = None,
     known: Tensor | None = None,
 ) -> Sampled:
-    """Draw structure codes position by position; arguments and result as in `naive.sample_naive`."""
+    """Sample structure codes position by position; arguments and result as in `naive.sample_naive`."""
     s = Streams(model, codebook, cond, len(noise), known)
     for i in range(s.last + 1):
         s.start_row(i)
-        for j, stop in runs(s.drawn[i]):
+        for j, stop in runs(s.open[i]):
             x = s.step(i, j, stop)
-            if s.drawn[i][j]:
+            if s.open[i][j]:
                 s.codes[:, i, j : j + 1] = s.draw(x, noise, options, i, j)
-            if callback:
-                callback(i * s.w + stop, s.h * s.w)
     return Sampled(s.codes, s.log_likelihood)
 
 
@@ -227,12 +222,11 @@ def sample_rows(
     cond: Tensor,
     noise: Tensor,
     options: SamplingOptions,
-    callback: Callable[[int, int], None] | None = None,
     known: Tensor | None = None,
 ) -> Sampled:
-    """Draw structure codes by fixed-point iteration over rows; arguments and result as in `naive.sample_naive`.
+    """Sample structure codes by fixed-point iteration over rows; arguments and result as in `naive.sample_naive`.
 
-    A row is guessed and all of its codes are drawn at once. Up to the first code that differs from the guess every
+    A row is guessed and all of its codes are sampled at once. Up to the first code that differs from the guess every
     input was right, so those codes and that one are final; the others become the next guess. The noise belongs to
     the position, so this ends, after at most w rounds, with the codes that one after another gives (Wiggers and
     Hoogeboom, ICML 2020). Few large products instead of many small ones: for devices where the number of calls costs.
@@ -248,8 +242,6 @@ def sample_rows(
             s.codes[:, i, j:] = s.draw(s.step(i, j, s.w), noise, options, i, j)
             right = (s.codes[:, i, j:] == guess).all(0).long().cumprod(0).sum()
             j += int(right) + 1
-        if callback:
-            callback((i + 1) * s.w, s.h * s.w)
     return Sampled(s.codes, s.log_likelihood)
 
 
@@ -259,13 +251,12 @@ def sample_in_pytorch(
     cond: Tensor,
     noise: Tensor,
     options: SamplingOptions,
-    callback: Callable[[int, int], None] | None = None,
     known: Tensor | None = None,
 ) -> Sampled:
-    """Draw structure codes by the faster of the two ways; arguments and result as in `naive.sample_naive`.
+    """Sample structure codes by the faster of the two ways; arguments and result as in `naive.sample_naive`.
 
     On a CPU, rows win for a few samples; many seldom agree with a guess all at once.
     """
     many_on_cpu = cond.device.type == "cpu" and len(noise) > 4
     sample = sample_cached if many_on_cpu else sample_rows
-    return sample(model, codebook, cond, noise, options, callback, known)
+    return sample(model, codebook, cond, noise, options, known)

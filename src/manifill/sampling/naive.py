@@ -5,7 +5,7 @@ It is slow. `cached` and `native` return the same codes without repeating work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,34 +70,28 @@ def sample_naive(
     cond: Tensor,
     noise: Tensor,
     options: SamplingOptions,
-    callback: Callable[[int, int], None] | None = None,
     known: Tensor | None = None,
-    reading: int = 1,
 ) -> Sampled:
-    """Draw structure codes by one whole pass a position, in raster order: slow, but what every other must return.
+    """Sample structure codes by one whole pass a position, in raster order: slow, but what every other must return.
 
-    `codebook` (K, D); `cond` (1 or N, 8n, h, w); `noise` (N, h*w, K) from `gumbel_noise`; `callback(done, total)` is
-    called as positions are done. `known` (1 or N, h, w) int64 clamps codes, -1 where one is to be drawn; a clamped code
-    has the log-likelihood zero. A model of both directions reads every row from its right end with `reading` -1; the
-    noise of a position stays that of its place in the picture.
+    `codebook` (K, D); `cond` (1 or N, 8n, h, w); `noise` (N, h*w, K) from `gumbel_noise`. `known` (1 or N, h, w) int64
+    clamps codes, -1 where one is to be sampled (None: everywhere); a clamped code has the log-likelihood zero.
     """
     h, w = cond.shape[-2:]
-    known = torch.full((1, h, w), -1, device=cond.device) if known is None else known
+    known = all_open(cond) if known is None else known
     codes = torch.zeros(len(noise), h, w, dtype=torch.int64, device=cond.device)
     log_likelihood = torch.zeros(len(noise), h, w, device=cond.device)
-    turn = None if reading > 0 else torch.full((len(noise),), -1.0, device=cond.device)
-    for done in range(h * w):
-        i, turned_j = divmod(done, w)  # the network reads a flipped map from left to right
-        j = turned_j if reading > 0 else w - 1 - turned_j
-        position = i * w + j
-        structure = F.embedding(codes, codebook).permute(0, 3, 1, 2)
-        if turn is None:
-            logits = model.logits(structure, cond)[:, :, i, j].float()
-        else:
-            logits = model.logits(structure.flip(3), cond.flip(3), turn)[:, :, i, turned_j].float()
-        drawn, likelihood = draw(logits, noise[:, position], options)
-        codes[:, i, j] = torch.where(known[:, i, j] < 0, drawn, known[:, i, j])
+    for position in range(h * w):
+        i, j = divmod(position, w)
+        structure = F.embedding(codes, codebook).permute(0, 3, 1, 2)  # (N, D, h, w)
+        # what stands at this position and after it does not matter: the PixelCNN does not see it
+        logits = model.logits(structure, cond)[:, :, i, j].float()  # (N, K)
+        sampled, likelihood = draw(logits, noise[:, position], options)
+        codes[:, i, j] = torch.where(known[:, i, j] < 0, sampled, known[:, i, j])
         log_likelihood[:, i, j] = likelihood * (known[:, i, j] < 0)
-        if callback:
-            callback(done + 1, h * w)
     return Sampled(codes, log_likelihood)
+
+
+def all_open(cond: Tensor) -> Tensor:
+    """Return `known` codes where none is known: (1, h, w) of -1."""
+    return torch.full((1, *cond.shape[-2:]), -1, device=cond.device)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from manifill.config import SamplingOptions
 from manifill.networks.structure import GatedBlock, StructureGenerator, concat_elu
 from manifill.sampling.cached import sample_in_pytorch
-from manifill.sampling.naive import Sampled
+from manifill.sampling.naive import Sampled, all_open
 
 KNOWN = {"temperature", "top_k", "top_p"}  # options that Job carries
 PANEL = 32  # widths are padded with zeros to multiples of it
@@ -102,7 +102,7 @@ def best_kind(dtype: torch.dtype) -> str:
 
 
 def sampler_here() -> str:
-    """Say in words which code would draw structures on this machine's processor."""
+    """Say in words which code would sample structures on this machine's processor."""
     try:
         library()
     except OSError as error:
@@ -137,29 +137,22 @@ class NativeSampler:
             self.lib.manifill_close(self.plan)
 
     @torch.no_grad()
-    def __call__(
-        self,
-        cond: Tensor,
-        noise: Tensor,
-        options: SamplingOptions,
-        callback: Callable[[int, int], None] | None = None,
-        known: Tensor | None = None,
-    ) -> Sampled:
-        """Draw structure codes; arguments and result as in `naive.sample_naive`. `callback` is called every row.
+    def __call__(self, cond: Tensor, noise: Tensor, options: SamplingOptions, known: Tensor | None = None) -> Sampled:
+        """Sample structure codes; arguments and result as in `naive.sample_naive`.
 
         Options that the library does not know are left to PyTorch. Raises ValueError for shapes and codes that do not
         fit: the library would read beyond them.
         """
         if not known_here(options):
-            return self.slow(cond, noise, options, callback, known)
+            return self.slow(cond, noise, options, known)
         n, (h, w) = len(noise), cond.shape[-2:]
-        known = torch.full((1, h, w), -1) if known is None else known
+        known = all_open(cond) if known is None else known
         self.check(cond, noise, known)
-        drawn = (known < 0).any(0).flatten().nonzero()
+        sampled = (known < 0).any(0).flatten().nonzero()
         alike = len(cond) == 1 and len(known) == 1
         known = known.expand(n, -1, -1).contiguous()
         codes, log_likelihood = known.clamp_min(0), torch.zeros(n, h, w, dtype=torch.float32)
-        if len(drawn) == 0:
+        if len(sampled) == 0:
             return Sampled(codes, log_likelihood)
         projected, noise = self.project(cond).contiguous(), noise.float().contiguous()
         assert projected.dtype == log_likelihood.dtype == torch.float32
@@ -180,18 +173,16 @@ class NativeSampler:
             options.top_p,
             options.top_k,
             alike,
-            int(drawn[-1]),
+            int(sampled[-1]),
             self.codes,
         )
         run = self.lib.manifill_start(self.plan, job)
         if not run:
             raise MemoryError(self.lib.manifill_error().decode())
         try:
-            for i in range(int(drawn[-1]) // w + 1):
+            for i in range(int(sampled[-1]) // w + 1):  # row by row, so that Ctrl-C is heard
                 if not self.lib.manifill_row(run, i):
                     raise RuntimeError(self.lib.manifill_error().decode())
-                if callback:
-                    callback((i + 1) * w, h * w)
         finally:
             self.lib.manifill_finish(run)
         return Sampled(codes, log_likelihood)

@@ -49,7 +49,7 @@ class CodeSampler:
             cond = self.structure.cond(image, mask, features)
             noise = gumbel_noise(seeds.tolist(), cond.shape[2] * cond.shape[3], self.structure.config.codebook_size)
             known = torch.where(untouched(mask), truth, -1)
-            return self.sample(cond, noise.to(cond.device), self.options, None, known).codes
+            return self.sample(cond, noise.to(cond.device), self.options, known).codes
 
 
 def neighbours(codebook: Tensor) -> Tensor:
