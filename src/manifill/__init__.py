@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from manifill.completion import Preview
-    from manifill.config import Fit, SamplingOptions
+    from manifill.config import Fit, ModelError, SamplingOptions
     from manifill.hub import push_to_hub
     from manifill.inpainter import Completion, Completions, Inpainter
-    from manifill.networks.checkpoint import ModelError
     from manifill.photos.decode import ImageError
 
 __version__ = "0.2.0"
@@ -33,7 +32,7 @@ _HOME = {
     "Inpainter": "inpainter",
     "Preview": "completion",
     "ImageError": "photos.decode",
-    "ModelError": "networks.checkpoint",
+    "ModelError": "config",
     "SamplingOptions": "config",
     "push_to_hub": "hub",
 }

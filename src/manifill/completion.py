@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import operator
-import secrets
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from PIL import Image
 
-from manifill.config import Fit, SamplingOptions
+from manifill.config import SEED_BITS, Fit, ManifillWarning, SamplingOptions
 from manifill.photos.crops import Crop
 from manifill.photos.photo import Photo, to_pillow
 from manifill.photos.view import Patch, recoloured, retouched
@@ -22,10 +20,8 @@ from manifill.photos.view import Patch, recoloured, retouched
 KnownCodes = Literal["exact", "cells", "none"]
 Choice = Literal["diverse", "likely", "coherent"]
 
-SEED_BITS = 40  # of a seed: what lies above says which crop, and which completion, the noise belongs to
 
-
-class Doubt(UserWarning):
+class Doubt(ManifillWarning):
     """A photo is unlike what a model knows, so that its completions may disappoint; `Request.notes` says it too."""
 
 
@@ -152,14 +148,3 @@ def shown(picture: Image.Image) -> bytes:
 
 
 Event: TypeAlias = Preview | Completion
-
-
-def seeds_from(seed: int | None, count: int) -> range:
-    """Return `count` seeds from `seed` on, a random one for None and -1. Raises ValueError."""
-    try:
-        first = secrets.randbelow(2**31) if seed is None or seed == -1 else operator.index(seed)
-    except TypeError:
-        raise ValueError(f"seed is {seed!r}; expected a whole number") from None
-    if not 0 <= first < 2**SEED_BITS:
-        raise ValueError(f"seed is {first}; expected 0 to 2**{SEED_BITS} - 1, or -1 for a random one")
-    return range(first, first + count)

@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
+import secrets
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypedDict, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 Crop = Literal["centre", "random", "jitter", "squeeze"]  # how a picture becomes a square to train on
+NETWORKS = ("vqvae", "structure", "texture", "discriminator")  # of a model folder, in the order of training
 SMALLEST = 1e-6  # temperature and top_p: below it nothing changes, and far below it 32 bits are too few
+
+
+class ModelError(ValueError):
+    """A model folder that cannot be used; the message names the file, what was found and what was expected."""
+
+
+class ManifillWarning(UserWarning):
+    """What a person may not have meant, or will want to know: of a photo, a mask, pictures to train on."""
 
 
 def option(
@@ -76,6 +87,28 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+
+
+SEED_BITS = 40  # of a seed: what lies above says which crop, and which completion, the noise belongs to
+
+
+def seeds_from(seed: int | None, count: int) -> range:
+    """Return `count` seeds from `seed` on, a random one for None and -1. Raises ValueError."""
+    try:
+        first = secrets.randbelow(2**31) if seed is None or seed == -1 else operator.index(seed)
+    except TypeError:
+        raise ValueError(f"seed is {seed!r}; expected a whole number") from None
+    if not 0 <= first < 2**SEED_BITS:
+        raise ValueError(f"seed is {first}; expected 0 to 2**{SEED_BITS} - 1, or -1 for a random one")
+    return range(first, first + count)
+
+
+def check_counts(num_samples: int, of: int | None = None) -> None:
+    """Raise ValueError unless so many completions can be asked for, of so many that are sampled."""
+    if num_samples < 1:
+        raise ValueError(f"num_samples is {num_samples}; expected 1 or more")
+    if of is not None and of < num_samples:
+        raise ValueError(f"of is {of}; expected at least the {num_samples} that are to be kept")
 
 
 class Sampling(TypedDict, total=False):

@@ -1,4 +1,7 @@
-"""Models on the Hugging Face hub: fetched by name, and published with their card (the extra [hub])."""
+"""Models on the Hugging Face hub: fetched by name, and published with their card (the extra [hub]).
+
+A model is found by its name without loading PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from manifill.networks.checkpoint import (
-    NETWORKS,
-    ModelError,
-    has_discriminator,
-    is_named,
-    load_networks,
-    model_hash,
-    read_header,
-)
+from manifill.config import NETWORKS, ModelError
 
 CARD = "README.md"
 FILES = [*(f"{name}.safetensors" for name in NETWORKS), CARD]
@@ -98,6 +93,8 @@ def cached(api: Any, name: str, why: str) -> Path:
 
 def checked(folder: Path, name: str) -> Path:
     """Return a downloaded folder whose files say of themselves that they are one manifill model, else ModelError."""
+    from manifill.networks.checkpoint import has_discriminator, read_header
+
     try:
         names = [*NEEDED, *(["discriminator"] if has_discriminator(folder) else [])]
         books = {read_header(folder, n).codebook for n in names}
@@ -118,6 +115,8 @@ def push_to_hub(
     made; network files of an earlier model in it go. Raises ModelError when a network does not load, the card is
     missing, names other weights or no licence, or the hub refuses.
     """
+    from manifill.networks.checkpoint import load_networks, model_hash
+
     folder = Path(folder)
     repository, revision = parsed(name)
     if revision is not None:
@@ -144,6 +143,8 @@ def push_to_hub(
 
 def published(folder: Path, repository: str, license: str | None) -> str:
     """Return the text of a folder's card as `repository` will show it. Raises ModelError for one that may not go."""
+    from manifill.networks.checkpoint import is_named, model_hash
+
     path = folder / CARD
     if not path.is_file():
         raise ModelError(f"{path}: missing; a model is published with a card that says what it is and its licence")

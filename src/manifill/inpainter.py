@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from manifill import hub
-from manifill.completion import Choice, Completion, Doubt, Event, KnownCodes, Preview, Request, Start, seeds_from, shown
-from manifill.config import Fit, Sampling, SamplingOptions
+from manifill.completion import Choice, Completion, Doubt, Event, KnownCodes, Preview, Request, Start, shown
+from manifill.config import Fit, ManifillWarning, ModelError, Sampling, SamplingOptions, seeds_from
 from manifill.hub import bundled, find_model, from_hub
-from manifill.model import Model
-from manifill.networks.checkpoint import ModelError, read_header
+from manifill.model import Model, find_device
+from manifill.networks.checkpoint import read_header
 from manifill.photos.crops import Crop, dilated
 from manifill.photos.decode import ImageError, Picture
 from manifill.photos.framing import Plan, plan_photo
@@ -120,7 +120,7 @@ class Inpainter(Model):
         notes: list[str] = []
         hole = dilated(load_mask(mask, photo, invert_mask, notes), fit.dilate)
         for note in notes:
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(note, ManifillWarning, stacklevel=2)
         self.check(num_samples, known_codes, of, choose)
         self.options(**sampling)
         seeds, keep = seeds_from(seed, of or num_samples), num_samples if of else None
@@ -168,7 +168,7 @@ class Inpainter(Model):
         notes: list[str] = []
         region = load_mask(part, completion.request.photo, notes=notes) & completion.request.hole
         for note in notes:
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(note, ManifillWarning, stacklevel=2)
         if not region.any():
             raise ImageError("the part to draw anew does not meet the hole")
         return self._from(completion, num_samples, seed, Start(completion, region), notes)
@@ -211,7 +211,7 @@ class Auto(Inpainter):
     """
 
     def __init__(self, device: str = "auto", dtype: torch.dtype | None = None) -> None:
-        self.asked, self.name = (device, dtype), "auto"
+        self.asked, self.name = (str(find_device(device)), dtype), "auto"
         self.faces_header, self.scenes_header = (read_header(find_model(name), "vqvae") for name in (FACES, SCENES))
         if self.faces_header.image_size != self.scenes_header.image_size:
             raise ModelError(f"{FACES} and {SCENES} are of different sizes, so they cannot fill the holes of one photo")

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from manifill.completion import Choice, KnownCodes, Request
-from manifill.config import Sampling, SamplingOptions
-from manifill.networks.checkpoint import ModelError, is_named, load_networks, weights_name
+from manifill.config import ModelError, Sampling, SamplingOptions, check_counts
+from manifill.networks.checkpoint import is_named, load_networks, weights_name
 from manifill.networks.domain import Domain
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import TextureGenerator, hole_cells
@@ -51,9 +51,7 @@ class Model:
     ) -> None:
         if dtype not in (None, torch.float32, torch.bfloat16):
             raise ValueError(f"dtype is {dtype}; expected torch.float32, torch.bfloat16 or None")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = find_device(device)
         self.vqvae = vqvae.to(self.device).eval()
         self.structure = structure.to(self.device).eval()
         self.texture = texture.to(self.device).eval()
@@ -100,10 +98,7 @@ class Model:
         """Raise ValueError for what cannot be asked of this model."""
         if known_codes not in get_args(KnownCodes):
             raise ValueError(f"known_codes is {known_codes!r}; expected exact, cells or none")
-        if num_samples < 1:
-            raise ValueError(f"num_samples is {num_samples}; expected 1 or more")
-        if of is not None and of < num_samples:
-            raise ValueError(f"of is {of}; expected at least the {num_samples} that are to be kept")
+        check_counts(num_samples, of)
         if choose not in get_args(Choice):
             raise ValueError(f"choose is {choose!r}; expected diverse, likely or coherent")
         if of is not None and choose == "coherent" and not self.structure.config.both_directions:
@@ -231,6 +226,23 @@ class Model:
     def decode_structure(self, codes: Tensor) -> Tensor:
         """Return pictures (N, 3, S, S), about [-1, 1], of structure codes (N, h, w) alone."""
         return self.vqvae.decode_structure(self.vqvae.lookup(codes))
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device of this name, for "auto" a GPU where there is one. Raises ValueError for one that is none."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type == "meta":
+            raise ValueError("it holds no numbers")
+        torch.zeros(1, device=device)
+    except Exception as error:  # of whatever kind a device has
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        there = [*(f"cuda:{k}" for k in range(count)), *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+        why = "" if count or not name.startswith("cuda") else f"; PyTorch {torch.__version__} finds no CUDA GPU"
+        raise ValueError(f"device is {name!r}; expected auto, {', '.join(there)}{why}") from error
+    return device
 
 
 def free_memory(device: torch.device) -> int:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from manifill.data.pictures import DataError
-from manifill.networks.checkpoint import NETWORKS, model_hash, remove_stray, write_atomic
+from manifill.networks.atomic import remove_stray, write_atomic
+from manifill.networks.checkpoint import NETWORKS, model_hash
 from manifill.train import loop, resume
 from manifill.train.config import RunOptions
 from manifill.train.run import train

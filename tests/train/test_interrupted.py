@@ -20,7 +20,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from manifill.data.pictures import DataError
-from manifill.networks.checkpoint import NETWORKS, WriteError, read_header, write_atomic
+from manifill.networks.atomic import WriteError, write_atomic
+from manifill.networks.checkpoint import NETWORKS, read_header
 from manifill.train import loop, resume
 from manifill.train.config import RunOptions
 from manifill.train.lock import held

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from manifill.data.pictures import UNREADABLE, opened, square
 from manifill.data.sources import BrokenShardError, Encoded, Source, expand, is_picture, shards, sources, stream, walk
-from manifill.networks.checkpoint import write_atomic
+from manifill.networks.atomic import write_atomic
 from manifill.photos.tensors import grid
 
 CHUNK = 512  # pictures examined before the next are asked for

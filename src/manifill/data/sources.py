@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from manifill.config import ManifillWarning
 from manifill.photos.decode import SUFFIXES
 
 KEYS = ("file", "path", "file_name")  # of a line of a .jsonl file
@@ -138,7 +139,9 @@ def _members(path: Path) -> list[Source]:
     except tarfile.TarError as error:
         if not found:
             raise DataError(f"{path}: not a readable tar file ({error})") from error
-        warnings.warn(f"{path}: ends too soon ({error}); its first {len(found)} pictures are used", stacklevel=2)
+        warnings.warn(
+            f"{path}: ends too soon ({error}); its first {len(found)} pictures are used", ManifillWarning, stacklevel=2
+        )
     shard = str(path)
     return [Source(f"{shard}/{name}", shard, offset, size) for name, offset, size in sorted(found)]
 

@@ -16,7 +16,7 @@ import numpy as np
 from manifill.data.pictures import UNREADABLE, Pictures, prepared
 from manifill.data.sources import BrokenShardError, DataError, Encoded, shown, stream
 from manifill.data.unreadable import Unreadable
-from manifill.networks.checkpoint import write_atomic
+from manifill.networks.atomic import write_atomic
 
 BLOCK = 2048  # pictures that are shuffled among each other, held encoded, twice: one block is read while one is used
 

@@ -15,7 +15,8 @@ from manifill.evaluate.methods import TrueCodes
 from manifill.evaluate.run import describe
 from manifill.evaluate.scores import figures
 from manifill.evaluate.task import Task
-from manifill.networks.checkpoint import load_texture, load_vqvae, model_hash, write_atomic
+from manifill.networks.atomic import write_atomic
+from manifill.networks.checkpoint import load_texture, load_vqvae, model_hash
 from manifill.train.config import RunOptions
 from manifill.train.presets import ABLATIONS
 from manifill.train.presets import preset as preset_named

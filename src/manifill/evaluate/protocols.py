@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from manifill import __version__
-from manifill.networks.checkpoint import check_new, write_atomic
+from manifill.networks.atomic import write_atomic
+from manifill.networks.checkpoint import check_new
 
 UNITS = 256
 SMALLEST = 32

@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from manifill.completion import Completion, KnownCodes
 from manifill.config import Fit, Sampling
 from manifill.files.results import file_of
-from manifill.inpainter import Completions
 from manifill.photos.decode import ImageError
 from manifill.photos.photo import load_photo
-from manifill.photos.view import Patch
+
+if TYPE_CHECKING:
+    from manifill.completion import Completion, KnownCodes
+    from manifill.inpainter import Completions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,9 @@ def read_completion(completions: Completions, path: Path) -> Completion:
 
     Raises ImageError when it is of another photo, hole, size or model, or was saved with loss.
     """
+    from manifill.completion import Completion
+    from manifill.photos.view import Patch
+
     line = find_line(path)
     model, request = completions.inpainter, completions.request
     if not model.is_named(line["model"].split()[-1]):

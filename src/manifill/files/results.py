@@ -12,19 +12,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from manifill.completion import Completion
-from manifill.inpainter import Completions
-from manifill.networks.checkpoint import remove_stray, write_atomic
+from manifill.networks.atomic import remove_stray, write_atomic
 from manifill.photos.decode import ImageError
 from manifill.photos.encode import SUFFIX, Format, encode
-from manifill.photos.tensors import grid
+
+if TYPE_CHECKING:
+    from manifill.completion import Completion
+    from manifill.inpainter import Completions
 
 CELL = 256  # pixels of the longer side of a picture in the grid; photos up to twice as large keep their size
 
@@ -194,6 +195,8 @@ class Overview:
 
     def sheet(self) -> Image.Image:
         """Return the grid."""
+        from manifill.photos.tensors import grid  # loads PyTorch, which nothing else here does
+
         columns = [np.stack([self.photo, self.masked])]
         cells = [*self.cells, np.full_like(self.photo, 255)] if len(self.cells) % 2 else self.cells
         columns += [np.stack(pair) for pair in zip(cells[0::2], cells[1::2], strict=True)]

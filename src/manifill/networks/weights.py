@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from manifill.config import StructureConfig
+from manifill.config import ModelError, StructureConfig
 from manifill.networks.domain import Domain, domain_from_dict
 
 FORMAT = "manifill-1"
@@ -32,10 +32,6 @@ DOMAIN = "domain"  # of the model, in the file of its VQ-VAE; models that were s
 DIGEST = "digest"  # of all that a file says; files older than it have none
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-
-class ModelError(ValueError):
-    """A model folder that cannot be used; the message names the file, what was found and what was expected."""
 
 
 @dataclass(frozen=True)

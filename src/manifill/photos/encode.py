@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
+from manifill.config import ManifillWarning
 from manifill.photos.decode import ImageError, plugins
 from manifill.photos.lossless import Kept, png, tiff
 from manifill.photos.photo import Photo, to_pillow
@@ -63,6 +64,7 @@ def format_for(photo: Photo, wanted: Format | None, quality: int | None = None) 
         warnings.warn(
             f"{photo.name}: its {', '.join(lost)}, which {wanted} has no place for, may change how its "
             "colours are seen; png keeps it",
+            ManifillWarning,
             stacklevel=2,
         )
     return wanted

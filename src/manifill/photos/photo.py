@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
+from manifill.config import ManifillWarning
 from manifill.photos.decode import ImageError, Picture, open_picture
 from manifill.photos.metadata import metadata
 
@@ -62,7 +63,7 @@ def load_photo(source: Picture | Photo) -> Photo:
     except (ValueError, IndexError, TypeError, OSError) as error:  # Pillow converts what it has decoded
         raise ImageError(f"{name}: damaged photo ({error})") from error
     for note in notes:
-        warnings.warn(f"{name}: {note}", stacklevel=2)
+        warnings.warn(f"{name}: {note}", ManifillWarning, stacklevel=2)
     return Photo(name, samples, mode, rgb, alpha, info, opened.stored, tuple(f"{name}: {note}" for note in notes))
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from manifill.config import to_dict
 from manifill.hub import PLACE, UNNAMED, front, licence
-from manifill.networks.checkpoint import NETWORKS, Header, model_hash, parameters, read_header, write_atomic
+from manifill.networks.atomic import write_atomic
+from manifill.networks.checkpoint import NETWORKS, Header, model_hash, parameters, read_header
 from manifill.train.config import RunOptions
 from manifill.train.presets import preset as preset_named
 from manifill.train.settings import remembered

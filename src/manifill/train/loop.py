@@ -23,7 +23,7 @@ from tqdm import tqdm
 from manifill.data import masks
 from manifill.data.batches import Batches
 from manifill.data.pictures import DataError, Pictures
-from manifill.networks.checkpoint import WriteError, remove_stray, write_atomic
+from manifill.networks.atomic import WriteError, remove_stray, write_atomic
 from manifill.train import logs, resume
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.resume import Stateful

@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 from manifill.data.sources import DataError
-from manifill.networks.checkpoint import NETWORKS, model_hash, write_atomic
+from manifill.networks.atomic import write_atomic
+from manifill.networks.checkpoint import NETWORKS, model_hash
 from manifill.train import logs
 from manifill.train.chart import STYLE, Curve, chart
 from manifill.train.diagnosis import Diagnosis

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from manifill.data.pictures import DataError
-from manifill.networks.checkpoint import write_atomic
+from manifill.networks.atomic import write_atomic
 
 ANEW = "remove it to begin this stage anew"
 
