@@ -59,6 +59,17 @@ def test_masks_among_the_photos(tmp_path: Path) -> None:
     assert paired(both, both) == ({"a": "a_mask.png", "sub/b": "sub/b_mask.png"}, 1)
 
 
+def test_masks_beside_the_photos_are_theirs_and_no_photos(tmp_path: Path) -> None:
+    both = touch(
+        tmp_path, "a.jpg", "a_mask.png", "b.jpg", "b_mask1.png", "b_mask2.png", "c.png", "one.png", "d_mask.png"
+    )
+    own = {"a": "a_mask.png", "b_mask1": "b_mask1.png", "b_mask2": "b_mask2.png"}
+    assert paired(both, None) == (own | {"c": "", "one": "", "d_mask": ""}, 0)
+    assert paired(both, both / "one.png") == (dict.fromkeys(["a", "b", "c", "d_mask"], "one.png"), 0)
+    elsewhere = touch(tmp_path / "m", "a.png", "c.png")
+    assert paired(both, elsewhere) == ({"a": "a.png", "c": "c.png"}, 3)
+
+
 def test_a_folder_of_masks_in_the_folder_of_photos(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "b.jpg", "masks/a.png", "masks/b.png")
     assert paired(tmp_path, tmp_path / "masks") == ({"a": "a.png", "b": "b.png"}, 0)
@@ -113,7 +124,7 @@ def test_a_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "masks", "words"),
     [
-        (["a.png"], ["b.png"], "none of 1 photos has a mask in"),
+        (["a.png"], ["b.png"], "has no mask for its photo"),
         (["notes.md"], None, "a folder or list without pictures"),
         ([], None, "no such photo file"),
     ],

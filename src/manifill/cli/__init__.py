@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import warnings
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
 
 import tyro
+from tyro.conf import DisallowNone, PositionalMetavarFromFieldName
 
+from manifill import __version__
 from manifill.cli.data import data
 from manifill.cli.evaluate import ablate, evaluate, masks
 from manifill.cli.hub import push
@@ -16,31 +21,79 @@ from manifill.cli.inpaint import info, inpaint
 from manifill.cli.serve import serve
 from manifill.cli.terminal import escape_what_cannot_be_shown, printable
 from manifill.cli.train import convert, pack, train
+from manifill.config import ManifillWarning
+
+VERBS = {
+    "inpaint": inpaint,
+    "serve": serve,
+    "info": info,
+    "train": train,
+    "data": data,
+    "evaluate": evaluate,
+    "masks": masks,
+    "ablate": ablate,
+    "convert": convert,
+    "pack": pack,
+    "push": push,
+}
+DESCRIPTION = """\
+Fill the holes of photos, in many different ways.
+
+  manifill inpaint photo.jpg mask.png -o out     8 ways to fill what is white in mask.png
+  manifill inpaint photos/ masks/ -o out -n 4    4 ways each for a folder of photos
+  manifill serve --open                          a page to paint holes and fill them
+
+manifill VERB --help describes a verb, manifill --version says which version this is."""
 
 
-def _warn(message: Any, *_: Any, **__: Any) -> None:
-    print(f"manifill: warning: {printable(message)}", file=sys.stderr)
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show what manifill has to say; what libraries tell their programmers is shown with PYTHONWARNINGS alone."""
+    if issubclass(category, ManifillWarning):
+        print(f"manifill: warning: {printable(message)}", file=sys.stderr)
+    elif sys.warnoptions:
+        print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr, end="")
 
 
-def main() -> int:
-    """Run one verb; a user's mistake ends with one sentence on stderr and exit code 2."""
-    verbs = {
-        "inpaint": inpaint,
-        "serve": serve,
-        "info": info,
-        "train": train,
-        "data": data,
-        "evaluate": evaluate,
-        "masks": masks,
-        "ablate": ablate,
-        "convert": convert,
-        "pack": pack,
-        "push": push,
-    }
+def _unknown(verb: str) -> str:
+    """Return in words that there is no such verb, and what may have been meant."""
+    said = f"{verb}: no such verb"
+    if near := difflib.get_close_matches(verb, VERBS, 1):
+        return f"{said}; did you mean {near[0]}?"
+    if Path(verb).exists():
+        return f"{said}; to fill a photo's hole: manifill inpaint {verb} MASK -o FOLDER"
+    return f"{said}; expected {', '.join(VERBS)}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; a user's mistake ends with one sentence on stderr and exit code 2.
+
+    `arguments` are those of the command line unless given. Raises SystemExit where these cannot be understood.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     warnings.showwarning = _warn
     escape_what_cannot_be_shown()
+    if given[0] in ("--version", "-V"):
+        print(f"manifill {__version__}")
+        return 0
+    if not given[0].startswith("-") and given[0] not in VERBS:
+        print(f"manifill: {printable(_unknown(given[0]))}", file=sys.stderr)
+        return 2
+    verbs: dict[str, Any] = VERBS if given[0] not in VERBS else {given[0]: VERBS[given[0]]}
     try:
-        return tyro.extras.subcommand_cli_from_dict(verbs, prog="manifill", description=__doc__)
+        return tyro.extras.subcommand_cli_from_dict(
+            verbs,
+            prog="manifill",
+            description=DESCRIPTION,
+            args=given,
+            config=(DisallowNone, PositionalMetavarFromFieldName),
+        )
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

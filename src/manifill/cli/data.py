@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
+
+from manifill.cli.options import FOLDER, check_folder, plainly
 
 
+@plainly
 def data(
     action: Positional[Literal["check"]],
-    paths: Positional[tuple[str, ...]],
+    paths: Annotated[Positional[tuple[str, ...]], arg(help_behavior_hint="(required)")],
     /,
     *,
     size: int = 128,
-    out: Path | None = None,
+    out: Annotated[Path | None, FOLDER] = None,
     quiet: bool = False,
 ) -> int:
     """Report sizes, shapes, broken, too small and repeated pictures; the exit code is 1 when some are broken.
@@ -27,6 +30,8 @@ def data(
         quiet: No progress bar.
 
     """
+    if out is not None:
+        check_folder(out)
     from manifill.data.check import examine, told, write
     from manifill.data.sources import DataError
 

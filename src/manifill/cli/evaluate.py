@@ -7,13 +7,16 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from manifill.cli.options import FitArguments, SamplingArguments
+from manifill.cli.extras import need
+from manifill.cli.options import FOLDER, FitArguments, SamplingArguments, check_folder, plainly
 from manifill.config import Fit
+from manifill.hub import find_model, from_hub
 
 
+@plainly
 def evaluate(
     *,
-    out: Path,
+    out: Annotated[Path, FOLDER],
     data: Annotated[tuple[Path, ...], arg(aliases=["--real"])] = (),
     model: tuple[str, ...] = ("faces-128",),
     pred: tuple[Path, ...] = (),
@@ -40,7 +43,7 @@ def evaluate(
     report: bool = False,
     device: str = "auto",
 ) -> int:
-    """Measure models, baselines and folders of results: OUT/figures.json, scores and, on request, a page.
+    """Measure models, baselines and folders of results: OUT/figures.json, .md, .tex and .csv, and, on request, a page.
 
     Args:
         out: Folder for the results.
@@ -72,6 +75,22 @@ def evaluate(
         device: auto, cpu, cuda, ...
 
     """
+    check_folder(out)
+    if not data and not merge:
+        raise ValueError("evaluate: no pictures; name them with --data")
+    for path in (*data, *features, *(p for p in (lpips_alex, lpips_vgg, inception) if p)):
+        if not path.exists():
+            raise ValueError(f"{path}: no such file or folder")
+    for path in (*pred, *merge, *([masks] if masks else [])):
+        if not path.is_dir():
+            raise ValueError(f"{path}: no such folder")
+    if "biharmonic" in baselines:
+        need("--baselines biharmonic", "skimage")
+    if curve and report:
+        need("--curve with --report", "matplotlib")
+    for name in model:
+        if name != "auto" and not from_hub(name):
+            find_model(name)
     from manifill.evaluate import run
     from manifill.evaluate.features import load_networks
     from manifill.inpainter import Inpainter
@@ -79,8 +98,6 @@ def evaluate(
     if merge:
         _print_figures(run.join(merge, out))
         return 0
-    if not data:
-        raise ValueError("evaluate: no pictures; name them with --data")
     inpainters = [Inpainter.from_pretrained(name, device) for name in model]
     side = size or next((m.image_size for m in inpainters), 256)
     fit = Fit(**vars(fit))
@@ -93,18 +110,17 @@ def evaluate(
 
 
 def _print_figures(result: dict[str, Any]) -> None:
-    for name, method in result.items():
-        print(name)
-        for figure, value in method["figures"].items():
-            print(f"  {figure:32} {value:.5g}")
-        for note in method["notes"]:
-            print(f"  note: {note}")
+    from manifill.evaluate import table
+
+    if result:  # a shard alone has none
+        print(table.text(result))
 
 
+@plainly
 def ablate(
     *,
     data: tuple[Path, ...],
-    out: Path,
+    out: Annotated[Path, FOLDER],
     val: tuple[Path, ...] = (),
     preset: str = "faces-64",
     tables: tuple[Literal[2, 3], ...] = (2, 3),
@@ -133,6 +149,7 @@ def ablate(
         quiet: No progress bar.
 
     """
+    check_folder(out)
     from manifill.evaluate.ablations import ablate as train_and_measure
     from manifill.evaluate.features import load_networks
     from manifill.train.config import RunOptions
@@ -144,7 +161,8 @@ def ablate(
     return 0
 
 
-def masks(*, protocol: str, out: Path, count: int = 1000, size: int = 256) -> int:
+@plainly
+def masks(*, protocol: str, out: Annotated[Path, FOLDER], count: int = 1000, size: int = 256) -> int:
     """Write a published evaluation's masks, the same on every machine: OUT/00000.png ... and masks.json.
 
     Args:
@@ -154,6 +172,7 @@ def masks(*, protocol: str, out: Path, count: int = 1000, size: int = 256) -> in
         size: Pixels a side.
 
     """
+    check_folder(out)
     from manifill.evaluate import protocols
 
     digest = protocols.write(protocol, out, count, size)

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from manifill.cli.options import plainly
 
+
+@plainly
 def push(
     model: Positional[Path],
     repository: Positional[str],

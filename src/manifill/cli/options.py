@@ -1,14 +1,36 @@
-"""Options of the command line from dataclasses: each is declared once, in `config.py` or `train/config.py`."""
+"""Options of the command line: from dataclasses, where each is declared once, and shown without what says nothing."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, field, fields, make_dataclass
-from typing import Annotated, Any, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
 
-from tyro.conf import arg
+from tyro.conf import FlagCreatePairsOff, arg
 
 from manifill.config import Fit, SamplingOptions, overrides
+
+Verb = TypeVar("Verb")
+FOLDER, FILE = arg(metavar="FOLDER"), arg(metavar="FILE")  # what a path names
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif", ".gif"}
+
+
+def plainly(verb: Verb) -> Verb:
+    """Return a verb, or a dataclass of options, with help that is silent of defaults that stand for nothing.
+
+    "(default: None)" says less than the words before it, and a flag that is off needs no second one to switch it off.
+    """
+    hints = get_type_hints(verb, include_extras=True)
+    for name, parameter in inspect.signature(verb).parameters.items():  # type: ignore[arg-type]
+        told = [getattr(said, "help_behavior_hint", None) for said in getattr(hints[name], "__metadata__", ())]
+        if not any(told) and (parameter.default is None or parameter.default == () or parameter.default is False):
+            hints[name] = Annotated[hints[name], arg(help_behavior_hint="")]
+        if parameter.default is False:
+            hints[name] = FlagCreatePairsOff[hints[name]]
+    verb.__annotations__ = hints
+    return verb
 
 
 def from_fields(kind: type, whose: str | None = None, without: type | None = None, models: Sequence[str] = ()) -> Any:
@@ -24,8 +46,17 @@ def from_fields(kind: type, whose: str | None = None, without: type | None = Non
         said = arg(help=f.metadata["help"], help_behavior_hint=f"(default: {whose})" if whose else None)
         return f.name, Annotated[hint, said], field() if f.default is MISSING else field(default=f.default)
 
-    return make_dataclass(kind.__name__, [declared(f) for f in fields(kind) if f.name not in left_out], frozen=True)
+    kept = [declared(f) for f in fields(kind) if f.name not in left_out]
+    return plainly(make_dataclass(kind.__name__, kept, frozen=True))
 
 
 SamplingArguments = from_fields(overrides(SamplingOptions), "the model's own")
 FitArguments = from_fields(Fit)
+
+
+def check_folder(out: Path) -> None:
+    """Raise ValueError for a name that results, which are several files, cannot go under."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: is a file; name a folder for the results")
+    if out.suffix.lower() in PICTURES and not out.is_dir():
+        raise ValueError(f"{out}: named as a picture, but there are several results; name a folder, as {out.stem}")

@@ -9,11 +9,12 @@ import secrets
 import socket
 import webbrowser
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import FlagCreatePairsOff
-
-from manifill.cli.inpaint import _importing
+from manifill.cli.extras import need
+from manifill.cli.inpaint import importing
+from manifill.cli.options import FILE, plainly
+from manifill.hub import find_model, from_hub
 
 HOW: dict[str, Any] = {  # uvicorn, without its log lines, which know no request, and without what nobody uses
     "log_config": None,
@@ -27,6 +28,7 @@ HOW: dict[str, Any] = {  # uvicorn, without its log lines, which know no request
 }
 
 
+@plainly
 def serve(
     *,
     host: str = "127.0.0.1",
@@ -35,10 +37,10 @@ def serve(
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     token: str | None = None,
-    token_file: Path | None = None,
-    no_token: FlagCreatePairsOff[bool] = False,
+    token_file: Annotated[Path | None, FILE] = None,
+    no_token: bool = False,
     hosts: tuple[str, ...] = (),
-    open: FlagCreatePairsOff[bool] = False,
+    open: bool = False,
     max_pixels: int = 48 << 20,
     max_samples: int = 32,
     max_body: int = 64,
@@ -70,20 +72,19 @@ def serve(
     """
     if root_path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", root_path):
         raise ValueError(f"the root path is {root_path!r}; expected one like /fill")
+    need("serve", "fastapi", "uvicorn")
+    if model != "auto" and not from_hub(model):
+        find_model(model)
     token = chosen_token(host, token, no_token, token_file)
     with listen(host, port) as listening:
-        with _importing():
-            try:
-                import torch
-                import uvicorn
-
-                from manifill.web.app import create_app
-            except ModuleNotFoundError as error:
-                raise OSError(f"serve needs {error.name}: pip install 'manifill[serve]'") from error
+        with importing():
+            import torch
+            import uvicorn
 
             from manifill.inpainter import Inpainter
             from manifill.memory import keep_freed_memory
             from manifill.web import log
+            from manifill.web.app import create_app
             from manifill.web.limits import Limits
             from manifill.web.security import Access
 

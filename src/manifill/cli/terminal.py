@@ -16,3 +16,8 @@ def escape_what_cannot_be_shown() -> None:
 def printable(text: object) -> str:
     """Return a text on one line, with escapes for what would move the cursor or end the line."""
     return "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else ascii(c)[1:-1] for c in str(text))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 photo" or "2 photos"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
-from manifill.cli.options import SamplingArguments, from_fields
+from manifill.cli.options import FOLDER, SamplingArguments, check_folder, from_fields, plainly
 from manifill.config import option, overrides
 from manifill.train.config import TRAININGS, Overrides, RunOptions
 
@@ -65,6 +65,7 @@ class Work:
         return 0
 
 
+@plainly
 def report(run: Positional[Path], /) -> int:
     """Draw a run's curves and previews, finished or not, into one page, and say in plain words what is wrong with it.
 
@@ -123,7 +124,8 @@ def train(work: tyro.conf.OmitSubcommandPrefixes[VERB]) -> int:  # type: ignore[
     return work()
 
 
-def convert(checkpoint: Positional[Path], /, *, out: Path, image_size: int = 256) -> int:
+@plainly
+def convert(checkpoint: Positional[Path], /, *, out: Annotated[Path, FOLDER], image_size: int = 256) -> int:
     """Turn the authors' TensorFlow checkpoint into a model folder (needs the extra `convert`).
 
     Args:
@@ -132,6 +134,7 @@ def convert(checkpoint: Positional[Path], /, *, out: Path, image_size: int = 256
         image_size: Side of the pictures it was trained on, the one thing a checkpoint does not say.
 
     """
+    check_folder(out)
     from manifill.convert import convert as run
 
     names = run(checkpoint, out, image_size)
@@ -139,11 +142,12 @@ def convert(checkpoint: Positional[Path], /, *, out: Path, image_size: int = 256
     return 0
 
 
+@plainly
 def pack(
     model: Positional[Path],
     /,
     *,
-    out: Path,
+    out: Annotated[Path, FOLDER],
     half: bool = False,
     sampling: OmitArgPrefixes[SamplingArguments] = SamplingArguments(),  # type: ignore[valid-type]  # noqa: B008
     subject: str | None = None,
@@ -160,6 +164,7 @@ def pack(
         pictures: Pictures to measure that by, which it was not trained on: a folder, list or shards, as for training.
 
     """
+    check_folder(out)
     from manifill.networks.checkpoint import pack as run
 
     if (subject is None) != (pictures is None):

@@ -7,15 +7,18 @@ import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from manifill.files.pairs import Pair
 from manifill.files.results import Output, check_free, forget, planned, structure_path
-from manifill.inpainter import Completions
-from manifill.networks.checkpoint import WriteError
+from manifill.networks.atomic import WriteError
 from manifill.photos.decode import ImageError
 from manifill.photos.encode import Format, check_format, format_for
+
+if TYPE_CHECKING:
+    from manifill.inpainter import Completions
 
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENODEV}
 
@@ -40,8 +43,11 @@ class Batch:
     existing: str = "refuse"  # or "skip", "replace"
     alone: bool = False  # one photo was asked for: that it fails is an error
 
-    def run(self, pairs: Sequence[Pair], said: Callable[[Path], None]) -> Tally:
-        """Complete all pairs; `said` gets every path that is written. Raises ImageError before anything is written."""
+    def to_do(self, pairs: Sequence[Pair]) -> tuple[list[Pair], Tally]:
+        """Return the pairs to complete, and a tally of those that are done or that cannot be.
+
+        What would stop all of them is found here, before a model is loaded: raises ImageError, and nothing is written.
+        """
         check_format(self.format, self.output.quality)
         tally, waiting = Tally(), []
         for pair in pairs:
@@ -54,6 +60,10 @@ class Batch:
         if self.existing == "refuse":
             for pair in waiting:
                 check_free(path for format in self.formats() for path in self.paths(pair, format))
+        return waiting, tally
+
+    def run(self, waiting: Sequence[Pair], tally: Tally, said: Callable[[Path], None]) -> None:
+        """Complete these pairs and count them; `said` gets every path that is written."""
         names = {
             p.relative_to(self.output.out).as_posix()
             for pair in waiting
@@ -68,7 +78,6 @@ class Batch:
                 mask = "(transparency)" if pair.mask is None else str(pair.mask)
                 said(self.output.write(completions, pair.name, mask, format, said))
                 tally.done += 1
-        return tally
 
     def formats(self) -> Sequence[Format]:
         """Return the formats that results may be in: without a choice, PNG or for CMYK TIFF."""

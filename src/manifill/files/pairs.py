@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -119,8 +119,9 @@ def pairs(
 
     `photos` is a picture, a folder, or a .txt list with lines of `photo` or `photo<tab>mask`, relative to the list.
     `masks` is a folder, one picture for all photos, or None. In a folder a mask has the photo's name and place, or lies
-    at the top and has its name, or is called name_mask, name_mask001 and so on, which may be several for a photo. What
-    is in `out`, the folder of results, is no photo.
+    at the top and has its name, or is called name_mask, name_mask001 and so on, which may be several for a photo. Masks
+    that lie beside the photos by such names are no photos; without `masks` they are the photos' own. What is in `out`,
+    the folder of results, is no photo.
     """
     if not photos.exists():
         raise ImageError(f"{photos}: no such photo file")
@@ -137,15 +138,14 @@ def pairs(
         if left_out is not None:
             left_out += found_there.left_out
         everything = [p for p in found_there.pictures if not _true(p).is_relative_to(_true(out))]
-        if masks is not None and masks.is_dir():
-            everything = _without_masks(everything, photos, masks)
-        found, lonely = _match(everything, photos, masks)
+        everything, beside = _without_masks(everything, photos, masks)
+        found, lonely = _match(everything, photos, masks, beside if masks is None else None)
     if not found and not lonely:
         raise ImageError(f"{photos}: a folder or list without pictures")
     if not found:
         raise ImageError(
-            f"{photos}: none of {len(lonely)} photos has a mask in {masks} (masks have a photo's name, or "
-            "are called name_mask or name_mask001)"
+            f"{photos}: {masks} has no mask for {'its photo' if len(lonely) == 1 else f'any of {len(lonely)} photos'} "
+            "(masks have a photo's name, or are called name_mask or name_mask001)"
         )
     return _told_apart(found), lonely
 
@@ -176,13 +176,25 @@ def _name(photo: Path, folder: Path) -> str:
     return photo.relative_to(folder).with_suffix("").as_posix()
 
 
-def _without_masks(everything: Sequence[Path], photos: Path, masks: Path) -> list[Path]:
-    """Leave the masks out of a folder's pictures, where they are in it or among the photos."""
-    if _true(photos) == _true(masks):
-        return [p for p in everything if not MASKED.fullmatch(p.stem)]
-    if _true(photos).is_relative_to(_true(masks)):
-        return list(everything)
-    return [p for p in everything if not _true(p).is_relative_to(_true(masks))]
+def _without_masks(
+    everything: Sequence[Path], photos: Path, masks: Path | None
+) -> tuple[list[Path], dict[Path, list[Path]]]:
+    """Leave the masks out of a folder's pictures; return the photos, and the masks that lie beside them by name."""
+    if masks is not None and masks.is_dir() and not _true(photos).is_relative_to(_true(masks)):
+        everything = [p for p in everything if not _true(p).is_relative_to(_true(masks))]
+    elif masks is not None and not masks.is_dir():
+        everything = [p for p in everything if _true(p) != _true(masks)]
+    if masks is not None and masks.is_dir() and _true(photos) == _true(masks):
+        return [p for p in everything if not MASKED.fullmatch(p.stem)], {}
+    own: dict[tuple[Path, str], list[Path]] = {(p.parent, _composed(p.stem)): [] for p in everything}
+    beside: set[Path] = set()
+    for path in everything:
+        match = MASKED.fullmatch(path.stem)
+        if match and (place := (path.parent, _composed(match[1]))) in own:
+            own[place].append(path)
+            beside.add(path)
+    kept = [p for p in everything if p not in beside]
+    return kept, {p: own[p.parent, _composed(p.stem)] for p in kept}
 
 
 def _by_name(masks: Path, photos: Sequence[Path]) -> dict[str, list[Path]]:
@@ -203,10 +215,12 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _match(photos: Sequence[Path], folder: Path, masks: Path | None) -> tuple[list[Pair], list[str]]:
-    """Pair photos in a folder with a folder's masks, or with one mask or none."""
+def _match(
+    photos: Sequence[Path], folder: Path, masks: Path | None, beside: Mapping[Path, Sequence[Path]] | None = None
+) -> tuple[list[Pair], list[str]]:
+    """Pair photos in a folder with a folder's masks, with one mask, or with those `beside` each, if any."""
     if masks is None or not masks.is_dir():
-        return [Pair(photo, masks, _name(photo, folder)) for photo in photos], []
+        return [pair for p in photos for pair in _named(p, (beside or {}).get(p) or [masks], _name(p, folder))], []
     found, lonely, by_name = [], [], _by_name(masks, photos)
     for photo in photos:
         name = _name(photo, folder)
@@ -217,10 +231,11 @@ def _match(photos: Sequence[Path], folder: Path, masks: Path | None) -> tuple[li
     return found, lonely
 
 
-def _named(photo: Path, masks: Sequence[Path], name: str) -> list[Pair]:
+def _named(photo: Path, masks: Sequence[Path | None], name: str) -> list[Pair]:
     """Return a photo's pairs; where it has several masks, results are called after these."""
     return [
-        Pair(photo, mask, name if len(masks) == 1 else (Path(name).parent / mask.stem).as_posix()) for mask in masks
+        Pair(photo, mask, name if len(masks) == 1 or mask is None else (Path(name).parent / mask.stem).as_posix())
+        for mask in masks
     ]
 
 

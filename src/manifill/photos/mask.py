@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from manifill.config import ManifillWarning
 from manifill.photos.decode import ImageError, Opened, Picture, open_picture
 from manifill.photos.photo import Photo, upright
 
@@ -53,7 +54,12 @@ def load_mask(source: Picture | None, photo: Photo, invert: bool = False, notes:
     if source is None:
         name, hole = f"{photo.name} (transparency)", _transparent(photo, said)
     else:
-        layer = _turned_as(photo, layer_of(open_picture(source, "mask")), said)
+        layer = layer_of(open_picture(source, "mask"))
+        if _black_and_white(photo) and _like_a_photo(layer):
+            raise ImageError(
+                f"{photo.name} looks like a mask and {layer.name} like a photo; expected the photo first, then the mask"
+            )
+        layer = _turned_as(photo, layer, said)
         name, hole = layer.name, marked(layer, photo, said) > 127
     hole = ~hole if invert else hole
     share = hole.mean()
@@ -67,7 +73,7 @@ def load_mask(source: Picture | None, photo: Photo, invert: bool = False, notes:
         mask_h, mask_w = hole.shape
         said.append(f"{name}: mask of {mask_w}x{mask_h} pixels, another shape than the photo's {w}x{h}; stretched")
     for note in said if notes is None else []:
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, ManifillWarning, stacklevel=2)
     if notes is not None:
         notes += said
     return touched(hole, h, w)
@@ -102,6 +108,26 @@ def layer_of(opened: Opened) -> Layer:
     colours = np.broadcast_to(colours, (*colours.shape[:2], 3))
     layer = Layer(opened.name, colours, opacity, picture.format in LOSSY)
     return layer.turned(opened.orientation)
+
+
+def _sparse(pixels: np.ndarray) -> np.ndarray:
+    """Return some of a picture's pixels (n, 3), at most about 512 x 512, evenly spread."""
+    step = 1 + max(pixels.shape[:2]) // 512
+    return pixels[::step, ::step].reshape(-1, 3)
+
+
+def _black_and_white(photo: Photo) -> bool:
+    """Whether a photo is black and white alone, up to what JPEG makes of that, as a mask is."""
+    pixels = _sparse(photo.rgb)
+    dark, light = (pixels < FEW).all(1), (pixels > 255 - FEW).all(1)
+    return bool(dark.any() and light.any() and (dark | light).mean() > 0.98)
+
+
+def _like_a_photo(layer: Layer) -> bool:
+    """Whether a mask has many colours or greys, in most of its pixels neither black nor white."""
+    pixels = _sparse(layer.colours)
+    between = (pixels >= FEW).any(1) & (pixels <= 255 - FEW).any(1)
+    return bool(between.mean() > 0.5 and len(np.unique(pixels[between] >> 3, axis=0)) > FEW)
 
 
 def _turned_as(photo: Photo, layer: Layer, notes: list[str]) -> Layer:
