@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
+from manifill.evaluate import table
 from manifill.evaluate.methods import Method
 from manifill.evaluate.scores import Scores
 from manifill.evaluate.task import Task
-from manifill.networks.checkpoint import write_atomic
+from manifill.networks.atomic import write_atomic
 from manifill.photos.tensors import grid
 from manifill.train.page import page, paragraph, picture, rows, section
 
@@ -43,7 +45,7 @@ def write(out: Path, result: dict[str, Any], scored: dict[str, Scores], task: Ta
         path = out / f"grid_{method.name}.png"
         shown = extremes(scored[method.name], task, method)
         shown.save(path)
-        text = "Photo, masked, completions: the best, the middle and the worst by PSNR of their first completion."
+        text = "Photo, masked, completions; each row says which it is, by PSNR of the first completion."
         parts.append(section(method.name, paragraph(text) + picture(path.name, f"completions of {method.name}")))
     parts.append(section("What was evaluated", about_table(result["methods"])))
     whole = page("manifill evaluate", "".join(parts))
@@ -52,12 +54,11 @@ def write(out: Path, result: dict[str, Any], scored: dict[str, Scores], task: Ta
 
 def figure_table(methods: dict[str, Any]) -> str:
     """Return figures by row, methods by column, and the paper's where it has the figure."""
-    names = list(dict.fromkeys(key for m in methods.values() for key in m["figures"]))
     body = [
-        [name, *(number(m["figures"].get(name)) for m in methods.values()), number(PUBLISHED.get(paper_name(name)))]
-        for name in names
+        [table.title(key), *values, table.number(PUBLISHED.get(paper_name(key))), said]
+        for key, (_, *values, said) in table.lines(methods).items()
     ]
-    return rows(["", *methods, "the paper, other protocol"], body)
+    return rows(["", *methods, "the paper, other protocol", "what it says"], body)
 
 
 def paper_name(name: str) -> str:
@@ -72,11 +73,6 @@ def paper_name(name: str) -> str:
     return same.get(name, "diversity (LPIPS)" if name.startswith("diversity_full_LPIPS") else "")
 
 
-def number(value: float | None) -> str:
-    """Return a figure with four digits."""
-    return "" if value is None else f"{value:.4g}"
-
-
 def about_table(methods: dict[str, Any]) -> str:
     """Return what every result states of itself."""
     keys = list(dict.fromkeys(key for m in methods.values() for key in m["about"]))
@@ -84,16 +80,30 @@ def about_table(methods: dict[str, Any]) -> str:
 
 
 def extremes(scores: Scores, task: Task, method: Method) -> Any:
-    """Return a grid of the pictures with the best, middle and worst first completion by PSNR."""
+    """Return a grid of the pictures with the best, middle and worst first completion by PSNR; each row says which."""
     order = np.argsort(-scores.values["psnr"][:, 0], kind="stable")
     middle = max((len(order) - SHOWN) // 2, 0)
-    chosen = [*order[:SHOWN], *order[middle : middle + SHOWN], *order[-SHOWN:]]
+    chosen = {"best": order[:SHOWN], "middle": order[middle : middle + SHOWN], "worst": order[-SHOWN:]}
+    said: dict[int, str] = {}  # of each picture once, where there are few
+    for name, positions in chosen.items():
+        for i in positions:
+            said.setdefault(int(i), f"{name}\nPSNR {scores.values['psnr'][i, 0]:.1f} dB")
     lines = []
-    for k in dict.fromkeys(int(scores.index[i]) for i in chosen):
+    for i, words in said.items():
+        k = int(scores.index[i])
         photo, hole = task.pictures.array[k], task.holes(k)
         done = method.complete(photo, hole, k, task.pictures.names[k]).composites[:6]
-        lines.append(np.stack([photo, np.where(hole[..., None], np.uint8(255), photo), *done]))
+        masked = np.where(hole[..., None], np.uint8(255), photo)
+        lines.append(np.stack([label(words, len(photo)), photo, masked, *done]))
     return grid([np.stack(column) for column in zip(*lines, strict=True)])
+
+
+def label(text: str, side: int) -> np.ndarray:
+    """Return text on a white square, uint8 (side, side, 3)."""
+    cell = Image.new("RGB", (side, side), "white")
+    font = ImageFont.load_default(max(9, side // 9))
+    ImageDraw.Draw(cell).multiline_text((side // 16, side // 2), text, "black", font, "lm")
+    return np.asarray(cell)
 
 
 def plot_curve(points: Sequence[dict[str, float]], path: Path) -> None:

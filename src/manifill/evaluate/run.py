@@ -17,14 +17,14 @@ import numpy as np
 from manifill.completion import Choice, KnownCodes
 from manifill.config import Fit, Sampling
 from manifill.data.pictures import Pictures
-from manifill.evaluate import protocols, report
+from manifill.evaluate import protocols, report, table
 from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
 from manifill.evaluate.methods import Classical, Folder, Method, ModelMethod, Picking, TrueCodes
 from manifill.evaluate.scores import Scores, ScoresError, figures, merge, notes
 from manifill.evaluate.task import Task
 from manifill.files.pairs import shard_of
 from manifill.inpainter import Inpainter
-from manifill.networks.checkpoint import write_atomic
+from manifill.networks.atomic import write_atomic
 
 CURVE = ((1.0, 1.0), (0.9, 1.0), (0.8, 1.0), (0.7, 1.0), (0.9, 0.9), (0.8, 0.8), (0.6, 0.6))  # temperature, top-p
 CURVE_PICTURES = 100
@@ -109,6 +109,8 @@ def conclude(
     result = {name: {"about": s.about, "figures": figures(s), "notes": notes(s)} for name, s in scored.items()}
     everything = {"methods": result, "curve": points}
     write_atomic(out / "figures.json", lambda f: f.write(json.dumps(everything, indent=1).encode()))
+    for name, written in table.FILES.items():
+        write_atomic(out / name, lambda f, written=written: f.write(written(result).encode()))
     if shown:
         report.write(out, everything, scored, *shown)
     return result

@@ -17,10 +17,10 @@ from manifill.evaluate import metrics
 from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
 from manifill.evaluate.methods import Completed
 from manifill.evaluate.metrics import mean_distance, perceptual_map
-from manifill.networks.checkpoint import write_atomic
+from manifill.evaluate.table import metric
+from manifill.networks.atomic import write_atomic
 
 SEEN = 32  # pixels, below which the deeper layers of feature networks see nothing
-FEW = 3000  # pictures below which P-IDS says little
 PER_COMPLETION = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam", "seam_photo", "bits")
 
 
@@ -148,10 +148,10 @@ def spread(network: PerceptualNetwork, units: Sequence[Tensor]) -> Tensor:
 
 def notes(scores: Scores) -> list[str]:
     """Return what a reader of the figures must know."""
-    count, found = len(scores.index), []
-    if any(k.startswith("real_") for k in scores.values) and count < FEW:
-        found.append(f"P-IDS and U-IDS of {count} pictures: with fewer than {FEW:,} the sets separate too easily")
-    return found
+    count = len(scores.index)
+    few = [key for key in figures(scores) if count < metric(key).least]
+    needed = ", ".join(f"{metric(key).name} ({metric(key).least:,})" for key in few)
+    return [f"{count:,} {'picture is' if count == 1 else 'pictures are'} too few for {needed}"] if few else []
 
 
 def tensor(pictures: np.ndarray) -> Tensor:
