@@ -13,8 +13,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from manifill import ImageError, Inpainter
-from manifill.inpainter import Preview
+from manifill import ImageError, Inpainter, Preview
 
 PHOTO = Path(__file__).parent / "astronaut.png"
 SIDE = 1024  # pixels; larger photos are scaled down

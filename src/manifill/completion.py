@@ -89,7 +89,7 @@ class Preview:
 
     index: int
     seed: int
-    structure: Image.Image
+    structure: Image.Image = field(repr=False)
 
     def _repr_png_(self) -> bytes:
         return shown(self.structure)

@@ -8,6 +8,7 @@ from dataclasses import MISSING, Field, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
+import docstring_parser
 from tyro.conf import FlagCreatePairsOff, arg
 
 from manifill.config import Fit, SamplingOptions, overrides
@@ -21,8 +22,12 @@ def plainly(verb: Verb) -> Verb:
     """Return a verb, or a dataclass of options, with help that is silent of defaults that stand for nothing.
 
     "(default: None)" says less than the words before it, and a flag that is off needs no second one to switch it off.
+    What the docstring says of an argument is set anew to the width of the terminal.
     """
     hints = get_type_hints(verb, include_extras=True)
+    for said in docstring_parser.parse(verb.__doc__ or "").params:
+        if said.arg_name in hints and said.description:
+            hints[said.arg_name] = Annotated[hints[said.arg_name], arg(help=" ".join(said.description.split()))]
     for name, parameter in inspect.signature(verb).parameters.items():  # type: ignore[arg-type]
         told = [getattr(said, "help_behavior_hint", None) for said in getattr(hints[name], "__metadata__", ())]
         if not any(told) and (parameter.default is None or parameter.default == () or parameter.default is False):
