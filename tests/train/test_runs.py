@@ -222,12 +222,15 @@ def test_average_follows_quickly_at_first() -> None:
 
 
 def test_schedules() -> None:
-    noam = schedule("noam", 0.18, 1, width=128)
+    noam = schedule("noam", 0.18, lambda: 1, width=128)
     peak = max(range(20000), key=noam)
     assert noam(peak) == pytest.approx(0.18 * 128**-0.5 * min((peak + 1) ** -0.35, (peak + 1) * 16000**-1.5))
-    cosine = schedule("cosine", 1e-3, 1000)
+    planned = 1000
+    cosine = schedule("cosine", 1e-3, lambda: planned)
     assert cosine(0) < cosine(50) == pytest.approx(1e-3)
     assert cosine(999) < 1e-8
+    middle, planned = cosine(500), 600
+    assert cosine(500) < middle / 4  # where fewer steps fit it comes to its end sooner
 
 
 @pytest.mark.parametrize("wrap", [normalised, spectral])

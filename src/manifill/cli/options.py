@@ -38,20 +38,20 @@ def plainly(verb: Verb) -> Verb:
     return verb
 
 
-def from_fields(kind: type, whose: str | None = None, without: type | None = None, models: Sequence[str] = ()) -> Any:
-    """Return a dataclass for tyro with the fields and help of `kind`, but those that `without` has.
+def from_fields(kind: type, whose: str | None = None, without: Sequence[str] = (), models: Sequence[str] = ()) -> Any:
+    """Return a dataclass for tyro with the fields and help of `kind`, but those of `without`.
 
     `whose` says in the help whose value it is that an option has unless it is given; `models` are options that name a
     model, which is text until its folder is found.
     """
-    hints, left_out = get_type_hints(kind), {f.name for f in fields(without)} if without else set()
+    hints = get_type_hints(kind)
 
     def declared(f: Field[Any]) -> tuple[str, Any, Any]:
         hint = str | None if f.name in models else hints[f.name]
         said = arg(help=f.metadata["help"], help_behavior_hint=f"(default: {whose})" if whose else None)
         return f.name, Annotated[hint, said], field() if f.default is MISSING else field(default=f.default)
 
-    kept = [declared(f) for f in fields(kind) if f.name not in left_out]
+    kept = [declared(f) for f in fields(kind) if f.name not in without]
     return plainly(make_dataclass(kind.__name__, kept, frozen=True))
 
 

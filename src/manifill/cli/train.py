@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, make_dataclass, replace
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields, make_dataclass, replace
 from functools import partial, reduce, wraps
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from manifill.cli.extras import need
 from manifill.cli.options import FOLDER, SamplingArguments, check_folder, from_fields, plainly
+from manifill.cli.terminal import counted
 from manifill.config import option, overrides
 from manifill.train.config import TRAININGS, Overrides, RunOptions
+from manifill.train.presets import preset as find_preset
 
 MODELS = ("init_from", "weaker")  # options of a run that name a model
+BEYOND = "ot in the paper"  # says the help of options that the paper does not have
 
 
 @dataclass(frozen=True)
@@ -29,10 +37,11 @@ class Given:
         "(https://..., extra [train]) or single files.",
     )
     out: Path = option(MISSING, "Folder of the run: checkpoints, metrics.jsonl and previews of each stage, OUT/model.")
-    preset: str = option(
-        "paper-256",
+    preset: str | None = option(
+        None,
         "Sizes and settings: paper-256, faces-256, faces-128, small-128 (some hundred pictures, half an hour), "
-        "faces-64 or tiny, or one of these + an ablation, as in faces-64+attention-none.",
+        "faces-64 or tiny, or one of these + an ablation, as in faces-64+attention-none; paper-256 where --steps or "
+        "--minutes say for how long.",
     )
     val: tuple[str, ...] = option((), "Pictures to validate on; without it every 20th training picture is held out.")
     judge: Path | None = option(
@@ -52,17 +61,76 @@ class Work:
     given: Given
     training: Any
     run: Any
+    beyond: Any
 
     def __call__(self) -> int:
+        options, g = RunOptions(**vars(self.training) | vars(self.run) | vars(self.beyond)), self.given
+        check_folder(g.out)
+        if options.tensorboard:
+            need("--tensorboard", "tensorboard")
+        if g.preset is None and options.steps is None and options.minutes is None:
+            raise ValueError(f"name a --preset: {suited(g.data)}")
+        preset = g.preset or "paper-256"
+        find_preset(preset)
+        if note := expectation(g.data, options.minutes) if options.minutes else "":
+            print(note)
         from manifill.evaluate.judge import LPIPSJudge
         from manifill.hub import find_model
         from manifill.train.run import train as run_stages
 
-        options, g = RunOptions(**vars(self.training) | vars(self.run)), self.given
         models = {name: find_model(said) for name in MODELS if (said := getattr(options, name))}
         judge = LPIPSJudge(g.judge) if g.judge else None
-        run_stages(self.stages, g.data, g.out, g.preset, replace(options, **models), g.val, judge)
+        run_stages(self.stages, g.data, g.out, preset, replace(options, **models), g.val, judge)
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(what_now(g.out, sys.argv[1:]))
         return 0
+
+
+def listed(data: Sequence[str]) -> int:
+    """Return how many pictures there are, 0 where shards elsewhere would have to be fetched to tell."""
+    from manifill.data.sources import is_streamed, sources
+
+    return 0 if any(map(is_streamed, data)) else len(sources(data))
+
+
+def suited(data: Sequence[str]) -> str:
+    """Return in words what the paper's preset costs, and which preset suits so many pictures."""
+    count, words = listed(data), f"manifill train all --data {shlex.join(data)} --out OUT --preset"
+    few = f"{words} small-128 --minutes 30 (half an hour: a sketch)"
+    many = f"{words} faces-128 (some hours of a processor)"
+    return (
+        f"paper-256 takes 1,000,000 steps of each stage, weeks of a GPU; {counted(count, 'picture')} suit "
+        f"{few if count < 3000 else many}"
+    )
+
+
+def expectation(data: Sequence[str], minutes: float) -> str:
+    """Return in words what a short training cannot do, empty for a long one of many pictures."""
+    count = listed(data)
+    if minutes >= 240 and not 0 < count < 3000:
+        return ""
+    return (
+        f"{counted(count, 'picture') if count else 'pictures'} for {minutes:g} minutes give a sketch: sky, walls and "
+        "leaves are filled plausibly, faces, writing and objects are not; thousands of pictures of one kind and hours "
+        "give more"
+    )
+
+
+def what_now(out: Path, words: Sequence[str]) -> str:
+    """Return the command to try next after the training that `words` asked for."""
+    from manifill.train.length import minutes_needed
+    from manifill.train.logs import read_lines, read_settings
+
+    logs = {name: read_lines(out / name / "metrics.jsonl")[0] for name in TRAININGS}
+    taken = {name: max((line["step"] for line in lines), default=0) for name, lines in logs.items()}
+    minutes = max(minutes_needed(read_settings(out / name), steps) for name, steps in taken.items())
+    if minutes:
+        given = re.sub(r" --minutes(=| )\S+", "", shlex.join(["manifill", *words]))
+        return f"try now: {given} --minutes {minutes}"
+    missing = [name for name in TRAININGS if not (out / "model" / f"{name}.safetensors").exists()]
+    if missing:
+        return f"try now: manifill train {missing[0]} with the same options"
+    return f"try now: manifill inpaint PHOTO MASK -o OUT --model {shlex.quote(str(out / 'model'))}"
 
 
 @plainly
@@ -91,14 +159,18 @@ def later(verb: Callable[..., int]) -> Callable[..., Callable[[], int]]:
 
 def subcommand(name: str, description: str, *stages: str) -> Any:
     """Return the subcommand that trains `stages`, with the options of their trainings."""
-    training = from_fields(overrides(*(TRAININGS[stage] for stage in stages)), "the preset's")
+    training = overrides(*(TRAININGS[stage] for stage in stages))
+    names = [f.name for f in fields(training)]
+    beyond = [f.name for f in fields(training) if BEYOND in f.metadata["help"]]
     parts = {
         "given": from_fields(Given),
-        "training": training,
-        "run": from_fields(RunOptions, without=Overrides, models=MODELS),
+        "training": from_fields(training, "the preset's", without=beyond),
+        "run": from_fields(RunOptions, without=[f.name for f in fields(Overrides)], models=MODELS),
+        "beyond": from_fields(training, "the preset's", without=[name for name in names if name not in beyond]),
     }
-    fields = [(key, OmitArgPrefixes[kind]) for key, kind in parts.items()]
-    work = make_dataclass(name, fields, bases=(Work,), namespace={"stages": stages}, frozen=True)
+    titles = {"given": "data", "beyond": "beyond-the-paper"}
+    shown = [(key, Annotated[kind, OmitArgPrefixes, arg(name=titles.get(key, key))]) for key, kind in parts.items()]
+    work = make_dataclass(name, shown, bases=(Work,), namespace={"stages": stages}, frozen=True)
     return Annotated[Any, tyro.conf.subcommand(name, description=f"{description}\n\n{SEVERAL}", constructor=work)]
 
 
@@ -119,7 +191,7 @@ VERB = reduce(
 )
 
 
-def train(work: tyro.conf.OmitSubcommandPrefixes[VERB]) -> int:  # type: ignore[valid-type]
+def train(work: Annotated[tyro.conf.OmitSubcommandPrefixes[VERB], arg(name="")]) -> int:  # type: ignore[valid-type]
     """Train all stages or one on your own pictures, or draw the report of a run."""
     return work()
 

@@ -1,12 +1,14 @@
-"""A time limit in place of a number of steps: how many steps of each stage fit into it."""
+"""A time limit in place of a number of steps: how many steps of each stage fit into it, told anew as it runs."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,6 +20,8 @@ from manifill.train.loop import Stage, run
 SHARES = {"vqvae": 0.2, "structure": 0.35, "texture": 0.45}  # of the time, where all are trained
 VALIDATIONS = 4  # in a stage; each also writes a preview
 TRIED = 8  # steps that are timed, the first half of them to warm up
+LEAST = 200  # steps of a stage below which nothing comes of it; presets that take fewer are for trying out
+NEARLY = 0.1  # of the planned steps: what changes less is left as it was planned
 
 
 class Budget:
@@ -32,8 +36,51 @@ class Budget:
         return left * SHARES[name] / (SHARES[name] + sum(SHARES[other] for other in following))
 
 
+@dataclass
+class Plan:
+    """How many steps a stage takes, by the pace at which it runs, validations included: `run` asks for it.
+
+    The stage has until `ends` on the monotonic clock. `settle` keeps a new number where the run remembers it; where
+    less than `least` would be reached, the stage stops. All processes get the first one's answer.
+    """
+
+    ends: float
+    least: int
+    processes: Processes
+    settle: Callable[[int], None]
+    began: tuple[float, int] | None = field(default=None, init=False)  # when pace was first taken, and steps until then
+
+    def __call__(self, done: int, steps: int) -> int:
+        """Return the steps to take in all, where `done` are taken of `steps`."""
+        now = time.monotonic()
+        if self.began is None:
+            self.began = now, done
+            return steps
+        seconds, taken = now - self.began[0], done - self.began[1]
+        fits = done + max(0, int((self.ends - now) * taken / max(seconds, 1e-9)))
+        told = torch.tensor([float(fits)], device=self.processes.device)
+        fits = int(self.processes.gathered(told)[0])
+        if fits < self.least:
+            fits = done
+        elif abs(fits - steps) <= NEARLY * steps and fits > done:
+            return steps
+        if fits != steps:
+            self.settle(fits)
+        return fits
+
+
+def too_short(name: str, steps: int, least: int, minutes: float) -> str:
+    """Return in words that a stage has too few steps to become anything, and what would do."""
+    enough = math.ceil(1.2 * minutes * least / max(steps, 1)) if steps else None
+    advice = f"give it {enough} minutes or more (--minutes {enough})" if enough else "give it much more time"
+    return (
+        f"{name}: about {steps} steps fit into its part of {minutes:g} minutes, and fewer than {least} become nothing; "
+        f"{advice}, or a smaller model (--preset small-128)"
+    )
+
+
 def fitting(stage: Stage, batches: Batches, seed: int, seconds: float, processes: Processes) -> int:
-    """Return how many steps of `stage` fit into `seconds` with VALIDATIONS validations, at least one.
+    """Return how many steps of `stage` fit into `seconds` with VALIDATIONS validations.
 
     It takes steps to find out: train another instance afterwards. All processes get the first one's answer.
     """
@@ -43,7 +90,7 @@ def fitting(stage: Stage, batches: Batches, seed: int, seconds: float, processes
         spent = time.monotonic() - began
         steps = allowed(Path(scratch) / stage.name / "metrics.jsonl", batches.batch_size, spent, seconds - spent)
     told = torch.tensor([float(steps)], device=processes.device)
-    return max(1, int(processes.gathered(told)[0]))
+    return max(0, int(processes.gathered(told)[0]))
 
 
 def allowed(log: Path, batch_size: int, spent: float, seconds: float) -> int:

@@ -44,14 +44,18 @@ class VQVAETraining(Training):
     decay: float = option(0.99, "Decay of the moving averages that are the codebooks.", least=0, most=1)
     structure_only: float = option(
         0.0,
-        "Fraction of pictures decoded without texture codes, so that the structure codes learn something.",
+        "Fraction of pictures decoded without texture codes, so that the structure codes learn something. Not in the "
+        "paper.",
         least=0,
         most=1,
     )
-    revive: bool = option(False, "Give codes that no picture uses the place of a feature that is far from its code.")
+    revive: bool = option(
+        False, "Give codes that no picture uses the place of a feature that is far from its code. Not in the paper."
+    )
     codebook_init: Literal["auto", "random", "data"] = option(
         "auto",
-        "First codebooks: random numbers (the paper), or features of the first batch (data); auto is data with revive.",
+        "First codebooks: random numbers, or features of the first batch (data); auto is data with revive. Not in the "
+        "paper.",
     )
 
 

@@ -12,6 +12,8 @@ from functools import partial
 from statistics import median
 from typing import Any
 
+from manifill.train.length import too_short
+
 Line = Mapping[str, Any]
 
 EARLY, BLINDNESS_DUE = 0.03, 0.15  # share of a run before which nothing is said, and nothing of blindness,
@@ -310,6 +312,10 @@ CHECKS = {
 def diagnose(stage: str, log: Log) -> Diagnosis:
     """Look for everything that can be wrong with a stage, by its name."""
     told, absent, unchecked = {}, [], []
+    if words := too_short(log.settings, log.taken):  # what else shows comes of it
+        return Diagnosis(
+            {"too short": words}, [], [f"{check.name}: the training was too short" for check in CHECKS[stage]]
+        )
     for check in CHECKS[stage]:
         reason = impossible(check, log)
         words = None if reason else check.find(log)

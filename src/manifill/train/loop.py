@@ -36,6 +36,7 @@ class Stage(Protocol):
     """What the loop asks of a stage."""
 
     name: str
+    steps: int  # that it is planned for, which the schedules of its rates follow; a plan may change it
 
     @property
     def masks(self) -> Sequence[str]:
@@ -124,11 +125,15 @@ def average(model: nn.Module, decay: float) -> AveragedModel:
     return result
 
 
-def schedule(kind: str, rate: float, steps: int, width: int = 0) -> Callable[[int], float]:
-    """Return step -> learning rate: constant, cosine after a short warm-up, or the paper's decay (section 3.2)."""
-    warmup = min(200, max(1, steps // 20))
+def schedule(kind: str, rate: float, planned: Callable[[], int], width: int = 0) -> Callable[[int], float]:
+    """Return step -> learning rate: constant, cosine after a short warm-up, or the paper's decay (section 3.2).
+
+    `planned` says how many steps there are to be, which may change on the way.
+    """
 
     def cosine(step: int) -> float:
+        steps = planned()
+        warmup = min(200, max(1, steps // 20))
         if step < warmup:
             return rate * (step + 1) / warmup
         return rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
@@ -151,11 +156,13 @@ def run(
     quiet: bool = False,
     processes: Processes = ALONE,
     tensorboard: bool = False,
+    plan: Callable[[int, int], int] | None = None,
 ) -> Metrics:
     """Train `stage` up to `steps`, from the latest checkpoint in `out`/<stage> when there is one.
 
     Each step's randomness is a function of (seed, step), so that a resumed run ends with the weights of an
-    uninterrupted one. Only the first process writes; it says on stderr, once each, what the figures show to be wrong.
+    uninterrupted one. A `plan` is asked at every line of the log, with the steps taken and those to take, how many it
+    shall be. Only the first process writes; it says on stderr, once each, what the figures show to be wrong.
     Returns its last validation figures. Raises ValueError when TensorBoard is asked for and not installed.
     """
     folder, first = out / stage.name, processes.first
@@ -178,7 +185,8 @@ def run(
     events = Board(folder / "tensorboard", start) if tensorboard and first else nullcontext()
     with events as board, ThreadPoolExecutor(1) as ahead:
         following = ahead.submit(fetch, start)
-        for step in range(start, steps):
+        step = start
+        while step < steps:
             own = following.result()
             following = ahead.submit(fetch, step + 1)
             torch.manual_seed(seed * 1_000_003 + step)
@@ -186,8 +194,10 @@ def run(
                 for group in optimiser.param_groups:
                     group["lr"] = rate(step)
             taken.append(stage.step(own))
-            done = step + 1
+            step = done = step + 1
             bar.update()
+            if plan is not None and done % log_every == 0:
+                bar.total = stage.steps = steps = plan(done, steps)
             logs, validates, saves = (
                 done % every == 0 or done == steps for every in (log_every, validate_every, checkpoint_every)
             )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,12 +20,13 @@ from manifill.data.stream import Stream
 from manifill.memory import keep_freed_memory
 from manifill.networks.checkpoint import ModelError, load_structure, load_vqvae
 from manifill.train import finetune, report
-from manifill.train.budget import VALIDATIONS, Budget, fitting
+from manifill.train.budget import LEAST, VALIDATIONS, Budget, Plan, fitting, too_short
 from manifill.train.card import write_card
 from manifill.train.config import Preset, RunOptions
 from manifill.train.distributed import ALONE, Processes, launched
 from manifill.train.gate import check_vqvae
 from manifill.train.lock import held
+from manifill.train.logs import read_lines
 from manifill.train.loop import Judge, Stage, run
 from manifill.train.presets import preset as preset_named
 from manifill.train.sampled_codes import CodeSampler
@@ -34,6 +37,7 @@ from manifill.train.settings import (
     remember,
     remembered,
     same_sizes,
+    settle,
     with_options,
 )
 from manifill.train.structure import SEEN, StructureStage
@@ -86,17 +90,21 @@ def train_on(
     """Train `stages` on pictures that `load` returned; the names say in the card where they are from (see card.py)."""
     settings = with_options(preset_named(preset), stages, options)
     stages = finetune.needed(stages, held_out, out, settings.model, options, processes)
-    budget = Budget(options.minutes) if options.minutes else None
+    before = max((remembered(out, name).get("minutes") or 0.0 for name in STAGES), default=0.0)
+    budget = Budget(max(options.minutes - before, 0) or options.minutes) if options.minutes else None
+    usual = {name: getattr(settings, name).steps for name in stages}
     for k, name in enumerate(stages):
         processes.check(getattr(settings, name).batch_size)
         seen = pictures.sample(SEEN) if name == "structure" and processes.first else None
         own = settled = dataclasses.replace(options, precision=precision(out, name, options, processes.device))
+        plan, following = None, stages[k + 1 :]
         if budget:
-            seconds = budget.seconds(name, stages[k + 1 :])
-            settings, own = timed(name, settings, pictures, held_out, seen, out, settled, seconds, processes)
+            seconds = budget.seconds(name, following)
+            given = name, settings, pictures, held_out, seen, out, settled, seconds, processes
+            settings, own, plan = timed(*given, bool(following and remembered(out, following[0])))
         stage = build(name, settings, held_out, out, settled, processes, seen, judge)
         with held(out / name, processes.first):  # after the gates: a refused stage leaves nothing behind
-            remember(out, name, settings, settled, pictures, processes.first)
+            remember(out, name, settings, settled, pictures, processes.first, usual[name])
             pictures.keep(out, processes.first)
             with batches_of(name, settings, pictures, options, processes) as batches:
                 run(
@@ -111,7 +119,11 @@ def train_on(
                     own.quiet,
                     processes,
                     own.tensorboard,
+                    plan,
                 )
+        if plan is not None and stage.steps < plan.least:
+            assert options.minutes is not None
+            raise ValueError(too_short(name, stage.steps, plan.least, options.minutes))
         if processes.first:
             finetune.complete(out, options.init_from)
             write_card(out, preset, names, val_names)
@@ -136,23 +148,44 @@ def timed(
     options: RunOptions,
     seconds: float,
     processes: Processes,
-) -> tuple[Preset, RunOptions]:
-    """Return settings and options with the steps that fit into `seconds`, or those that the run was started with."""
-    before = remembered(out, name)
-    if before:
-        steps = before["training"]["steps"]
-    else:
+    built_upon: bool = False,
+) -> tuple[Preset, RunOptions, Plan | None]:
+    """Return settings and options with the steps that fit into `seconds`, and the plan that looks again as it runs.
+
+    A stage that was started takes the steps that it was started with, without a plan, unless it is given more minutes
+    than it was: it goes on then, but for a VQ-VAE that others are `built_upon`, whose codes must stay. Raises
+    ValueError where too few steps fit.
+    """
+    assert options.minutes is not None
+    before, plan, least = remembered(out, name), None, min(LEAST, max(1, getattr(settings, name).steps // 4))
+    steps = before["training"]["steps"] if before else 0
+    more = before.get("minutes") is not None and options.minutes > before["minutes"] if before else True
+    if before and more and name == "vqvae" and built_upon:
+        print("vqvae: stays as it is, because the other stages are trained on its codes; they get the time")
+        more = False
+    if more:
+        ends = time.monotonic() + seconds
         stage = build(name, settings, held_out, out, options, processes, seen)
         with batches_of(name, settings, pictures, options, processes) as batches:
-            steps = fitting(stage, batches, options.seed, seconds, processes)
-        print(f"{name}: {steps} steps in {seconds / 60:.1f} minutes")
+            fits = fitting(stage, batches, options.seed, seconds, processes)
+        steps = fits + taken(out, name)
+        if steps < least:
+            raise ValueError(too_short(name, steps, least, options.minutes))
+        print(f"{name}: about {steps} steps in {seconds / 60:.1f} minutes")
+        plan = Plan(ends, least, processes, partial(settle, out, name) if processes.first else lambda steps: None)
     every = max(1, -(-steps // VALIDATIONS))
     options = dataclasses.replace(
         options,
+        log_every=min(options.log_every, max(1, steps // 16)),
         validate_every=min(options.validate_every, every),
         checkpoint_every=min(options.checkpoint_every, every),
     )
-    return with_options(settings, [name], dataclasses.replace(options, minutes=None, steps=steps)), options
+    return with_options(settings, [name], dataclasses.replace(options, minutes=None, steps=steps)), options, plan
+
+
+def taken(out: Path, name: str) -> int:
+    """Return the steps that a stage has taken by its log."""
+    return max((line["step"] for line in read_lines(out / name / "metrics.jsonl")[0]), default=0)
 
 
 def build(

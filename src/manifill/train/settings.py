@@ -99,8 +99,12 @@ def remember(
     options: RunOptions,
     pictures: dataset.Collection | Stream,
     write: bool = True,
+    usual: int | None = None,
 ) -> None:
-    """Write what this stage is trained with, or check that a run to be resumed was started with the same."""
+    """Write what this stage is trained with, or check that a run to be resumed was started with the same.
+
+    `usual` are the steps that the preset would take, for the diagnosis of a run that was given less time.
+    """
     now = json.loads(
         json.dumps(
             {
@@ -114,6 +118,8 @@ def remember(
                 "perceptual": options.perceptual.name if options.perceptual else None,
                 "drawn_from": None,
                 "weaker": None,
+                "minutes": options.minutes,
+                "usual_steps": usual,
             }
         )
     )
@@ -132,7 +138,7 @@ def remember(
             "settings; put it back, or remove checkpoint.pt to begin this stage anew"
         )
     if before:
-        changed = differences(*dataset.comparable(before, now))
+        changed = differences(*(_untimed(found) for found in dataset.comparable(before, now)))
         if (changed and not changed[0].startswith("training.steps:")) or len(changed) > 1:
             raise DataError(
                 f"{path}: this run was started with other settings ({'; '.join(changed)}); "
@@ -140,10 +146,24 @@ def remember(
             )
         if not changed:
             return
+        now["usual_steps"] = before.get("usual_steps", usual)
         print(f"{name}: resuming with another number of steps ({changed[0]})")
     if write:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, lambda f: f.write(json.dumps(now, indent=1).encode()))
+
+
+def settle(out: Path, name: str, steps: int) -> None:
+    """Keep another number of steps for a stage that runs, as a plan by its pace finds it."""
+    path = settings_file(out, name)
+    found = json.loads(path.read_text())
+    found["training"]["steps"] = steps
+    write_atomic(path, lambda f: f.write(json.dumps(found, indent=1).encode()))
+
+
+def _untimed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings without what may differ when a run is prolonged."""
+    return {key: value for key, value in settings.items() if key not in ("minutes", "usual_steps")}
 
 
 def differences(before: dict, now: dict, prefix: str = "") -> list[str]:

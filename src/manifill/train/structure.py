@@ -74,7 +74,7 @@ class StructureStage:
         seen: Pictures | None = None,
     ) -> None:
         self.options, self.val, self.device, self.precision = preset.structure, val, device, precision
-        self.seen = seen
+        self.seen, self.steps = seen, self.options.steps
         self.processes, self.scaler = processes, scaler(device, precision)
         self.vqvae, self.size, self.masks = vqvae.to(device), preset.model.image_size, self.options.masks
         model = start or started(preset)
@@ -93,7 +93,7 @@ class StructureStage:
         if self.scaler.is_enabled():
             self.state["scaler"] = self.scaler
         o, width = self.options, preset.model.structure.width
-        self.rates = [(self.optimiser, schedule(o.schedule, o.learning_rate, o.steps, width))]
+        self.rates = [(self.optimiser, schedule(o.schedule, o.learning_rate, lambda: self.steps, width))]
 
     def step(self, own: Share) -> Sequence[Metrics]:
         self.model.train()
@@ -127,7 +127,7 @@ class StructureStage:
         """Return which pictures are read from right to left, (n,) bool; None for a model of one direction."""
         if not self.model.config.both_directions:
             return None
-        return choose_backwards(share, float(self.averaged.n_averaged) / self.options.steps)
+        return choose_backwards(share, float(self.averaged.n_averaged) / self.steps)
 
     def cross_entropy(self, network: nn.Module, image: Tensor, mask: Tensor, backwards: Tensor | None = None) -> Tensor:
         """Return the negative log-likelihood of every true code in nats (N, h, w); `network` is a Predictor.

@@ -83,7 +83,7 @@ class TextureStage:
         self.discriminator = spectral(discriminator) if spectrally else discriminator
         self.discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
-        o = self.options
+        o, self.steps = self.options, self.options.steps
         self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.5, 0.999))
         self.opponent = torch.optim.Adam(self.discriminator.parameters(), betas=(0.5, 0.999))
         self.painter, self.judge = processes.spread(self.model), processes.spread(self.discriminator)
@@ -104,8 +104,8 @@ class TextureStage:
         if self.scaler.is_enabled():
             self.state["scaler"] = self.scaler
         self.rates = [
-            (self.optimiser, schedule(o.schedule, o.learning_rate, o.steps)),
-            (self.opponent, schedule(o.schedule, o.discriminator_rate, o.steps)),
+            (self.optimiser, schedule(o.schedule, o.learning_rate, lambda: self.steps)),
+            (self.opponent, schedule(o.schedule, o.discriminator_rate, lambda: self.steps)),
         ]
         self.near = neighbours(vqvae.encoder.structure_quantiser.codebook)
 

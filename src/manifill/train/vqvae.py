@@ -62,6 +62,7 @@ class VQVAEStage:
         processes: Processes = ALONE,
     ) -> None:
         self.options, self.val, self.device, self.precision = preset.vqvae, val, device, precision
+        self.steps = self.options.steps
         self.processes, self.scaler = processes, scaler(device, precision)
         self.model = (start or VQVAE(preset.model.vqvae)).requires_grad_(True).train()
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -78,7 +79,7 @@ class VQVAEStage:
         }
         if self.scaler.is_enabled():
             self.state["scaler"] = self.scaler
-        self.rates = [(self.optimiser, schedule(self.options.schedule, self.options.learning_rate, self.options.steps))]
+        self.rates = [(self.optimiser, schedule(self.options.schedule, self.options.learning_rate, lambda: self.steps))]
 
     def step(self, own: Share) -> Sequence[Metrics]:
         own = own.to(self.device)
@@ -131,7 +132,7 @@ class VQVAEStage:
         for quantiser, chosen in levels:
             features, codes = (joined(x) for x in zip(*chosen, strict=True))
             quantiser.update(features, codes, self.options.decay, self.processes.total)
-            if self.options.revive and taken % REVIVE_EVERY == REVIVE_EVERY - 1 and taken < self.options.steps * 0.8:
+            if self.options.revive and taken % REVIVE_EVERY == REVIVE_EVERY - 1 and taken < self.steps * 0.8:
                 quantiser.reseed(self.processes.gathered(features), quantiser.sizes < DEAD * quantiser.sizes.mean())
 
     @property

@@ -1,0 +1,32 @@
+"""Whether a stage was long enough for what shows in it to mean anything. Standard library only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+SHORT = 0.25  # of the preset's steps, below which all else that shows comes of that
+
+
+def minutes_needed(settings: Mapping[str, Any], taken: int) -> int:
+    """Return minutes, a multiple of 5, for half of the preset's steps; 0 for a stage that was long enough or goes on.
+
+    `settings` are the stage's, `taken` the steps it has taken.
+    """
+    usual, minutes = settings.get("usual_steps"), settings.get("minutes")
+    through = taken >= settings.get("training", {}).get("steps", math.inf)
+    if not through or not usual or not minutes or taken >= SHORT * usual:
+        return 0
+    return math.ceil(minutes * usual / 2 / max(taken, 1) / 5) * 5
+
+
+def too_short(settings: Mapping[str, Any], taken: int) -> str | None:
+    """Say when a stage that is through was given far less time than it takes."""
+    minutes = minutes_needed(settings, taken)
+    if not minutes:
+        return None
+    return (
+        f"It stopped after {taken} of about {settings['usual_steps']:,} steps. Give it {minutes} minutes: the same "
+        f"command with --minutes {minutes} goes on."
+    )
