@@ -94,7 +94,7 @@ def shown(capsys: pytest.CaptureFixture, *words: str) -> str:
 
 def test_help_opens_with_what_it_does_and_three_examples(capsys: pytest.CaptureFixture) -> None:
     text = shown(capsys, "--help")
-    opening = text.split("─")[0].splitlines()
+    opening = text.splitlines()[:8]
     assert opening[2] == "Fill the holes of photos, in many different ways."
     assert len([line for line in opening if line.startswith("  manifill ")]) == 3
     assert shown(capsys) == text  # without a word, too
@@ -108,16 +108,15 @@ def test_help_of_verbs_says_nothing_that_means_nothing(capsys: pytest.CaptureFix
     text = " ".join(shown(capsys, *verb.split(), "--help").replace("│", " ").split())
     assert "None" not in text
     assert "(default: )" not in text
-    assert "(default: False)" not in text
+    assert text.count("(default: False)") == (verb == "evaluate")  # which leaves thin parts to the model
 
 
 def test_options_of_inpaint_are_in_groups_and_those_beyond_the_paper_last(capsys: pytest.CaptureFixture) -> None:
     text = shown(capsys, "inpaint", "--help")
     assert "PHOTO [MASK]" in text.splitlines()[0]
-    groups = [line.split("─")[1].strip() for line in text.splitlines() if line.startswith("╭")]
-    assert groups[:2] == ["positional arguments", "options"]
-    assert groups[-1] == "beyond-the-paper options"
-    assert {"sampling options", "file options", "folder options", "machine options", "fit options"} <= set(groups)
+    groups = ("sampling", "file", "folder", "machine", "fit", "beyond-the-paper")
+    places = [text.index(f" {name} options ") for name in groups]
+    assert places == sorted(places)
 
 
 def test_a_folder_with_masks_beside_its_photos(
