@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -194,25 +194,27 @@ class Classical:
 
 
 class Folder:
-    """Another system's results: for a picture `face.jpg` the files face.png, face_000.png ... or face/*.png.
-
-    Raises DataError when a picture has no result or another number of them than the first.
-    """
+    """Another system's results: for a picture `face.jpg` the files face.png, face_000.png ... or face/*.png."""
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder of results")
-        self.folder, self.name, self.count = folder, folder.name, 0
+        self.folder, self.name = folder, folder.name
         self.listed = [f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES]  # once, not for every picture
         self.about = {"model": folder.name, "weights": "", "samples": 0}
 
     def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
         """Read the results of the picture called `name`."""
         files = self.files(Path(name).stem)
-        if self.count and len(files) != self.count:
-            raise DataError(f"{self.folder}: {len(files)} results for {name}, {self.count} for the pictures before")
-        self.count = self.about["samples"] = len(files)
+        self.about["samples"] = len(files)
         return Completed(np.stack([self.read(file, picture.shape[:2]) for file in files]))
+
+    def check(self, names: Sequence[str]) -> None:
+        """Count the results of all pictures. Raises DataError when one has none or another number than the first."""
+        counts = {name: len(self.files(Path(name).stem)) for name in names}
+        self.about["samples"] = first = next(iter(counts.values()))
+        if odd := next((name for name, count in counts.items() if count != first), None):
+            raise DataError(f"{self.folder}: {counts[odd]} results for {odd}, {first} for the pictures before")
 
     def files(self, stem: str) -> list[Path]:
         """Return the results of a picture, in order."""

@@ -90,6 +90,9 @@ def evaluate(
     """Score every method into OUT: scores_NAME.npz each and, undivided, figures.json and the report."""
     if with_curve and not task.networks:
         raise ValueError("a curve needs a feature network: name one with --features or --inception")
+    for method in methods:  # before others have been measured for minutes
+        if isinstance(method, Folder):
+            method.check(task.pictures.names)
     out.mkdir(parents=True, exist_ok=True)
     divided_run, scored = task.shard[1] > 1, {}
     for method in methods:
