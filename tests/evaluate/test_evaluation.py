@@ -144,7 +144,7 @@ def test_folders_of_results_are_checked(task: run.Task, tmp_path: Path) -> None:
         Image.fromarray(photo).save(tmp_path / name)
     folder = Folder(tmp_path)
     assert folder.complete(photo, hole, 0, "face.jpg").composites.shape == (2, 64, 64, 3)
-    with pytest.raises(DataError, match="1 results for other.jpg, 2 for the pictures before"):
+    with pytest.raises(DataError, match=r"1 results for other\.jpg, 2 for the pictures before"):
         folder.check(["face.jpg", "other.jpg"])
     Image.fromarray(photo[:32]).save(tmp_path / "small.png")
     with pytest.raises(DataError, match="64x32 pixels; its photo has 64x64"):
