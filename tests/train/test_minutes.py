@@ -106,6 +106,8 @@ def test_a_stage_that_a_slow_machine_stops_is_an_error_and_can_go_on(
             train(["vqvae"], [pictures], out, "tiny", RunOptions(minutes=1, **options))
     planned, taken = steps_of(out, "vqvae")
     assert planned == taken < 10
+    with pytest.raises(ValueError, match="give it"):  # the same again is as short
+        train(["vqvae"], [pictures], out, "tiny", RunOptions(minutes=1, **options))
     monkeypatch.setattr(run, "Plan", lambda *_: None)
     train(["vqvae"], [pictures], out, "tiny", RunOptions(minutes=2, **options))
     assert steps_of(out, "vqvae") == (taken + 12, taken + 12)

@@ -169,7 +169,8 @@ class RunOptions(Overrides):
     seed: int = option(0, "Seed of the weights, the order of the data and the masks.")
     minutes: float | None = option(
         None,
-        "Time for all stages together, in place of steps; how many fit is found out as each stage begins.",
+        "Time for all stages together, in place of steps: how many fit is planned as each stage begins, and again as "
+        "it runs. The same command with more minutes goes on.",
         above=0,
     )
     crop: Crop = option(

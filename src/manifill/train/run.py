@@ -163,14 +163,15 @@ def timed(
     if before and more and name == "vqvae" and built_upon:
         print("vqvae: stays as it is, because the other stages are trained on its codes; they get the time")
         more = False
+    ends = time.monotonic() + seconds
     if more:
-        ends = time.monotonic() + seconds
         stage = build(name, settings, held_out, out, options, processes, seen)
         with batches_of(name, settings, pictures, options, processes) as batches:
             fits = fitting(stage, batches, options.seed, seconds, processes)
         steps = fits + taken(out, name)
-        if steps < least:
-            raise ValueError(too_short(name, steps, least, options.minutes))
+    if steps < least and (more or before.get("minutes") is not None):
+        raise ValueError(too_short(name, steps, least, options.minutes))
+    if more:
         print(f"{name}: about {steps} steps in {seconds / 60:.1f} minutes")
         plan = Plan(ends, least, processes, partial(settle, out, name) if processes.first else lambda steps: None)
     every = max(1, -(-steps // VALIDATIONS))
