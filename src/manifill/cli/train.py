@@ -21,7 +21,6 @@ from manifill.cli.options import FOLDER, SamplingArguments, check_folder, from_f
 from manifill.cli.terminal import counted
 from manifill.config import option, overrides
 from manifill.train.config import TRAININGS, Overrides, RunOptions
-from manifill.train.presets import preset as find_preset
 
 MODELS = ("init_from", "weaker")  # options of a run that name a model
 BEYOND = "ot in the paper"  # says the help of options that the paper does not have
@@ -64,6 +63,8 @@ class Work:
     beyond: Any
 
     def __call__(self) -> int:
+        from manifill.train.presets import preset as find_preset
+
         options, g = RunOptions(**vars(self.training) | vars(self.run) | vars(self.beyond)), self.given
         check_folder(g.out)
         if options.tensorboard:
