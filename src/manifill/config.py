@@ -89,6 +89,14 @@ class SamplingOptions:
         check_options(self)
 
 
+class Sampling(TypedDict, total=False):
+    """Sampling options by keyword, as `Inpainter` takes them; None is the model's own."""
+
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+
+
 SEED_BITS = 40  # of a seed: what lies above says which crop, and which completion, the noise belongs to
 
 
@@ -109,14 +117,6 @@ def check_counts(num_samples: int, of: int | None = None) -> None:
         raise ValueError(f"num_samples is {num_samples}; expected 1 or more")
     if of is not None and of < num_samples:
         raise ValueError(f"of is {of}; expected at least the {num_samples} that are to be kept")
-
-
-class Sampling(TypedDict, total=False):
-    """Sampling options by keyword, as `Inpainter` takes them; None is the model's own."""
-
-    temperature: float | None
-    top_k: int | None
-    top_p: float | None
 
 
 DEEPEST = 64  # layers of a network: three times the paper's, and as many as the native sampler can tell apart

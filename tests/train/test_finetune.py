@@ -143,18 +143,6 @@ def test_the_log_of_a_trial_says_how_many_steps_fit(tmp_path: Path) -> None:
     assert allowed(tmp_path / "none.jsonl", 8, 20.0, 100.0) == 0
 
 
-def test_minutes_decide_the_steps_once(parent: Path, pictures: Path, tmp_path: Path) -> None:
-    options = RunOptions(quiet=True, force=True, minutes=0.2)
-    train(ALL, [pictures], tmp_path, "tiny", options)
-    first = json.loads((tmp_path / "vqvae" / "config.json").read_text())["training"]["steps"]
-    lines = (tmp_path / "vqvae" / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1])["step"] == first
-    before = model_hash(tmp_path / "model")
-    train(ALL, [pictures], tmp_path, "tiny", options)  # finished: it neither tries nor trains again
-    assert model_hash(tmp_path / "model") == before
-    assert (tmp_path / "vqvae" / "metrics.jsonl").read_text().splitlines() == lines
-
-
 def test_steps_and_minutes_are_one_too_many() -> None:
     with pytest.raises(ValueError, match="give one of them"):
         RunOptions(steps=3, minutes=1)

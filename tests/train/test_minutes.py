@@ -70,6 +70,14 @@ def test_more_minutes_go_on_and_the_codes_stay(
     assert "stays as it is, because the other stages are trained on its codes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_minutes_are_kept_by_a_real_clock(pictures: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    train(STAGES, [pictures], tmp_path, "tiny", RunOptions(quiet=True, force=True, minutes=1))
+    assert 40 < time.monotonic() - began < 90
+    assert all(planned == taken > 10 for planned, taken in (steps_of(tmp_path, name) for name in STAGES))
+
+
 def test_what_cannot_become_anything_is_refused(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
