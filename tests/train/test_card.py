@@ -54,7 +54,7 @@ def test_commands_name_all_that_was_not_the_presets(run: Path) -> None:
     changes = {"init_from": "0123456789abcdef", "perceptual": "my net.ts", "seed": 3, "precision": "fp16"}
     training = used["training"] | {"learning_rate": 0.5, "perturb": 0.3, "flip": True}
     options, rest = command("texture", used | changes | {"training": training}, "tiny")
-    said = "--steps 2 --learning-rate 0.5 --flip True --perturb 0.3 --seed 3 --precision fp16"
+    said = "--steps 2 --learning-rate 0.5 --flip --perturb 0.3 --seed 3 --precision fp16"
     assert " ".join(options) == said + " --init-from WEIGHTS-0123456789abcdef --perceptual 'my net.ts'"
     assert rest == []
     assert command("texture", used, "tiny+attention-none")[1] == ["model.texture.attention full (the preset: none)"]

@@ -155,7 +155,7 @@ def command(name: str, used: dict[str, Any], preset: str) -> tuple[list[str], li
     changed = {key: value for key, value in now.items() if value != before.get(key)}
     known = {field.name for field in dataclasses.fields(RunOptions)}
     for key in (k for k in changed if k in known):
-        options += [flag(key), *(map(str, changed[key]) if isinstance(changed[key], list) else [str(changed[key])])]
+        options += as_words(key, changed[key])
     rest = [f"{key} {changed[key]} (the preset: {before.get(key)})" for key in changed if key not in known]
     for name in ("init_from", "weaker"):
         options += [flag(name), f"WEIGHTS-{used[name]}"] if used.get(name) else []
@@ -175,6 +175,13 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def listed(value: Any) -> Any:
     """Return a tuple as JSON keeps it."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def as_words(key: str, value: Any) -> list[str]:
+    """Return an option with its value as the command line takes it."""
+    if isinstance(value, bool):
+        return [flag(key if value else f"no_{key}")]
+    return [flag(key), *map(str, value if isinstance(value, list) else [value])]
 
 
 def flag(key: str) -> str:
