@@ -15,7 +15,8 @@ from manifill.config import SamplingOptions, StructureConfig, to_dict, without_r
 from manifill.data import dataset
 from manifill.data.pictures import DataError
 from manifill.data.stream import Stream
-from manifill.networks.checkpoint import Header, ModelError, is_named, model_hash, write_atomic
+from manifill.networks.atomic import write_atomic
+from manifill.networks.checkpoint import Header, ModelError, is_named, model_hash
 from manifill.sampling.native import fast_bfloat16
 from manifill.train.config import Preset, RunOptions
 from manifill.train.logs import read_settings
