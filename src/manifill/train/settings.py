@@ -139,7 +139,8 @@ def remember(
             "settings; put it back, or remove checkpoint.pt to begin this stage anew"
         )
     if before:
-        changed = differences(*(_untimed(found) for found in dataset.comparable(before, now)))
+        then, present = dataset.comparable(before, now)
+        changed = differences(_untimed(then), _untimed(present))
         if (changed and not changed[0].startswith("training.steps:")) or len(changed) > 1:
             raise DataError(
                 f"{path}: this run was started with other settings ({'; '.join(changed)}); "
