@@ -84,6 +84,8 @@ def test_a_job_tells_what_happens(web: Web) -> None:
             picture = web.client.get(data["image"])
             assert picture.headers["content-type"] == "image/png"
             assert pixels(picture.content).shape == (128, 128, 3)
+            if kind == "structure":
+                assert (data["box"], data["angle"]) == ([0, 0, 128, 128], 0)
             if kind == "completion":
                 assert data["seed"] == 4 + data["index"] == int(picture.headers["x-seed"])
                 assert np.array_equal(pixels(picture.content), pixels(web.post(seed=data["seed"]).content))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from base64 import b64decode
 
 import numpy as np
 import pytest
@@ -34,13 +35,18 @@ def test_one_click_gives_many_completions_structures_first(visit, face):
     assert mask[51, 60]
     page.evaluate("""() => {
         window.seen = [];
-        new MutationObserver((all) => all.forEach((m) => seen.push(m.target.dataset.state))).observe(
+        const look = ({ target }) => [target.dataset.state, target.querySelector("canvas").toDataURL()];
+        new MutationObserver((all) => seen.push(...all.map(look))).observe(
             document.getElementById("rounds"), { subtree: true, attributeFilter: ["data-state"] });
     }""")
     fill(page, 4)
-    states = page.evaluate("window.seen.filter((s) => s)")
+    seen = page.evaluate("window.seen")
+    states = [state for state, _ in seen]
     assert states.count("structure") == states.count("done") == 4
     assert states.index("structure") < states.index("done")
+    structure, done = (picture(b64decode(dict(reversed(seen))[state].partition(",")[2])) for state in ("structure", "done"))
+    assert np.array_equal(structure[:60, :60], done[:60, :60])  # around the hole both show the photo
+    assert 1 < np.abs(structure[200:360, 200:360].astype(int) - done[200:360, 200:360]).mean() < 60
     results = [picture(saved(page, f".tile:nth-child({k}) .save")) for k in range(1, 5)]
     for result in results:
         assert np.array_equal(result[~mask], face[~mask])

@@ -86,7 +86,7 @@ def test_what_the_server_says_of_models_and_photos_is_shown(visit):
     menu(page, "#centre")
     assert page.locator("#model-choice option").all_inner_texts() == ["auto", "faces-128", "scenes-128"]
     fill(page, 1)
-    expect(page.locator(".round > .note")).to_have_text(notice)
+    expect(page.locator(".round > .note")).to_have_text("This photo is far from what faces-128 knows.")
     page.locator(".pick").click()
     page.click("#caption")
     expect(page.locator("#details")).to_contain_text("faces-128: a face was found")

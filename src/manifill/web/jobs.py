@@ -80,7 +80,8 @@ class Job:
         data, root = {"index": event.index, "seed": event.seed}, f"/api/v1/jobs/{self.id}"
         if isinstance(event, Preview):
             self.previews[event.index] = event
-            self.tell("structure", {**data, "image": f"{root}/structures/{event.index}.png"})
+            image = f"{root}/structures/{event.index}.png"
+            self.tell("structure", {**data, "image": image, **last_square(self.completions)})
             return
         self.results[event.index] = event
         likelihood = round(event.log_likelihood, 5)
@@ -272,6 +273,16 @@ def box(completion: Completion) -> list[int]:
     left, top = np.maximum(low[:2] - MARGIN, 0)
     right, bottom = np.minimum(high[2:] + MARGIN, (width, height))
     return [int(left), int(top), int(right), int(bottom)]
+
+
+def last_square(completions: Completions) -> dict[str, Any]:
+    """Return where structures lie in the photo: the `box` of a square that is then turned by `angle` degrees, clockwise."""
+    if not completions.crops:  # the hole is thin: what is shown is the photo, squeezed
+        height, width = completions.hole.shape
+        return {"box": [0, 0, width, height], "angle": 0.0}
+    crop = completions.crops[-1]
+    box = [crop.left, crop.top, crop.left + crop.side, crop.top + crop.side]
+    return {"box": box, "angle": round(crop.angle, 2)}
 
 
 def size(completions: Completions) -> int:

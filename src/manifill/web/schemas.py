@@ -189,7 +189,10 @@ WARNED = {name: value for name, value in SEEDED.items() if name == "X-Warnings"}
 PNG: dict[str, Any] = {"description": "the picture", "content": PICTURE}
 FILE: dict[str, Any] = {"description": "the picture", "content": ENCODED}
 ZIP: dict[str, Any] = {"description": "the archive", "content": {"application/zip": BINARY}}
-DATA = "JSON: position; index, seed, image; log_likelihood, patch, box (left, top, right, bottom); seconds; error"
+DATA = (
+    "JSON: position; index, seed, image, box (left, top, right, bottom); angle of the box in degrees; log_likelihood, "
+    "patch; seconds; error"
+)
 KINDS = ("queued", "structure", "completion", "done", "error", "cancelled")
 EVENT = {
     "type": "object",

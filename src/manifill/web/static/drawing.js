@@ -63,7 +63,7 @@ export class Drawing {
     if (data.warnings) round.warn(data.warnings);
     try {
       const file = await this.api.blob(kind === "structure" ? data.image : data.patch);
-      if (kind === "structure") await tile.showStructure(file);
+      if (kind === "structure") await tile.showStructure(file, data);
       else await tile.show(file, data, { job: round.job, index: data.index });
       if (!signal.aborted) this.count(kind);
     } catch (error) {

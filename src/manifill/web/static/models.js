@@ -3,6 +3,11 @@
 const $ = (id) => document.getElementById(id);
 const mega = (n) => `${(n / 1e6).toFixed(1)} million`;
 
+function label({ name, knows }) {
+  if (name === "auto") return "Automatic";
+  return knows ? `${name}: ${knows}` : name;
+}
+
 export class Models {
   constructor(api, settings) {
     Object.assign(this, { api, settings });
@@ -16,14 +21,19 @@ export class Models {
     $("model").textContent = `Many ways to fill a hole \u00b7 ${name}`;
     $("model").hidden = models.length > 1;
     $("model-field").hidden = models.length < 2;
-    $("model-choice").replaceChildren(...models.map((model) => new Option(model.label ?? model.name, model.name)));
-    if (models.length > 1) $("model-choice").value = name;
+    $("model-choice").replaceChildren(...models.map((model) => new Option(label(model), model.name)));
+    $("model-choice").value = name;
+    $("model-choice").addEventListener("change", () => this.settings.startAt(this.chosen.temperature));
+  }
+
+  get chosen() {
+    return this.model.models.find(({ name }) => name === $("model-choice").value);
   }
 
   /** The name of the model that was chosen, undefined where there is no choice or the server's own is. */
   get wanted() {
-    if ($("model-field").hidden || $("model-choice").value === this.model.name) return undefined;
-    return $("model-choice").value;
+    const name = $("model-choice").value;
+    return $("model-field").hidden || name === this.model.name ? undefined : name;
   }
 
   /** Throw, in words, for a photo that the server does not take. */

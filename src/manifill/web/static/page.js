@@ -276,7 +276,7 @@ class Page {
     if (this.target && !this.target.mask.data.includes(1)) return tell($("draw-error"), NOTHING[this.mode]);
     const count = draw.num_samples;
     const plan = {
-      paint: () => freshPlan(this.work, count, { ...how, model: this.models.wanted }, this.model?.image_size ?? 0),
+      paint: () => freshPlan(this.work, count, { ...how, model: this.models.wanted }),
       view: () => nearPlan(this.tile, count, this.settings.amount),
       part: () => partPlan(this.tile, count, this.part.mask),
     }[this.mode]();

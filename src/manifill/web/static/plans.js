@@ -1,20 +1,12 @@
-// What one click asks for and how the gallery shows it: {ask, title, original, hole, box, seen}; `box` is the hole's and
-// `seen` the square the model sees.
+// What one click asks for and how the gallery shows it: {ask, title, original, hole, box}; `box` is the hole's.
 
-import { squareAround, wholeSquare } from "./tile.js";
 import { plural } from "./words.js";
 
-const WHOLE = 4; // a square photo up to this many times the model's size is seen whole, as in crops.py
-
-/** Fill a hole of a photo; `size` is the model's. */
-export function freshPlan({ photo, mask }, count, how, size) {
+/** Fill a hole of a photo. */
+export function freshPlan({ photo, mask }, count, how) {
   const hole = mask.copy();
-  const box = hole.measure();
-  const all = how.strategy === "resize" ||
-    (!how.strategy && photo.width === photo.height && photo.width <= WHOLE * size);
-  const seen = all ? wholeSquare(photo) : squareAround(photo, box);
   const ask = { kind: "fresh", photo, mask: hole, how };
-  return { ask, title: plural(count, "variation"), original: photo, hole, box, seen };
+  return { ask, title: plural(count, "variation"), original: photo, hole, box: hole.measure() };
 }
 
 /** More like a variation that there is. */
@@ -29,6 +21,6 @@ export function partPlan(tile, count, part) {
 }
 
 function shownAs({ round }) {
-  const { original, hole, box, seen } = round;
-  return { original, hole, box, seen };
+  const { original, hole, box } = round;
+  return { original, hole, box };
 }

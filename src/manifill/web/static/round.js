@@ -1,15 +1,20 @@
 // The variations of one click: what they are of, their tiles, and what there is to say of them.
 
-import { Tile, regionAround, thumbnail } from "./tile.js";
-import { plural, tell } from "./words.js";
+import { Tile, regionAround, silhouette, thumbnail } from "./tile.js";
+import { plural, sentence, tell } from "./words.js";
 
 export class Round {
-  /** A plan is {title, original, hole, box, seen, count, ask}; `first` is the number of its first variation. */
+  /** A plan is {title, original, hole, box, count, ask}; `first` is the number of its first variation. */
   constructor(plan, first, on) {
     Object.assign(this, plan);
     this.element = document.getElementById("round-template").content.firstElementChild.cloneNode(true);
     this.region = regionAround(plan.original, plan.box);
     this.before = thumbnail(plan.original, this.region);
+    this.shape = silhouette(plan.hole, this.region);
+    this.empty = thumbnail(plan.original, this.region); // without what was in the hole
+    const context = this.empty.getContext("2d");
+    context.globalCompositeOperation = "destination-out";
+    context.drawImage(this.shape, 0, 0);
     this.job = null; // while the server has it
     this.warnings = [];
     this.tiles = Array.from({ length: plan.count }, (_, k) => new Tile(this, k, plan.count, first + k, on));
@@ -32,7 +37,7 @@ export class Round {
   /** Say what the server has to say of these results, each thing once. */
   warn(warnings) {
     this.warnings = [...new Set([...this.warnings, ...warnings])];
-    tell(this.element.querySelector(".note"), this.warnings.join(". "));
+    tell(this.element.querySelector(".note"), this.warnings.map(sentence).join(" "));
   }
 
   report(words) {

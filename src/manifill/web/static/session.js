@@ -48,11 +48,11 @@ async function packed(gallery, work) {
   const pack = new Pack();
   const rounds = [];
   for (const round of [...gallery.rounds].reverse()) {
-    const { original, hole, box, seen, title, warnings } = round;
+    const { original, hole, box, title, warnings } = round;
     const tiles = round.kept.map(({ patch, seed, about, chosen }) =>
       ({ patch: pack.add("patches", "png", patch), seed, about, chosen }));
     rounds.push({
-      title, box, seen, warnings, tiles, photo: await pack.photo(original), hole: await pack.mask(hole),
+      title, box, warnings, tiles, photo: await pack.photo(original), hole: await pack.mask(hole),
       ask: await pack.ask(round.ask),
     });
   }

@@ -29,19 +29,22 @@ export class Settings {
     return this.field("format").value || undefined;
   }
 
-  /** Take over what the server allows and the model's own temperature, where "safe" to "bold" begins. */
+  /** Take over what the server allows, and what its first model does unless told otherwise. */
   adopt({ temperature, limits, choices }) {
     const options = choices.map((name) => new Option(`keep the most ${KEPT[name] ?? name}`, name));
     this.field("choose").replaceChildren(this.field("choose").options[0], ...options);
     this.most = limits.samples;
     this.field("count").max = Math.min(32, limits.samples);
     this.field("of").max = limits.samples;
-    if (temperature) {
-      const slider = this.field("temperature");
-      slider.max = Math.max(slider.max, temperature);
-      slider.value = temperature;
-      this.temperatureOfModel = Number(slider.value);
-    }
+    this.startAt(temperature);
+  }
+
+  /** Take over a model's own temperature, where "safe" to "bold" begins. */
+  startAt(temperature) {
+    const slider = this.field("temperature");
+    slider.max = Math.max(slider.max, temperature);
+    slider.value = temperature;
+    this.temperatureOfModel = Number(slider.value);
     this.describe();
   }
 

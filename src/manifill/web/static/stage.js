@@ -55,13 +55,15 @@ export class Stage {
     else this.place();
   }
 
-  /** Whether a picture is shown in two panes, above each other in a tall canvas, and how large one is. */
+  /** How large a pane is and where the second one begins: beside the first or below it, as the picture is larger. */
   get pane() {
-    const { width, height } = this.canvas;
-    if (this.how !== "side") return { width, height, x: 0, y: 0 };
+    const { canvas: { width, height }, picture } = this;
+    if (this.how !== "side" || !picture) return { width, height, x: 0, y: 0 };
     const gap = GAP * this.ratio;
-    if (height > width) return { width, height: Math.floor(height / 2 - gap), x: 0, y: Math.ceil(height / 2 + gap) };
-    return { width: Math.floor(width / 2 - gap), height, x: Math.ceil(width / 2 + gap), y: 0 };
+    const beside = { width: Math.floor(width / 2 - gap), height, x: Math.ceil(width / 2 + gap), y: 0 };
+    const below = { width, height: Math.floor(height / 2 - gap), x: 0, y: Math.ceil(height / 2 + gap) };
+    const scale = (pane) => Math.min(pane.width / picture.width, pane.height / picture.height);
+    return scale(below) > scale(beside) ? below : beside;
   }
 
   /** Leave room around the photo to drag its sides outward, or no longer. */
@@ -176,6 +178,7 @@ export class Stage {
     this.waiting = false;
     const { canvas, context, picture } = this;
     context.clearRect(0, 0, canvas.width, canvas.height);
+    canvas.parentElement.classList.toggle("stacked", this.pane.y > 0);
     if (!picture) return;
     this.drawPicture(this.comparing && this.original ? this.original : picture);
     if (this.beside && !this.comparing) this.drawBeside();

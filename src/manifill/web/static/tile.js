@@ -20,6 +20,7 @@ export class Tile {
     this.about = {}; // what the server says of it: log_likelihood, models, ...
     const { width, height } = thumbSize(round.region);
     Object.assign(this.canvas, { width, height });
+    this.canvas.getContext("2d").drawImage(round.empty, 0, 0);
     this.element.querySelector(".name").textContent = this.name;
     this.setState("waiting", `${this.name}, not there yet`);
     this.listen();
@@ -80,12 +81,17 @@ export class Tile {
     this.element.querySelector(".star").setAttribute("aria-pressed", String(on));
   }
 
-  /** Show the structure, a square picture of what the model sees of the photo, until the picture is there. */
-  async showStructure(file) {
+  /** Show in the hole what its structure is, until the picture is there: a square of the photo, which may be turned. */
+  async showStructure(file, { box: [left, top, right, bottom], angle }) {
     const bitmap = await createImageBitmap(file);
     if (this.done) return;
     this.setState("structure", `${this.name}, its structure`, "structure");
-    this.paint(bitmap, this.round.seen, true);
+    const { width, height } = this.canvas;
+    const context = new OffscreenCanvas(width, height).getContext("2d");
+    context.drawImage(this.round.shape, 0, 0);
+    context.globalCompositeOperation = "source-in";
+    place(context, bitmap, { x: left, y: top, width: right - left, height: bottom - top }, this.round.region, angle);
+    this.canvas.getContext("2d").drawImage(context.canvas, 0, 0);
   }
 
   /** Take what is new of the photo, a PNG of the box that {seed, box, ...} names. */
@@ -100,8 +106,10 @@ export class Tile {
 
   draw() {
     const [left, top, right, bottom] = this.about.box;
-    this.paint(this.round.before, this.round.region);
-    this.paint(this.picture.layers.at(-1).full, { x: left, y: top, width: right - left, height: bottom - top });
+    const context = this.canvas.getContext("2d");
+    context.drawImage(this.round.before, 0, 0);
+    const box = { x: left, y: top, width: right - left, height: bottom - top };
+    place(context, this.picture.layers.at(-1).full, box, this.round.region);
   }
 
   /** Say that nothing will come here any more. */
@@ -111,43 +119,46 @@ export class Tile {
 
   compare(on) {
     if (!this.done) return;
-    if (on) this.paint(this.round.before, this.round.region);
+    if (on) this.canvas.getContext("2d").drawImage(this.round.before, 0, 0);
     else this.draw();
     this.mark.textContent = "original";
     this.mark.hidden = !on;
   }
-
-  /** Draw a bitmap that shows a part {x, y, width, height} of the photo; `clear` removes all else. */
-  paint(bitmap, part, clear = false) {
-    const { x, y, width } = this.round.region;
-    const scale = this.canvas.width / width;
-    const context = this.canvas.getContext("2d");
-    context.imageSmoothingQuality = "high";
-    if (clear) context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    context.drawImage(bitmap, (part.x - x) * scale, (part.y - y) * scale, part.width * scale, part.height * scale);
-  }
 }
 
-/** Return the square, centred on the photo, that the model sees where it sees all of it. */
-export function wholeSquare({ width, height }) {
-  const side = Math.max(width, height);
-  return { x: (width - side) / 2, y: (height - side) / 2, width: side, height: side };
+/** Draw a bitmap that shows a part {x, y, width, height} of the photo, turned clockwise by an angle in degrees, where
+    `region` of the photo is shown. */
+function place(context, bitmap, { x, y, width, height }, region, angle = 0) {
+  const scale = context.canvas.width / region.width;
+  context.save();
+  context.imageSmoothingQuality = "high";
+  context.translate((x + width / 2 - region.x) * scale, (y + height / 2 - region.y) * scale);
+  context.rotate((angle * Math.PI) / 180);
+  context.scale(scale, scale);
+  context.drawImage(bitmap, -width / 2, -height / 2, width, height);
+  context.restore();
 }
 
-/** Return the square the model sees around a hole, about: its surroundings, inside the photo where they fit. */
-export function squareAround({ width, height }, hole) {
-  const side = Math.min(2 * Math.max(hole.right - hole.left, hole.bottom - hole.top), Math.max(width, height));
-  const start = (low, high, size) =>
-    side > size ? (size - side) / 2 : Math.min(Math.max((low + high - side) / 2, 0), size - side);
+/** Return the part of a photo to show small: all of it, or a square around a hole that would be hard to see. */
+export function regionAround({ width, height }, hole) {
+  const side = 2 * Math.max(hole.right - hole.left, hole.bottom - hole.top);
+  if (side > 0.75 * Math.min(width, height)) return { x: 0, y: 0, width, height };
+  const start = (low, high, size) => Math.round(Math.min(Math.max((low + high - side) / 2, 0), size - side));
   return { x: start(hole.left, hole.right, width), y: start(hole.top, hole.bottom, height), width: side, height: side };
 }
 
-/** Return the part of a photo to show small: all of it, or the surroundings of a hole that would be hard to see. */
-export function regionAround(photo, hole) {
-  const { x, y, width } = squareAround(photo, hole);
-  const whole = { x: 0, y: 0, width: photo.width, height: photo.height };
-  if (width > 0.75 * Math.min(photo.width, photo.height)) return whole;
-  return { x: Math.round(x), y: Math.round(y), width, height: width };
+/** Return what is hole in a region, opaque, scaled for a tile. */
+export function silhouette(hole, region) {
+  const { width, height } = thumbSize(region);
+  const image = new ImageData(width, height);
+  const scale = region.width / width;
+  for (let v = 0, at = 3; v < height; v++) {
+    const row = Math.floor(region.y + (v + 0.5) * scale) * hole.width;
+    for (let u = 0; u < width; u++, at += 4) image.data[at] = 255 * hole.data[row + Math.floor(region.x + (u + 0.5) * scale)];
+  }
+  const canvas = new OffscreenCanvas(width, height);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
 }
 
 /** Return a region of a picture, scaled for a tile. */
