@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,13 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
-    """A server with the bundled model."""
+    """A server with a small model: what the page does, it does with any."""
+    yield from serve("--model", str(Path(__file__).parent / "reference" / "model"))
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Iterator[str]:
+    """A server as it starts without options, with the bundled models."""
     yield from serve()
 
 

@@ -276,7 +276,7 @@ def box(completion: Completion) -> list[int]:
 
 
 def last_square(completions: Completions) -> dict[str, Any]:
-    """Return where structures lie in the photo: the `box` of a square that is then turned by `angle` degrees, clockwise."""
+    """Return where structures lie in the photo: the `box` of a square, which is turned clockwise by `angle` degrees."""
     if not completions.crops:  # the hole is thin: what is shown is the photo, squeezed
         height, width = completions.hole.shape
         return {"box": [0, 0, width, height], "angle": 0.0}
