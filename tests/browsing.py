@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+SMALL = ("--model", str(Path(__file__).parent / "reference" / "model"))  # what the page does, it does with any model
 
 
 def serve(*options: str) -> Iterator[str]:

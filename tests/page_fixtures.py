@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browsing import serve
+from browsing import SMALL, serve
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
-    """A server with a small model: what the page does, it does with any."""
-    yield from serve("--model", str(Path(__file__).parent / "reference" / "model"))
+    """A server with a small model."""
+    yield from serve(*SMALL)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from browsing import fill, hole, menu, on_canvas, open_photo, pixels, serve
+from browsing import SMALL, fill, hole, menu, on_canvas, open_photo, pixels, serve
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs fastapi: pip install 'manifill[serve]'")
@@ -196,7 +196,7 @@ def test_axe_finds_no_serious_fault(visit, scheme, width):
 
 
 def test_a_token_is_asked_for_and_kept_for_the_session(visit):
-    for url in serve("--token", TOKEN):
+    for url in serve("--token", TOKEN, *SMALL):
         page = visit(url)
         page.wait_for_selector("#token[open]")
         assert faults(page) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from browsing import fill, menu, open_photo, serve, view
+from browsing import SMALL, fill, menu, open_photo, serve
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs fastapi: pip install 'manifill[serve]'")
@@ -58,7 +58,7 @@ def test_what_got_no_answer_is_sent_again_and_errors_go_away(visit):
 
 
 def test_below_a_path_of_a_proxy(visit):
-    for url in serve("--root-path", "/fill"):
+    for url in serve("--root-path", "/fill", *SMALL):
         page = visit(url + "fill/")
         page.click("#samples button")
         page.wait_for_selector("#work[data-mode=paint]")
@@ -69,21 +69,26 @@ def test_below_a_path_of_a_proxy(visit):
         page.wait_for_selector("#samples button")
 
 
-def test_models_are_named_and_can_be_chosen(visit, bundled, tmp_path):
-    page = open_photo(visit(bundled))
-    names = page.locator("#model-choice option").all_inner_texts()
-    assert names[0] == "Automatic"
-    assert {name.partition(":")[0] for name in names[1:]} == {"faces-128", "scenes-128"}
+def test_what_the_server_says_of_models_and_photos_is_shown(visit):
+    notice = "this photo is far from what faces-128 knows"
+    models = [{"name": name, "temperature": 0.9} for name in ("auto", "faces-128", "scenes-128")]
+    page = visit()
+    page.route(
+        "**/api/v1/model", lambda route: route.fulfill(json=route.fetch().json() | {"name": "auto", "models": models})
+    )
+
+    def events(route):
+        text = route.fetch().text()
+        more = f'"models": [{{"model": "faces-128", "why": "a face was found"}}], "warnings": ["{notice}"], "box"'
+        route.fulfill(body=text.replace('"box"', more), content_type="text/event-stream")
+
+    page.route("**/events", events)
+    page.reload()
+    open_photo(page)
     menu(page, "#centre")
+    assert page.locator("#model-choice option").all_inner_texts() == ["Automatic", "faces-128", "scenes-128"]
     fill(page, 1)
-    expect(page.locator(".round > .note")).to_be_hidden()
-    view(page, 1)
+    expect(page.locator(".round > .note")).to_have_text("This photo is far from what faces-128 knows.")
+    page.locator(".pick").click()
     page.click("#caption")
     expect(page.locator("#details")).to_contain_text("faces-128: a face was found")
-    page.keyboard.press("Escape")
-    Image.effect_noise((128, 128), 60).save(tmp_path / "noise.png")
-    open_photo(page, tmp_path / "noise.png")
-    menu(page, "#centre")
-    page.select_option("#model-choice", "faces-128")
-    fill(page, 1)
-    expect(page.locator(".round").first.locator(".note")).to_contain_text("no face is near the hole")
