@@ -46,18 +46,17 @@ def option(
 def check_options(options: Any) -> None:
     """Raise ValueError for an option that is out of the range it was declared with; None stands for no number."""
     for f in dataclasses.fields(options):
-        value, m = getattr(options, f.name), f.metadata
-        if not isinstance(value, int | float) or "help" not in m:
-            continue
-        low, above, high = m["least"], m["above"], m["most"]
-        finite = not isinstance(value, float) or math.isfinite(value)
-        inside = finite and (low is None or value >= low) and (above is None or value > above)
-        if not inside or (high is not None and value > high):
-            least = "a finite number" if above is None else f"more than {above:.6g}"
-            more = f"{low:.6g} or more" if low is not None else least
-            raise ValueError(
-                f"{f.name} is {value}; expected {more}" + (f", at most {high}" if high is not None else "")
-            )
+        said, m = getattr(options, f.name), f.metadata
+        numbers = [x for x in (said if isinstance(said, tuple) else (said,)) if isinstance(x, int | float)]
+        for value in numbers if "help" in m else []:
+            low, above, high = m["least"], m["above"], m["most"]
+            finite = not isinstance(value, float) or math.isfinite(value)
+            inside = finite and (low is None or value >= low) and (above is None or value > above)
+            if not inside or (high is not None and value > high):
+                least = "a finite number" if above is None else f"more than {above:.6g}"
+                more = f"{low:.6g} or more" if low is not None else least
+                most = f", at most {high}" if high is not None else ""
+                raise ValueError(f"{f.name} is {value}; expected {more}{most}")
 
 
 def overrides(*kinds: type) -> type:
@@ -80,7 +79,7 @@ class SamplingOptions:
     temperature: float = option(
         1.0, "Above 0; smaller is likelier and less diverse.", least=SMALLEST, served=(0.01, 100)
     )
-    top_k: int = option(0, "Sample among the k likeliest codes, 0 for all.", least=0, served=(0, 1 << 20))
+    top_k: int = option(0, "Sample among the k likeliest codes, 0 for all.", least=0, most=1 << 30, served=(0, 1 << 20))
     top_p: float = option(
         1.0, "Sample among the likeliest codes that hold this fraction.", least=SMALLEST, most=1, served=(0, 1)
     )
@@ -120,32 +119,22 @@ def check_counts(num_samples: int, of: int | None = None) -> None:
 
 
 DEEPEST = 64  # layers of a network: three times the paper's, and as many as the native sampler can tell apart
-SIZES: dict[str, tuple[float, float]] = {
-    "width": (2, 1 << 16),
-    "residual_width": (1, 1 << 16),
-    "codebook_size": (2, 1 << 16),
-    "codebook_dim": (1, 1 << 16),
-    "condition_width": (1, 1 << 16),
-    "layers": (1, DEEPEST),
-    "attention_layers": (0, DEEPEST),
-    "heads": (1, 1024),
-    "output_blocks": (0, DEEPEST),
-    "dropout": (0, 1),
-    "dilations": (1, 1024),
-    "temperature": (1e-6, 1e6),
-    "top_k": (0, 1 << 16),
-    "top_p": (1e-6, 1),
-}  # what the sizes of a network in a file may be
+WIDEST = 1 << 16
+
+
+def size(default: Any, least: int = 1, most: int = WIDEST) -> Any:
+    """Declare a size of a network: what a file may say of it."""
+    return option(default, "", least=least, most=most)
 
 
 @dataclass(frozen=True)
 class VQVAEConfig:
     """Hierarchical VQ-VAE (section 3.1)."""
 
-    width: int = 128
-    residual_width: int = 64
-    codebook_size: int = 512
-    codebook_dim: int = 64
+    width: int = size(128, 2)
+    residual_width: int = size(64)
+    codebook_size: int = size(512, 2)
+    codebook_dim: int = size(64)
 
 
 @dataclass(frozen=True)
@@ -157,16 +146,16 @@ class StructureConfig(SamplingOptions):
     `both_directions` says that the PixelCNN reads rows from left to right and from right to left (not in the paper).
     """
 
-    codebook_size: int = 512
-    codebook_dim: int = 64
-    width: int = 128
-    layers: int = 20
-    attention_layers: int = 4
-    heads: int = 8
-    output_blocks: int = 20
-    dropout: float = 0.1
-    condition_width: int = 32
-    dilations: tuple[int, ...] = (1, 1, 1, 2, 4, 8, 16, 1, 1, 1)
+    codebook_size: int = size(512, 2)
+    codebook_dim: int = size(64)
+    width: int = size(128, 2)
+    layers: int = size(20, 1, DEEPEST)
+    attention_layers: int = size(4, 0, DEEPEST)
+    heads: int = size(8, 1, 1024)
+    output_blocks: int = size(20, 0, DEEPEST)
+    dropout: float = size(0.1, 0, 1)
+    condition_width: int = size(32)
+    dilations: tuple[int, ...] = size((1, 1, 1, 2, 4, 8, 16, 1, 1, 1), 1, 1024)
     condition_features: bool = False
     both_directions: bool = False
 
@@ -190,8 +179,8 @@ class StructureConfig(SamplingOptions):
 class TextureConfig:
     """Texture generator with structural attention (section 3.3); the attention options are those of Table 2."""
 
-    codebook_dim: int = 64
-    width: int = 64
+    codebook_dim: int = size(64)
+    width: int = size(64, 2)
     attention: Literal["full", "cross", "none"] = "full"
     scores: Literal["structural", "learned"] = "structural"
     fuse: bool = True
@@ -201,8 +190,8 @@ class TextureConfig:
 class DiscriminatorConfig:
     """SN-PatchGAN discriminator (section 3.3)."""
 
-    width: int = 64
-    layers: int = 6
+    width: int = size(64, 2)
+    layers: int = size(6, 1, DEEPEST)
 
 
 @dataclass(frozen=True)
@@ -292,8 +281,12 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
         if not _fits(hints[name], value):
             wanted = getattr(hints[name], "__name__", hints[name])
             raise ValueError(f"{kind.__name__}: {name} is {str(value)[:40]!r}; expected {wanted}")
-    config = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    _check_sizes(config)
+    try:
+        config = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        check_options(config)
+        _check_together(config)
+    except ValueError as error:
+        raise ValueError(f"{kind.__name__}: {error}") from None
     return config
 
 
@@ -308,17 +301,13 @@ def _fits(hint: Any, value: Any) -> bool:
     return type(value) is hint
 
 
-def _check_sizes(config: Any) -> None:
-    """Raise ValueError for a size of a network that cannot be, whoever wrote it."""
+def _check_together(config: Any) -> None:
+    """Raise ValueError for sizes of a network that do not go together, whoever wrote them."""
     for name, value in vars(config).items():
-        low, high = SIZES.get(name, (-math.inf, math.inf))
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, int | float) and not low <= number <= high:
-                raise ValueError(f"{type(config).__name__}: {name} is {number}; expected {low} to {high}")
         if isinstance(value, tuple) and len(value) > DEEPEST:
-            raise ValueError(f"{type(config).__name__}: {len(value)} {name}; expected at most {DEEPEST}")
+            raise ValueError(f"{len(value)} {name}; expected at most {DEEPEST}")
     if isinstance(config, StructureConfig):
         if config.attention_layers > config.layers:
-            raise ValueError(f"StructureConfig: {config.attention_layers} attention_layers of {config.layers} layers")
+            raise ValueError(f"{config.attention_layers} attention_layers of {config.layers} layers")
         if config.width % 8:
-            raise ValueError(f"StructureConfig: width is {config.width}; expected a multiple of 8")
+            raise ValueError(f"width is {config.width}; expected a multiple of 8")
