@@ -43,10 +43,10 @@ def brush(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _stroke(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -> None:
-    reach = math.hypot(size, size) / 8
+    reach = math.hypot(size, size) / 8  # mean length of a segment
     turns = int(rng.integers(4, 12))
     angles = rng.uniform(2 * math.pi / 5 - 2 * math.pi / 15, 2 * math.pi / 5 + 2 * math.pi / 15, turns)
-    angles[::2] = 2 * math.pi - angles[::2]
+    angles[::2] = 2 * math.pi - angles[::2]  # every other turn is mirrored, so a stroke zigzags
     width = max(1, round(rng.uniform(12, 40) * size / 256))
     points = [rng.uniform(0, size, 2)]
     for angle in angles:
@@ -55,7 +55,7 @@ def _stroke(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -> N
         points.append(np.clip(points[-1] + step, 0, size))
     flat = [tuple(float(v) for v in p) for p in points]
     draw.line(flat, fill=1, width=width)
-    for x, y in flat:
+    for x, y in flat:  # round joints and ends
         draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=1)
 
 

@@ -19,13 +19,16 @@ def feature_loss(quantiser: Quantiser, features: Tensor, codes: Tensor) -> Tenso
 
     The logits are 10 times the similarity to every prototype.
     """
-    logits = similarity(quantiser.distances(features), 10)
+    # distances are standardised over the K prototypes of each feature vector, so 10 means the same at any scale of them
+    logits = similarity(quantiser.distances(features), 10)  # (N*h*w, K)
+    # a sum over all positions, not a mean over those that are asked: few of them then weigh little
     return F.cross_entropy(logits, codes.flatten(), ignore_index=UNKNOWN, reduction="sum") / codes.numel()
 
 
 def feature_losses(vqvae: VQVAE, image: Tensor, truth: Encoding) -> tuple[Tensor, Tensor]:
     """Return structural and textural feature loss of a composite (N, 3, H, W) against the true picture's codes."""
     encoder = vqvae.encoder
+    # the gradient goes through the encoder, which is frozen, to the picture
     structure, texture = encoder.features(image)
     return (
         feature_loss(encoder.structure_quantiser, structure, truth.structure_codes),
@@ -41,6 +44,7 @@ def perceptual_loss(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     total = torch.zeros((), device=a[0].device)
     for x, y in zip(a, b, strict=True):
         x, y = x.float(), y.float()
+        # each layer by its own size, so that none outweighs the others
         total = total + F.l1_loss(x, y) / y.abs().mean() + F.l1_loss(gram(x), gram(y)) / gram(y).abs().mean()
     return total / len(a)
 
@@ -53,6 +57,7 @@ def gram(x: Tensor) -> Tensor:
 
 def discriminator_loss(real: Tensor, composed: Tensor) -> Tensor:
     """Return the hinge loss 0.5 (E relu(1 - D(real)) + E relu(1 + D(composed))) (Eq. 9)."""
+    # scores beyond 1 on the right side cost nothing: it need not be surer than that
     return 0.5 * (F.relu(1 - real.float()).mean() + F.relu(1 + composed.float()).mean())
 
 

@@ -101,7 +101,7 @@ class StructureStage:
         found = [self._learn(share) for share in self.processes.shares(own.to(self.device), self.network)]
         if self.options.clip:
             self.scaler.unscale_(self.optimiser)
-            codes = own.whole * (self.size // 8) ** 2
+            codes = own.whole * (self.size // 8) ** 2  # the loss is a sum over so many, and so is its gradient
             nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip * codes)
         self.scaler.step(self.optimiser)
         self.scaler.update()
@@ -135,6 +135,7 @@ class StructureStage:
         Pictures that `backwards` (N,) marks are read from right to left.
         """
         codes, features = self.given(image, mask)
+        # teacher forcing: the true codes go in, all at once; the PixelCNN's shifts hide each from its own prediction
         read = flip_marked(codes, backwards)
         logits = network(self.vqvae.lookup(read), image, mask, features, backwards)
         nats = F.cross_entropy(logits.float(), read, reduction="none")
@@ -205,7 +206,7 @@ class StructureStage:
 def started(preset: Preset) -> StructureGenerator:
     """Return a new structure generator whose first logits are the uniform guess."""
     model = StructureGenerator(preset.model.structure)
-    with torch.no_grad():
+    with torch.no_grad():  # log2 K bits at the first step, not more
         model.pixelcnn.logits.weight.mul_(0.1)
     return model
 

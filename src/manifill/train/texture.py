@@ -107,10 +107,12 @@ class TextureStage:
             (self.optimiser, schedule(o.schedule, o.learning_rate, lambda: self.steps)),
             (self.opponent, schedule(o.schedule, o.discriminator_rate, lambda: self.steps)),
         ]
+        # which codes a perturbed one may become: those whose prototypes lie nearest
         self.near = neighbours(vqvae.encoder.structure_quantiser.codebook)
 
     def step(self, own: Share) -> Sequence[Metrics]:
         own = own.to(self.device)
+        # the generator's step first, against the discriminator as it was; then the discriminator's, on what was painted
         self.optimiser.zero_grad(set_to_none=True)
         painted = [self._paint(share) for share in self.processes.shares(own, self.painter)]
         self.scaler.step(self.optimiser)
@@ -136,8 +138,9 @@ class TextureStage:
             codes = perturb(truth.structure_codes, share, self.options.perturb, self.near)
             codes, sampled = resample(codes, truth.structure_codes, share, self.options.sampled_codes, self.sampler)
             painted = self.painter(image, mask, self.vqvae.lookup(codes))
+            # the discriminator and the feature losses see what a user will: known pixels are the photo's (section 3.3)
             composed = painted * mask + image * (1 - mask)
-            wanted = image
+            wanted = image  # L1 is on the whole output, known pixels included
             if self.options.sampled_codes:  # nothing says what belongs into a hole whose structure is another
                 truth = targets(truth, codes, mask, sampled)
                 unknown = (mask > 0) & sampled[:, None, None, None]
