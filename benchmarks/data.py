@@ -18,7 +18,7 @@ import numpy as np
 from sampling import table
 
 from manifill.data import masks
-from manifill.data.dataset import spread
+from manifill.data.dataset import thin_out
 from manifill.data.pictures import CROPS, prepared, window
 from manifill.data.sources import Encoded, Source, shards, sources, stream
 from manifill.photos.tensors import to_tensor
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--pictures", type=int, default=400, help="at most so many, spread over the set")
     a = parser.parse_args()
-    listing = spread(sources(a.data), a.pictures)
+    listing = thin_out(sources(a.data), a.pictures)
     rows, pictures = decoding(listing, a.size, a.crop)
     rows = reading(listing, [path for path in a.data if path.suffix == ".tar"]) + rows
     print(f"{len(listing)} pictures, {a.size} pixels, {a.crop}\n")

@@ -41,7 +41,7 @@ from manifill.train.presets import preset as preset_named
 from manifill.train.structure import StructureStage
 from manifill.train.texture import TextureStage
 from manifill.train.vqvae import VQVAEStage
-from manifill.train.weight_norm import folded
+from manifill.train.weight_norm import fold
 
 LOG = 15.0  # seconds between lines
 # where a layer's old channels lie among the new: `one` set of them, `two` behind each other, or each head's own
@@ -88,7 +88,7 @@ class Batches:
         image = self.pictures[torch.randint(len(self.pictures), (n,), device=CUDA)].float() / 127.5 - 1
         image = self.mirrored(image)
         if self.fraction:
-            image = geometry.warped(image, geometry.maps(n, self.fraction, self.rng))
+            image = geometry.warp(image, geometry.maps(n, self.fraction, self.rng))
         halves = [pool[torch.randint(len(pool), (n // 2,), device=CUDA)].float() for pool in self.pools]
         mask = self.mirrored(torch.cat(halves))
         return Share(image.contiguous(memory_format=torch.channels_last), mask, 0, n)
@@ -200,10 +200,10 @@ def save(a: argparse.Namespace, stage: VQVAEStage | StructureStage | TextureStag
         return
     codebook = fingerprint(stage.vqvae)
     if isinstance(stage, StructureStage):
-        save_network(folder, "structure", folded(stage.averaged.module), stage.size, step, {}, codebook, torch.float16)
+        save_network(folder, "structure", fold(stage.averaged.module), stage.size, step, {}, codebook, torch.float16)
         return
     save_network(folder, "texture", stage.shown, stage.size, step, {}, codebook, torch.float16)
-    save_network(folder, "discriminator", folded(stage.discriminator), stage.size, step, {}, codebook, torch.float16)
+    save_network(folder, "discriminator", fold(stage.discriminator), stage.size, step, {}, codebook, torch.float16)
 
 
 def main() -> None:

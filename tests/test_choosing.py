@@ -19,7 +19,7 @@ from PIL import Image
 from manifill import Completion, Fit, ImageError, Inpainter, cli
 from manifill.inpainter import best, bundled, farthest
 from manifill.networks.texture import hole_cells
-from manifill.pipeline import Draft, read
+from manifill.pipeline import Draft, read_squares
 
 
 def test_the_best_come_first() -> None:
@@ -98,7 +98,7 @@ def test_the_most_coherent_come_first(both: Inpainter, size: tuple[int, int]) ->
     for c in kept[:2]:
         total, count = 0.0, 0
         for i in range(len(c.request.crops)):
-            (square,) = read(both, c.request, i, [Draft(0, c.seed, list(c.patches[:i]))], {})
+            (square,) = read_squares(both, c.request, i, [Draft(0, c.seed, list(c.patches[:i]))], {})
             codes = torch.from_numpy(c.codes[i : i + 1])
             turn = torch.tensor([-1.0])
             logits = both.structure.logits(both.vqvae.lookup(codes).flip(3), square.cond.flip(3), turn).flip(3)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from manifill import Completion, Inpainter, Preview
-from manifill.completion import shown
+from manifill.completion import screen_png
 
 
 def opened(data: bytes) -> Image.Image:
@@ -47,7 +47,7 @@ def test_completions_show_their_grid(inpainter: Inpainter, face: np.ndarray, hol
 
 
 def test_large_and_deep_pictures_are_shown_small(inpainter: Inpainter, hole: np.ndarray) -> None:
-    assert opened(shown(Image.new("RGB", (3000, 1500)))).size == (1024, 512)
+    assert opened(screen_png(Image.new("RGB", (3000, 1500)))).size == (1024, 512)
     deep = np.full((80, 72), 40000, np.uint16)
     (completion,) = inpainter(deep, hole, num_samples=1, seed=0)
     assert opened(completion._repr_png_()).mode == "RGB"

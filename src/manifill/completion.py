@@ -92,7 +92,7 @@ class Preview:
     structure: Image.Image = field(repr=False)
 
     def _repr_png_(self) -> bytes:
-        return shown(self.structure)
+        return screen_png(self.structure)
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,10 +136,10 @@ class Completion:
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
-        return shown(Image.fromarray(self.rgb))
+        return screen_png(Image.fromarray(self.rgb))
 
 
-def shown(picture: Image.Image) -> bytes:
+def screen_png(picture: Image.Image) -> bytes:
     """Return an RGB picture as a PNG for a screen: its longer side at most 1024 pixels."""
     picture, file = picture.copy(), io.BytesIO()
     picture.thumbnail((1024, 1024))

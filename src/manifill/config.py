@@ -122,7 +122,7 @@ DEEPEST = 64  # layers of a network: three times the paper's, and as many as the
 WIDEST = 1 << 16
 
 
-def size(default: Any, least: int = 1, most: int = WIDEST) -> Any:
+def dimension(default: Any, least: int = 1, most: int = WIDEST) -> Any:
     """Declare a size of a network: what a file may say of it."""
     return option(default, "", least=least, most=most)
 
@@ -131,10 +131,10 @@ def size(default: Any, least: int = 1, most: int = WIDEST) -> Any:
 class VQVAEConfig:
     """Hierarchical VQ-VAE (section 3.1)."""
 
-    width: int = size(128, 2)
-    residual_width: int = size(64)
-    codebook_size: int = size(512, 2)
-    codebook_dim: int = size(64)
+    width: int = dimension(128, 2)
+    residual_width: int = dimension(64)
+    codebook_size: int = dimension(512, 2)
+    codebook_dim: int = dimension(64)
 
 
 @dataclass(frozen=True)
@@ -146,16 +146,16 @@ class StructureConfig(SamplingOptions):
     `both_directions` says that the PixelCNN reads rows from left to right and from right to left (not in the paper).
     """
 
-    codebook_size: int = size(512, 2)
-    codebook_dim: int = size(64)
-    width: int = size(128, 2)
-    layers: int = size(20, 1, DEEPEST)
-    attention_layers: int = size(4, 0, DEEPEST)
-    heads: int = size(8, 1, 1024)
-    output_blocks: int = size(20, 0, DEEPEST)
-    dropout: float = size(0.1, 0, 1)
-    condition_width: int = size(32)
-    dilations: tuple[int, ...] = size((1, 1, 1, 2, 4, 8, 16, 1, 1, 1), 1, 1024)
+    codebook_size: int = dimension(512, 2)
+    codebook_dim: int = dimension(64)
+    width: int = dimension(128, 2)
+    layers: int = dimension(20, 1, DEEPEST)
+    attention_layers: int = dimension(4, 0, DEEPEST)
+    heads: int = dimension(8, 1, 1024)
+    output_blocks: int = dimension(20, 0, DEEPEST)
+    dropout: float = dimension(0.1, 0, 1)
+    condition_width: int = dimension(32)
+    dilations: tuple[int, ...] = dimension((1, 1, 1, 2, 4, 8, 16, 1, 1, 1), 1, 1024)
     condition_features: bool = False
     both_directions: bool = False
 
@@ -179,8 +179,8 @@ class StructureConfig(SamplingOptions):
 class TextureConfig:
     """Texture generator with structural attention (section 3.3); the attention options are those of Table 2."""
 
-    codebook_dim: int = size(64)
-    width: int = size(64, 2)
+    codebook_dim: int = dimension(64)
+    width: int = dimension(64, 2)
     attention: Literal["full", "cross", "none"] = "full"
     scores: Literal["structural", "learned"] = "structural"
     fuse: bool = True
@@ -190,8 +190,8 @@ class TextureConfig:
 class DiscriminatorConfig:
     """SN-PatchGAN discriminator (section 3.3)."""
 
-    width: int = size(64, 2)
-    layers: int = size(6, 1, DEEPEST)
+    width: int = dimension(64, 2)
+    layers: int = dimension(6, 1, DEEPEST)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def to_networks(variables: Variables) -> dict[str, nn.Module]:
     scopes = {name.split("/")[0] for name in variables}
     if not {"vq_encoder", "vq_decoder"} <= scopes:
         raise ModelError(f"the checkpoint has the scopes {sorted(scopes)}; expected at least vq_encoder and vq_decoder")
-    variables = Parts("", variables)
+    variables = Scope("", variables)
     networks: dict[str, nn.Module] = {"vqvae": _vqvae(variables)}
     if {"structure_condition", "structure_pixelcnn"} <= scopes:
         networks["structure"] = _structure(variables)
@@ -161,7 +161,7 @@ def _block_order(block: GatedBlock) -> Iterator[tuple[str, nn.Module]]:
         yield "attention", block.attention
 
 
-class Parts(dict[str, np.ndarray]):
+class Scope(dict[str, np.ndarray]):
     """The variables with a prefix, by the rest of their names; one that is not there is named in the error."""
 
     def __init__(self, prefix: str, variables: Variables) -> None:
@@ -181,7 +181,7 @@ def _fill(v: Variables, scope: str, steps: Steps) -> None:
         index = counts.get(kind, 0)
         counts[kind] = index + 1
         prefix = f"{scope}/{kind}_{index}/"
-        found = Parts(prefix, v)
+        found = Scope(prefix, v)
         if not found:
             raise ModelError(f"the checkpoint has no variable {prefix}*")
         used.update(prefix + part for part in found)

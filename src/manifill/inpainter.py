@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from manifill import hub
-from manifill.completion import Choice, Completion, Doubt, Event, KnownCodes, Preview, Request, Start, shown
+from manifill.completion import Choice, Completion, Doubt, Event, KnownCodes, Preview, Request, Start, screen_png
 from manifill.config import Fit, ManifillWarning, ModelError, Sampling, SamplingOptions, seeds_from
 from manifill.hub import bundled, find_model, from_hub
 from manifill.model import Model, find_device
@@ -341,4 +341,4 @@ class Completions:
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
-        return shown(self.grid())
+        return screen_png(self.grid())

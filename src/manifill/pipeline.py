@@ -25,7 +25,7 @@ from manifill.photos.photo import stored
 from manifill.photos.tensors import to_uint8
 from manifill.photos.view import Patch, View, recoloured
 from manifill.sampling.naive import Sampled, gumbel_noise
-from manifill.sampling.nearby import mixed, noise_of
+from manifill.sampling.nearby import mix_noise, noise_of
 
 # (model, cond (1 or N, 8n, h, w), known (1 or N, h, w), noise (N, h*w, K), options) -> codes of N samples
 Sample: TypeAlias = Callable[[Model, Tensor, Tensor, Tensor, SamplingOptions], Sampled]
@@ -47,7 +47,7 @@ def complete(model: Model, request: Request, sample: Sample | None = None) -> It
             yield from without_squares(model, request, drafts)
         for i, crop in enumerate(request.crops):
             model_here = model.of(crop)
-            squares = read(model_here, request, i, drafts, alike)
+            squares = read_squares(model_here, request, i, drafts, alike)
             cond, known = torch.cat([s.cond for s in squares]), torch.cat([s.known for s in squares])
             noise = noise_for(model_here, request, i, squares, drafts)
             sampled = sample(model_here, cond, known, noise, request.options_of(crop))  # codes (N, h, w)
@@ -141,7 +141,9 @@ class Square:
             self.known = torch.where(again, -1, before)
 
 
-def read(model: Model, request: Request, i: int, drafts: Sequence[Draft], alike: dict[int, Square]) -> Sequence[Square]:
+def read_squares(
+    model: Model, request: Request, i: int, drafts: Sequence[Draft], alike: dict[int, Square]
+) -> Sequence[Square]:
     """Let the networks read crop i as each sample has it: one square where none of its pixels was filled before.
 
     Such a square serves all batches; `alike` keeps it.
@@ -184,7 +186,7 @@ def noise_for(model: Model, request: Request, i: int, squares: Sequence[Square],
     if start is None or start.part is not None:
         return noise
     before = [noise_before(model, request, i, square) for square in squares]
-    rows = (mixed(before[k % len(squares)], fresh, start.amount) for k, fresh in enumerate(noise))
+    rows = (mix_noise(before[k % len(squares)], fresh, start.amount) for k, fresh in enumerate(noise))
     return torch.stack(list(rows))
 
 

@@ -25,7 +25,7 @@ def test_identity_maps_leave_pictures_as_they_are():
     image = torch.rand(2, 3, 32, 32) * 2 - 1
     still = geometry.maps(2, 0.0, np.random.default_rng(0))
     assert torch.equal(still, torch.eye(2, 3).expand(2, -1, -1))
-    assert (geometry.warped(image, still) - image).abs().max() < 1e-5
+    assert (geometry.warp(image, still) - image).abs().max() < 1e-5
 
 
 def test_maps_stay_within_what_is_promised():

@@ -25,7 +25,7 @@ from manifill.data.batches import AHEAD, Batches
 from manifill.data.check import examine
 from manifill.data.dataset import Collection, comparable, divided, load
 from manifill.data.pictures import CROPS, DataError, Pictures, prepared, square, window
-from manifill.data.sources import Source, expand, shards, sources, title
+from manifill.data.sources import Source, expand, last_part, shards, sources
 from manifill.data.stream import Stream
 from manifill.train.config import RunOptions
 from manifill.train.run import train
@@ -207,8 +207,8 @@ def test_patterns_and_addresses(packed: Path) -> None:
     assert len(sources([pattern])) == 30
     address = "https://someone:secret@host/a/train-{00..03}.tar?key=secret"
     assert len(shards([address])) == 4
-    assert title(address) == "train-{00..03}.tar"
-    assert title(packed) == packed.name
+    assert last_part(address) == "train-{00..03}.tar"
+    assert last_part(packed) == packed.name
     for paths, words in (
         (["https://host/a.tar", packed], "cannot be mixed with streamed shards"),
         (["https://host/a.zip"], r"https://host/a\.zip: not a shard"),

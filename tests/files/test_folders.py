@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from manifill import cli
-from manifill.files.pairs import listed, pairs
+from manifill.files.pairs import list_pictures, pairs
 
 Run = Callable[..., int]
 
@@ -83,7 +83,7 @@ def test_a_folder(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture) -> No
     assert [line["file"] for line in manifest] == [
         f"group {g}/{k:02d}_{s:03d}.png" for g in range(3) for k in range(g, 6, 3) for s in range(2)
     ]
-    assert {line["mask"] for line in manifest} == {str(p) for p in listed(masks)}
+    assert {line["mask"] for line in manifest} == {str(p) for p in list_pictures(masks)}
     shown = capsys.readouterr()
     assert "12 completions of 6 photos, 0 skipped, 0 failed, seeds 0 to 1" in shown.out
     assert "6/6" in shown.err  # progress
@@ -247,7 +247,9 @@ def test_an_interrupted_folder_of_fifty_is_finished_as_if_nothing_had_been(
         assert stop == signal.SIGKILL or not list(out.rglob("*.part"))
     with (out / "manifest.jsonl").open("a") as file:  # what a kill may leave: a line cut short, part of a file
         file.write('{"photo": "a.png", "fi')
-    unfinished = next(p for p in listed(tmp_path / "all") if not (out / p.relative_to(tmp_path / "all")).exists())
+    unfinished = next(
+        p for p in list_pictures(tmp_path / "all") if not (out / p.relative_to(tmp_path / "all")).exists()
+    )
     part = out / unfinished.relative_to(tmp_path / "all").with_suffix(".png.part")
     part.parent.mkdir(parents=True, exist_ok=True)
     part.write_bytes(b"half")

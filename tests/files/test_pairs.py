@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from manifill import ImageError
-from manifill.files.pairs import Pair, listed, pairs, shard_of, share
+from manifill.files.pairs import Pair, list_pictures, pairs, pairs_of_process, shard_of
 
 NOWHERE = Path("no results here")
 
@@ -101,7 +101,9 @@ def test_hidden_files_and_results_are_no_photos(tmp_path: Path) -> None:
 def test_pictures_are_listed_by_name(tmp_path: Path) -> None:
     names = ["B.JPG", "a.jpeg", "c/d.TIFF", "c.webp", "e.avif", "f.jfif", "g.heif", "h.bmp", "z.png"]
     touch(tmp_path, *names, "i.txt", "j.mp4", "k")
-    assert [p.relative_to(tmp_path).as_posix() for p in listed(tmp_path)] == sorted(names, key=lambda n: Path(n).parts)
+    assert [p.relative_to(tmp_path).as_posix() for p in list_pictures(tmp_path)] == sorted(
+        names, key=lambda n: Path(n).parts
+    )
 
 
 def test_a_list(tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ ALL = [Pair(Path(f"{k}.png"), None, str(k)) for k in range(11)]
 
 @pytest.mark.parametrize("n", [1, 2, 3, 20])
 def test_shares_are_the_whole(n: int) -> None:
-    shares = [share(ALL, f"{i}/{n}") for i in range(n)]
+    shares = [pairs_of_process(ALL, f"{i}/{n}") for i in range(n)]
     assert sorted((p for mine, _ in shares for p in mine), key=ALL.index) == ALL
     assert len({suffix for _, suffix in shares}) == n
     sizes = [len(mine) for mine, _ in shares]
@@ -155,15 +157,15 @@ def test_shares_are_the_whole(n: int) -> None:
 def test_shares_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert share(ALL, None) == (ALL, "")
+    assert pairs_of_process(ALL, None) == (ALL, "")
     monkeypatch.setenv("RANK", "1")
-    assert share(ALL, None) == (ALL, "")
+    assert pairs_of_process(ALL, None) == (ALL, "")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    assert share(ALL, None) == (ALL[1::3], "_1of3")
-    assert share(ALL, "0/2") == (ALL[::2], "_0of2")
+    assert pairs_of_process(ALL, None) == (ALL[1::3], "_1of3")
+    assert pairs_of_process(ALL, "0/2") == (ALL[::2], "_0of2")
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
-    assert share(ALL, None) == (ALL, "")
+    assert pairs_of_process(ALL, None) == (ALL, "")
 
 
 @pytest.mark.parametrize("shard", ["2/2", "-1/2", "1", "a/b", "1/0", "1/2/3", "", "0/-1"])

@@ -151,10 +151,10 @@ def test_paper_sizes() -> None:
     """The parameter counts that the paper's networks have at full size, weight normalisation included."""
     from manifill.networks.structure import StructureGenerator
     from manifill.networks.texture import TextureGenerator
-    from manifill.train.weight_norm import normalised
+    from manifill.train.weight_norm import weight_normalise
 
     model = PRESETS["paper-256"].model
-    structure, texture = normalised(StructureGenerator(model.structure)), TextureGenerator(model.texture)
+    structure, texture = weight_normalise(StructureGenerator(model.structure)), TextureGenerator(model.texture)
 
     def millions(m: torch.nn.Module) -> float:
         return round(sum(p.numel() for p in m.parameters()) / 1e6, 1)

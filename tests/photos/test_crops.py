@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from manifill.config import Fit
 from manifill.photos import crops
-from manifill.photos.crops import Crop, Parts, dilated, meet, mirrored, placed, plan, square_at, tiles
+from manifill.photos.crops import Crop, Parts, dilated, meet, mirrored, move_inside, plan, square_at, tiles
 
 SIZE = 64
 
@@ -224,5 +224,5 @@ def test_a_hole_grows_by_a_disc(pixels: int) -> None:
 
 
 def test_where_a_stretch_is_placed() -> None:
-    assert [placed(s, 4, 10) for s in (-3, 0, 3, 9)] == [0, 0, 3, 6]
-    assert placed(2, 10, 4) == -3
+    assert [move_inside(s, 4, 10) for s in (-3, 0, 3, 9)] == [0, 0, 3, 6]
+    assert move_inside(2, 10, 4) == -3

@@ -10,7 +10,7 @@ import torch
 
 from manifill import Fit, Inpainter
 from manifill.photos.crops import Crop, square_at
-from manifill.photos.detail import Membrane, Residual, fading, gains, sources
+from manifill.photos.detail import Membrane, Residual, detail_sources, fading, gains
 from manifill.photos.tensors import enlarge, shrink
 from manifill.photos.view import View
 
@@ -95,17 +95,17 @@ def test_a_smooth_place_takes_no_rough_details() -> None:
 def test_sources_are_known_cells_and_their_squares_add_up_to_one(fuse: bool) -> None:
     hole = middle(8)
     for structure in STRUCTURES.values():
-        which, shares = sources(structure, hole, fuse)
+        which, shares = detail_sources(structure, hole, fuse)
         assert which.shape == shares.shape == (64, 4)
         assert not hole.ravel()[which[hole.ravel()][shares[hole.ravel()] > 0]].any()
         assert np.allclose((shares**2).sum(1), hole.ravel())
-        again = sources(structure, hole, fuse)
+        again = detail_sources(structure, hole, fuse)
         assert np.array_equal(which, again[0])
         assert np.array_equal(shares, again[1])
 
 
 def test_cells_that_look_alike_take_different_sources() -> None:
-    which, shares = sources(STRUCTURES["alike"], middle(8), True)
+    which, shares = detail_sources(STRUCTURES["alike"], middle(8), True)
     best = which[np.arange(64), shares.argmax(1)][middle(8).ravel()]
     assert len(set(best.tolist())) > 5
 

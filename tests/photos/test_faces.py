@@ -13,7 +13,7 @@ from PIL import Image
 from manifill.networks.domain import Framing
 from manifill.photos.crops import Crop, turned_square
 from manifill.photos.faces import Face, find_faces
-from manifill.photos.framing import Place, face_crops, similarity
+from manifill.photos.framing import FacePlace, face_crops, similarity_transform
 
 ROOT = Path(__file__).parents[1]
 FRAMING = Framing((0.332, 0.339), (0.67, 0.338), (0.499, 0.708))
@@ -70,7 +70,7 @@ def test_a_small_face_is_found_beside_the_hole() -> None:
 def test_the_square_of_a_face_is_the_picture_that_it_was_made_from(angle: float) -> None:
     picture = photo((500, 350, 256, angle))
     (face,), (reference,) = find_faces(picture), find_faces(FACE)
-    place, before = Place(face, FRAMING), Place(reference, FRAMING)
+    place, before = FacePlace(face, FRAMING), FacePlace(reference, FRAMING)
     assert place.angle - before.angle == pytest.approx(angle, abs=3)
     assert place.side / before.side == pytest.approx(2, rel=0.06)
     (crop,) = face_crops(disc(500, 400, 30), [face], FRAMING)
@@ -84,7 +84,7 @@ def test_similarity_finds_the_transform() -> None:
     points = np.random.default_rng(0).random((5, 2))
     a, b = 1.5 * np.exp(0.4j), 3 - 2j
     moved = a * (points[:, 0] + 1j * points[:, 1]) + b
-    assert similarity(points, np.stack([moved.real, moved.imag], 1)) == pytest.approx((a, b))
+    assert similarity_transform(points, np.stack([moved.real, moved.imag], 1)) == pytest.approx((a, b))
 
 
 def test_each_hole_takes_the_face_that_it_covers_most_of() -> None:

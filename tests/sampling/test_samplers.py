@@ -256,21 +256,21 @@ def test_what_samples_here_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert native.sampler_here().startswith(FLOAT_KINDS[-1])
     broken = tmp_path / "broken.so"
     broken.write_bytes(b"no library")
-    native.library.cache_clear()
+    native.native_library.cache_clear()
     monkeypatch.setattr(native, "LIBRARY", broken)
     assert "does not load" in native.sampler_here()
-    native.library.cache_clear()
+    native.native_library.cache_clear()
 
 
 def test_without_the_library_the_native_sampler_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    native.library.cache_clear()
+    native.native_library.cache_clear()
     monkeypatch.setattr(native, "LIBRARY", tmp_path / "absent.so")
     assert native.kinds() == []
     assert "was not built" in native.sampler_here()
     model, codebook, _, _ = given(TINY, 2, 1)
     with pytest.raises(OSError, match=r"absent\.so"):
         NativeSampler(model, codebook)
-    native.library.cache_clear()
+    native.native_library.cache_clear()
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import load_discriminator, load_vqvae, save_network
 from manifill.networks.vqvae import VQVAE
 from manifill.train import loop
-from manifill.train.adversary import Anchors, balanced
+from manifill.train.adversary import Anchors, balance
+from manifill.train.config import RunOptions
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.losses import discriminator_loss
 from manifill.train.presets import PRESETS
@@ -52,7 +53,7 @@ def test_the_adversarial_gradient_has_the_length_asked_for() -> None:
     scale = torch.tensor([1.0, 10.0, 0.1])[:, None, None, None]
     losses = (a * painted).sum(), (1e-4 * scale * b * painted).sum()
     drawn = torch.tensor([False, True, False])
-    found, lengths = balanced(painted, *losses, torch.tensor(0.5), drawn, torch.tensor(7.0))
+    found, lengths = balance(painted, *losses, torch.tensor(0.5), drawn, torch.tensor(7.0))
     assert torch.allclose(lengths, a.flatten(1).norm(dim=1))
     for k, length in enumerate((lengths[0], 7.0, lengths[2])):
         wanted = a[k] + 0.5 * length * b[k] / b[k].norm()
@@ -62,7 +63,7 @@ def test_the_adversarial_gradient_has_the_length_asked_for() -> None:
 def test_no_adversarial_gradient_leaves_the_others() -> None:
     painted, a = torch.randn(2, 3, 8, 8, requires_grad=True), torch.randn(2, 3, 8, 8)
     nothing = torch.zeros(2, dtype=torch.bool), torch.zeros(())
-    found, _ = balanced(painted, (a * painted).sum(), 0 * painted.sum(), torch.tensor(0.5), *nothing)
+    found, _ = balance(painted, (a * painted).sum(), 0 * painted.sum(), torch.tensor(0.5), *nothing)
     assert torch.equal(found, a)
 
 
@@ -125,8 +126,9 @@ def test_two_shares_make_the_weights_of_one(data: Pictures) -> None:
 
 def run(data: Pictures, out: Path, *stops: int) -> dict[str, dict]:
     """Train six steps, stopped and resumed on the way; return the checkpoint's networks."""
+    options = RunOptions(log_every=2, validate_every=6, checkpoint_every=2, quiet=True)
     for steps in (*stops, 6):
-        loop.run(stage(data), Batches(data, 4, seed=3, flip=False), out, steps, 0, 2, 6, 2, quiet=True)
+        loop.run(stage(data), Batches(data, 4, seed=3, flip=False), out, steps, options)
     return torch.load(out / "texture" / "checkpoint.pt", weights_only=True)["state"]
 
 

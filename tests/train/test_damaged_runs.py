@@ -37,13 +37,13 @@ def test_flipped_bits_in_a_checkpoint(run: Path, pictures: Path) -> None:
         path.write_bytes(data)
         stage = Nothing()
         with pytest.raises(DataError, match=rf"{path}: .*; remove it to begin this stage anew"):
-            resume.load({"model": stage}, path)
+            resume.load_checkpoint({"model": stage}, path)
         assert not stage.loaded
     with pytest.raises(DataError, match=str(path)):
         train(("vqvae",), [pictures], run, "tiny", LONGER)
     path.write_bytes(whole)
     train(("vqvae",), [pictures], run, "tiny", LONGER)
-    assert resume.load({}, run / "vqvae" / "nothing.pt") == (0, {})
+    assert resume.load_checkpoint({}, run / "vqvae" / "nothing.pt") == (0, {})
 
 
 class Nothing:
@@ -91,17 +91,17 @@ def test_what_is_no_number_never_replaces_a_good_checkpoint(tmp_path: Path) -> N
     state = {"model": model, "optimiser": optimiser}
     model(torch.ones(1, 3)).sum().backward()
     optimiser.step()
-    resume.save(state, path, 1, {})  # type: ignore[arg-type]
+    resume.save_checkpoint(state, path, 1, {})  # type: ignore[arg-type]
     before = path.read_bytes()
     with torch.no_grad():
         model.weight[0, 0] = float("inf")
     with pytest.raises(FloatingPointError, match="weight of model not finite at step 2; the last checkpoint is kept"):
-        resume.save(state, path, 2, {})  # type: ignore[arg-type]
+        resume.save_checkpoint(state, path, 2, {})  # type: ignore[arg-type]
     with torch.no_grad():
         model.weight.zero_()
     optimiser.state[model.weight]["exp_avg"].fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="exp_avg is not a number at step 2"):
-        resume.save(state, path, 2, {})  # type: ignore[arg-type]
+        resume.save_checkpoint(state, path, 2, {})  # type: ignore[arg-type]
     assert path.read_bytes() == before
 
 

@@ -19,7 +19,7 @@ from manifill.networks.checkpoint import model_hash
 from manifill.networks.vqvae import VQVAE
 from manifill.train import loop
 from manifill.train.config import RunOptions
-from manifill.train.distributed import ALONE, Processes, Share, launched
+from manifill.train.distributed import ALONE, Processes, Share, launch
 from manifill.train.dropout import Dropout
 from manifill.train.presets import PRESETS
 from manifill.train.run import train
@@ -206,7 +206,7 @@ def test_a_batch_that_cannot_be_divided(pictures: Path, tmp_path: Path) -> None:
 def test_several_processes_need_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(ValueError, match=r"pip install 'manifill\[train\]'"), launched():
+    with pytest.raises(ValueError, match=r"pip install 'manifill\[train\]'"), launch():
         pass
 
 
@@ -232,7 +232,7 @@ def test_compiled_networks_train_the_same(alone: dict[str, dict], pictures: Path
 
 
 if __name__ == "__main__":  # one of the processes that torchrun starts
-    with launched(int(sys.argv[3])) as these:
+    with launch(int(sys.argv[3])) as these:
         everything = {name: advance(name, Path(sys.argv[1]), these) for name in STAGES}
         everything["agree"] = [these.agree(7), these.agree(these.index)]  # type: ignore[assignment]
         torch.save(everything, Path(sys.argv[2]) / f"{these.index}.pt")

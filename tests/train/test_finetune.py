@@ -14,7 +14,7 @@ from manifill.data.pictures import Pictures
 from manifill.inpainter import Inpainter
 from manifill.networks.checkpoint import ModelError, load_structure, load_texture, load_vqvae, model_hash, save_network
 from manifill.train import finetune
-from manifill.train.budget import Budget, allowed
+from manifill.train.budget import Budget, steps_allowed
 from manifill.train.config import RunOptions
 from manifill.train.presets import PRESETS
 from manifill.train.run import train
@@ -139,8 +139,8 @@ def test_the_log_of_a_trial_says_how_many_steps_fit(tmp_path: Path) -> None:
     lines = [{"step": 4, "pictures_per_s": 1.0}, {"step": 8, "pictures_per_s": 4.0}, {"step": 8, "val_psnr": 20.0}]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     # 2 s a step once warm, so 16 of the 20 s that the trial took; the rest was the validation, of which there are 4
-    assert allowed(log, 8, 20.0, 100.0) == (100 - 4 * 4) / 2
-    assert allowed(tmp_path / "none.jsonl", 8, 20.0, 100.0) == 0
+    assert steps_allowed(log, 8, 20.0, 100.0) == (100 - 4 * 4) / 2
+    assert steps_allowed(tmp_path / "none.jsonl", 8, 20.0, 100.0) == 0
 
 
 def test_steps_and_minutes_are_one_too_many() -> None:

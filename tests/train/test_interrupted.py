@@ -162,14 +162,14 @@ def test_an_interrupted_run_goes_on_the_same(pictures: Path, tmp_path: Path, mon
         quiet=True, force=True, validate_every=2, checkpoint_every=1, steps=2, precision="fp16", accumulate=2
     )
     train(STAGES, [pictures], tmp_path / "whole", "tiny", options)
-    save, written = resume.save, []
+    save, written = resume.save_checkpoint, []
 
     def interrupted(*given) -> None:
         save(*given)
         written.append(given)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(resume, "save", interrupted)
+    monkeypatch.setattr(resume, "save_checkpoint", interrupted)
     for _ in range(6):  # three stages of two checkpoints
         with pytest.raises(KeyboardInterrupt):
             train(STAGES, [pictures], tmp_path / "run", "tiny", options)

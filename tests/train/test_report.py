@@ -229,8 +229,9 @@ def stub(out: Path, steps: int, bits: float, tensorboard: bool = False) -> None:
     (out / "structure").mkdir(exist_ok=True)
     (out / "structure" / "config.json").write_text(json.dumps(settings))
     batches = Batches(Pictures([pictures], 16, quiet=True), 2, 0, flip=False)
+    options = RunOptions(log_every=5, validate_every=5, checkpoint_every=10, quiet=True, tensorboard=tensorboard)
     with batches:
-        loop.run(Stub(bits), batches, out, steps, 0, 5, 5, 10, quiet=True, tensorboard=tensorboard)
+        loop.run(Stub(bits), batches, out, steps, options)
 
 
 def test_problems_are_said_once_while_training(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

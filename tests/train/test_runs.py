@@ -30,7 +30,7 @@ from manifill.train.presets import PRESETS
 from manifill.train.run import train
 from manifill.train.sampled_codes import neighbours, perturb
 from manifill.train.vqvae import figures
-from manifill.train.weight_norm import folded, normalised, spectral
+from manifill.train.weight_norm import fold, spectral_normalise, weight_normalise
 
 OPTIONS = RunOptions(quiet=True, force=True, log_every=5, validate_every=10, checkpoint_every=5)
 
@@ -233,14 +233,14 @@ def test_schedules() -> None:
     assert cosine(500) < middle / 4  # where fewer steps fit it comes to its end sooner
 
 
-@pytest.mark.parametrize("wrap", [normalised, spectral])
+@pytest.mark.parametrize("wrap", [weight_normalise, spectral_normalise])
 def test_folding_keeps_the_function(wrap) -> None:
     from manifill.networks.discriminator import Discriminator
 
     model = wrap(Discriminator(PRESETS["tiny"].model.discriminator))
     image, mask = torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64)
     state = {k: v.clone() for k, v in model.state_dict().items()}
-    plain = folded(model)
+    plain = fold(model)
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
     assert torch.allclose(plain(image, mask), model.eval()(image, mask), atol=1e-6)
     assert not any("parametrizations" in k for k in plain.state_dict())

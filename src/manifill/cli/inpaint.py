@@ -149,7 +149,7 @@ def inpaint(
         find_model(model)
     left_out: list[str] = []
     found, lonely = pairs.pairs(photo, mask, out, left_out)
-    mine, suffix = pairs.share(found[: folders.limit], folders.shard)
+    mine, suffix = pairs.pairs_of_process(found[: folders.limit], folders.shard)
     if near is not None and len(found) > 1:
         raise ValueError("--near goes on from a completion of one photo; name that photo")
     settings = asked_for if near is None else asked_for.of_saved(find_line(near))

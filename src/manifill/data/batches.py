@@ -92,7 +92,7 @@ class Batches:
         image = to_tensor(np.stack(rows))
         if self.geometry:
             maps = geometric.maps(self.batch_size, self.geometry, np.random.default_rng([self.seed, 6, step]))
-            image = geometric.warped(image, maps[self.part.start : self.part.stop])
+            image = geometric.warp(image, maps[self.part.start : self.part.stop])
         return image, rng
 
     def _rows(self, step: int) -> list[np.ndarray]:

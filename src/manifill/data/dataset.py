@@ -35,7 +35,7 @@ class Collection:
         self, listing: Sequence[Source], size: int, crop: str, in_memory: bool = True, quiet: bool = False
     ) -> None:
         self.listing, self.size, self.crop = listing, size, crop
-        self.listing_digest = fingerprint(listing)
+        self.listing_digest = listing_digest(listing)
         self.unreadable = Unreadable()
         self.digest: str | None = None
         self._held = decoded(listing, lambda data: prepared(data, size, crop), quiet) if in_memory else None
@@ -72,7 +72,7 @@ class Collection:
         They are decoded anew, whatever is held, so that the random rules of cropping show the same part each time.
         """
         try:
-            return Pictures.of(spread(self.listing, count), self.size, quiet=True, crop=self.crop)
+            return Pictures.of(thin_out(self.listing, count), self.size, quiet=True, crop=self.crop)
         except DataError:
             return None
 
@@ -167,7 +167,7 @@ def first(paths: Sequence[Path | str]) -> Sequence[Source | Encoded]:
         listing = sources(paths)
         if len(listing) > HELD_OUT:
             print(f"{HELD_OUT} of {len(listing)} validation pictures are used, at even distances")
-        return spread(listing, HELD_OUT)
+        return thin_out(listing, HELD_OUT)
     found: list[Encoded] = []
     for url in urls:
         pictures = stream(url)
@@ -176,7 +176,7 @@ def first(paths: Sequence[Path | str]) -> Sequence[Source | Encoded]:
     return found
 
 
-def spread(listing: Sequence[Source], count: int) -> Sequence[Source]:
+def thin_out(listing: Sequence[Source], count: int) -> Sequence[Source]:
     """Return at most `count` entries at even distances."""
     if len(listing) <= count:
         return listing
@@ -197,7 +197,7 @@ def needed(listing: Sequence[Source], size: int, crop: str) -> int:
     side = round(size * JITTER) if crop == "jitter" else size
     each = 3.0 * side * side
     if crop == "random":
-        sides = [found for source in spread(listing, SAMPLED) if (found := sides_of(source))]
+        sides = [found for source in thin_out(listing, SAMPLED) if (found := sides_of(source))]
         each = 3 * float(np.mean([w * h * max(1.0, size / min(w, h)) ** 2 for w, h in sides])) if sides else each
     return round(each * len(listing))
 
@@ -211,12 +211,12 @@ def sides_of(source: Source) -> tuple[int, int] | None:
         return None
 
 
-def fingerprint(listing: Sequence[Source]) -> str:
+def listing_digest(listing: Sequence[Source]) -> str:
     """Name a listing by all file names and the bytes of a sample: cheap for millions, the same wherever they lie."""
     found = hashlib.sha256()
     for source in listing:
         found.update(os.path.basename(source.name).encode() + b"\n")  # noqa: PTH119 (quick, for millions)
-    for source in spread(listing, SAMPLED):
+    for source in thin_out(listing, SAMPLED):
         try:
             found.update(hashlib.sha256(source.read()).digest())
         except OSError:

@@ -18,7 +18,7 @@ SHIFT = 0.08  # of the side, along each axis
 
 
 def maps(count: int, fraction: float, rng: np.random.Generator) -> Tensor:
-    """Return similarity maps (count, 2, 3) float32 for `warped`: a `fraction` of them random, the others identity."""
+    """Return similarity maps (count, 2, 3) float32 for `warp`: a `fraction` of them random, the others identity."""
     angle = np.radians(rng.uniform(-ANGLE, ANGLE, count))
     scale = np.exp(rng.uniform(math.log(SCALE[0]), math.log(SCALE[1]), count))
     shift = rng.uniform(-2 * SHIFT, 2 * SHIFT, (count, 2))  # the side is 2 long
@@ -29,7 +29,7 @@ def maps(count: int, fraction: float, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(rows.reshape(count, 2, 3).astype(np.float32))
 
 
-def warped(image: Tensor, maps: Tensor) -> Tensor:
+def warp(image: Tensor, maps: Tensor) -> Tensor:
     """Return pictures (N, 3, H, W) in [-1, 1] read through maps (N, 2, 3) from target to source, both in [-1, 1].
 
     Bicubic, mirrored beyond the border.

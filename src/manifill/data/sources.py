@@ -194,7 +194,7 @@ def shown(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def title(path: Path | str) -> str:
+def last_part(path: Path | str) -> str:
     """Return the last part of a path or an address: what a model card may say of it."""
     return (shown(str(path)) if is_streamed(path) else str(path)).rstrip("/").rpartition("/")[2]
 

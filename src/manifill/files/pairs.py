@@ -57,7 +57,7 @@ class Listing:
     left_out: list[str]
 
 
-def listed(folder: Path) -> list[Path]:
+def list_pictures(folder: Path) -> list[Path]:
     """Return all pictures in a folder and its folders, those of links too, by name; none hidden.
 
     A picture's name ends in a common extension, in any case, or in none and its first bytes are a picture's.
@@ -66,7 +66,7 @@ def listed(folder: Path) -> list[Path]:
 
 
 def listing(folder: Path) -> Listing:
-    """Look through a folder as `listed` does, and say what is left out."""
+    """Look through a folder as `list_pictures` does, and say what is left out."""
     found = Listing([], [])
     for path in _walk(folder, found.left_out):
         if path.suffix.lower() in PHOTOS:
@@ -201,7 +201,7 @@ def _by_name(masks: Path, photos: Sequence[Path]) -> dict[str, list[Path]]:
     """Return the masks in a folder by the names, with their places in it ("a/b"), of the photos that they suit."""
     found: dict[str, list[Path]] = {}
     own = {_true(photo) for photo in photos}
-    for mask in listed(masks):
+    for mask in list_pictures(masks):
         if _true(mask) not in own:
             match = MASKED.fullmatch(mask.stem)
             place = mask.relative_to(masks).parent
@@ -294,7 +294,7 @@ def wait_for_others() -> None:
         dist.destroy_process_group()
 
 
-def share(pairs: Sequence[Pair], shard: str | None) -> tuple[list[Pair], str]:
+def pairs_of_process(pairs: Sequence[Pair], shard: str | None) -> tuple[list[Pair], str]:
     """Return this process's pairs and a suffix for files of its own, "" when it has all.
 
     `shard` is "i/n", counted from 0; without it torchrun's and accelerate's RANK and WORLD_SIZE say. Raises ValueError.

@@ -36,11 +36,11 @@ from manifill.networks.weights import (
     Header,
     compare_shapes,
     file_bytes,
+    read_file_header,
     read_tensors,
     stored_shapes,
     weights_name,
 )
-from manifill.networks.weights import read_header as read_file_header
 
 
 def fingerprint(model: VQVAE) -> str:

@@ -52,7 +52,7 @@ class Header:
     domain: Domain | None = None
 
 
-def read_header(path: Path, name: str) -> Header:
+def read_file_header(path: Path, name: str) -> Header:
     """Read the header of a file of the network `name`. Raises ModelError that names the field at fault."""
     fields = _fields(path)
     if fields.get("format") != FORMAT or fields.get("network") != name:

@@ -162,7 +162,7 @@ def plan(hole: np.ndarray, size: int, fit: Fit) -> list[Crop]:
     """
     h, w = hole.shape
     if fit.strategy == "resize" or (fit.strategy == "auto" and h == w <= WHOLE * size):
-        side = checked(max(h, w), hole.shape)
+        side = check_side(max(h, w), hole.shape)
         return [square_at((h - side) // 2, (w - side) // 2, side, hole)]
     if fit.strategy == "original":
         return list(tiles(hole, size))
@@ -179,10 +179,10 @@ def plan(hole: np.ndarray, size: int, fit: Fit) -> list[Crop]:
         else:
             return sorted(crops, key=lambda c: c.side)
         scale *= 2
-        checked(size * scale, hole.shape)
+        check_side(size * scale, hole.shape)
 
 
-def checked(side: int, shape: tuple[int, ...]) -> int:
+def check_side(side: int, shape: tuple[int, ...]) -> int:
     """Return the side of a square of a photo of this shape (H, W). Raises ValueError for too large a one."""
     if side * side > max(LONG * shape[0] * shape[1], SMALL):
         found = f"{shape[1]}x{shape[0]} pixels"
@@ -202,7 +202,7 @@ def tiles(hole: np.ndarray, size: int, quarters: int = 2) -> Iterator[Crop]:
             part = hole[y : y + step, x : x + step]
             if part.any():
                 rim = (size - step) // 2
-                top, left = placed(y - rim, size, h), placed(x - rim, size, w)
+                top, left = move_inside(y - rim, size, h), move_inside(x - rim, size, w)
                 whole = square_at(top, left, size, hole)
                 own = np.zeros_like(whole.own)
                 at = (
@@ -306,10 +306,10 @@ def frame(
         side = short if inside else max(short, min(side, long))
     side = min(max(side, extent), longest)
     y, x = top + height // 2 - side // 2, left + width // 2 - side // 2
-    return placed(y, side, shape[0]), placed(x, side, shape[1]), side
+    return move_inside(y, side, shape[0]), move_inside(x, side, shape[1]), side
 
 
-def placed(start: int, side: int, size: int) -> int:
+def move_inside(start: int, side: int, size: int) -> int:
     """Move a stretch of `side` that begins at `start` into [0, size), or centre it there when it is longer."""
     return min(max(start, 0), size - side) if side <= size else (size - side) // 2
 

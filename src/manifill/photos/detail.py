@@ -45,8 +45,8 @@ class Residual:
     def carried(self, which: np.ndarray, shares: np.ndarray, box: Region) -> np.ndarray:
         """Put a mixture of its sources' details in every cell's place: contextual residual aggregation (HiFill, 2020).
 
-        `which` and `shares` (cells * cells, k) are from `sources`; returns what lies in a box of the square, float32
-        (h, w, 3).
+        `which` and `shares` (cells * cells, k) are from `detail_sources`; returns what lies in a box of the square,
+        float32 (h, w, 3).
         """
         rows, columns = (slice(s.start + self.rim, s.stop + self.rim) for s in box)
         total = np.zeros((rows.stop - rows.start, columns.stop - columns.start, 3), np.float32)
@@ -71,7 +71,7 @@ def widened(hole: np.ndarray, pixels: int) -> np.ndarray:
     return cv2.dilate(hole.astype(np.uint8), np.ones((2 * pixels + 1,) * 2, np.uint8)) > 0
 
 
-def sources(structure: Tensor, hole: np.ndarray, fuse: bool) -> tuple[np.ndarray, np.ndarray]:
+def detail_sources(structure: Tensor, hole: np.ndarray, fuse: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return known cells that each cell of the hole is made of by structural attention (Eq. 5-7), and their shares.
 
     `structure` (1, D, h, w), `hole` bool (h, w); both results are (h*w, k), the shares zero outside the hole. The cells

@@ -22,7 +22,7 @@ NEAR_SCALE, NEAR_SHIFT, NEAR_ANGLE = 0.15, 0.05, 6.0
 CENTRE, RADII = (0.5, 0.52), (0.42, 0.55)
 
 
-def similarity(source: np.ndarray, target: np.ndarray) -> tuple[complex, complex]:
+def similarity_transform(source: np.ndarray, target: np.ndarray) -> tuple[complex, complex]:
     """Return (a, b), for which a z + b of the points `source` (N, 2), z = x + iy, is nearest to `target` (N, 2).
 
     The least-squares similarity transform: |a| is its scale, the argument of a its rotation (Umeyama, 1991).
@@ -33,11 +33,13 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[complex, complex
     return complex(a), complex(t.mean() - a * z.mean())
 
 
-class Place:
+class FacePlace:
     """Where a photo has the training square around a face: middle (x, y) and `side` in pixels, `angle` in degrees."""
 
     def __init__(self, face: Face, framing: Framing) -> None:
-        a, b = similarity(np.array([framing.right_eye, framing.left_eye, framing.mouth]), face.points[EYES_AND_MOUTH])
+        a, b = similarity_transform(
+            np.array([framing.right_eye, framing.left_eye, framing.mouth]), face.points[EYES_AND_MOUTH]
+        )
         middle = a * (0.5 + 0.5j) + b
         self.a, self.b, self.x, self.y, self.side = a, b, middle.real, middle.imag, abs(a)
         self.angle = float(np.rad2deg(np.angle(a)))
@@ -70,7 +72,7 @@ def face_crops(hole: np.ndarray, faces: Sequence[Face], framing: Framing) -> lis
 
     if not faces:
         return []
-    places = [Place(face, framing) for face in faces]
+    places = [FacePlace(face, framing) for face in faces]
     count, found = cv2.connectedComponents(hole.astype(np.uint8), connectivity=8)
     labels = np.asarray(found, np.int32)
     ys, xs = np.nonzero(hole)

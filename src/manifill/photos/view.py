@@ -11,7 +11,7 @@ from torch import Tensor
 
 from manifill.config import Fit
 from manifill.photos.crops import Crop, meet
-from manifill.photos.detail import Membrane, Residual, border_values, fading, gains, sources
+from manifill.photos.detail import Membrane, Residual, border_values, detail_sources, fading, gains
 from manifill.photos.tensors import enlarge, shrink, to_model, to_tensor
 
 
@@ -127,7 +127,7 @@ class View:
             full = full + self.full(correction, rows, columns) * ramp
         coarse = self.low_hole.reshape(self.cells, 8, self.cells, 8).max((1, 3))
         if fit.detail and crop.side > self.size and not coarse.all():
-            which, shares = sources(structure, coarse, fuse)
+            which, shares = detail_sources(structure, coarse, fuse)
             completed = np.where(self.low_hole[..., None], painted, self.low).astype(np.float32)
             shares *= gains(completed, which, self.cells)
             full = full + self.residual.carried(which, shares, (rows, columns))

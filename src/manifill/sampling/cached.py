@@ -16,7 +16,7 @@ from torch import Tensor
 
 from manifill.config import SamplingOptions
 from manifill.networks.structure import CausalAttention, CausalConv2d, GatedBlock, StructureGenerator, concat_elu, gate
-from manifill.sampling.naive import Sampled, all_open, draw
+from manifill.sampling.naive import Sampled, all_open, sample_codes
 
 
 class RowConv:
@@ -87,7 +87,7 @@ class CachedAttention:
         return F.linear(mixed.transpose(1, 2).flatten(2), out.weight[:, :, 0, 0], out.bias)
 
 
-class Layer:
+class CachedLayer:
     """One layer of both streams, of n rows; `cond` (1 to n, ...) has the row of a picture for all of its samples."""
 
     def __init__(self, u: GatedBlock, ul: GatedBlock, cond: Tensor, n: int) -> None:
@@ -132,7 +132,7 @@ class Streams:
         self.log_likelihood = torch.zeros(n, self.h, self.w, device=cond.device)
         projected = concat_elu(cond)
         self.layers = [
-            Layer(u, ul, projected, n)  # type: ignore[arg-type]
+            CachedLayer(u, ul, projected, n)  # type: ignore[arg-type]
             for u, ul in zip(self.net.u_blocks, self.net.ul_blocks, strict=True)
         ]
 
@@ -167,11 +167,11 @@ class Streams:
             x = layer.step(x, j, i * self.w + j)
         return x
 
-    def draw(self, x: Tensor, noise: Tensor, options: SamplingOptions, i: int, j: int) -> Tensor:
+    def sample(self, x: Tensor, noise: Tensor, options: SamplingOptions, i: int, j: int) -> Tensor:
         """Return the codes at columns j and on of row i, known ones as they are, and note their likelihoods: (N, s)."""
         n, s, first = len(self.codes), x.shape[1], i * self.w + j
         logits = self.logits(x).flatten(0, 1)
-        codes, log_likelihood = draw(logits, noise[:, first : first + s].flatten(0, 1), options)
+        codes, log_likelihood = sample_codes(logits, noise[:, first : first + s].flatten(0, 1), options)
         known = self.known[:, i, j : j + s]
         self.log_likelihood[:, i, j : j + s] = log_likelihood.view(n, s) * (known < 0)
         return torch.where(known < 0, codes.view(n, s), known)
@@ -211,7 +211,7 @@ def sample_cached(
         for j, stop in runs(s.open[i]):
             x = s.step(i, j, stop)
             if s.open[i][j]:
-                s.codes[:, i, j : j + 1] = s.draw(x, noise, options, i, j)
+                s.codes[:, i, j : j + 1] = s.sample(x, noise, options, i, j)
     return Sampled(s.codes, s.log_likelihood)
 
 
@@ -239,7 +239,7 @@ def sample_rows(
         j = 0
         while j < s.w:
             guess = s.codes[:, i, j:].clone()
-            s.codes[:, i, j:] = s.draw(s.step(i, j, s.w), noise, options, i, j)
+            s.codes[:, i, j:] = s.sample(s.step(i, j, s.w), noise, options, i, j)
             right = (s.codes[:, i, j:] == guess).all(0).long().cumprod(0).sum()
             j += int(right) + 1
     return Sampled(s.codes, s.log_likelihood)

@@ -49,7 +49,7 @@ def noisy_logits(logits: Tensor, noise: Tensor, options: SamplingOptions) -> Ten
     return scaled + noise
 
 
-def draw(logits: Tensor, noise: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
+def sample_codes(logits: Tensor, noise: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
     """Return the codes drawn from logits (N, K) with noise (N, K), and their log-likelihoods without filters: (N,)."""
     codes = noisy_logits(logits, noise.to(logits), options).argmax(1)
     return codes, logits.log_softmax(1).gather(1, codes[:, None])[:, 0]
@@ -86,7 +86,7 @@ def sample_naive(
         structure = F.embedding(codes, codebook).permute(0, 3, 1, 2)  # (N, D, h, w)
         # what stands at this position and after it does not matter: the PixelCNN does not see it
         logits = model.logits(structure, cond)[:, :, i, j].float()  # (N, K)
-        sampled, likelihood = draw(logits, noise[:, position], options)
+        sampled, likelihood = sample_codes(logits, noise[:, position], options)
         codes[:, i, j] = torch.where(known[:, i, j] < 0, sampled, known[:, i, j])
         log_likelihood[:, i, j] = likelihood * (known[:, i, j] < 0)
     return Sampled(codes, log_likelihood)

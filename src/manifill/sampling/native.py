@@ -38,7 +38,7 @@ class Shape(ctypes.Structure):
     ]
 
 
-class Job(ctypes.Structure):
+class Call(ctypes.Structure):
     """The work of one call, as native/sampler.cpp has it."""
 
     _fields_ = [
@@ -57,7 +57,7 @@ class Job(ctypes.Structure):
 
 
 @cache
-def library() -> ctypes.CDLL:
+def native_library() -> ctypes.CDLL:
     """Load the compiled sampler; raises OSError when it was not built."""
     lib = ctypes.CDLL(str(LIBRARY))
     pointer, integer = ctypes.c_void_p, ctypes.c_int32
@@ -66,7 +66,7 @@ def library() -> ctypes.CDLL:
         "manifill_kinds": (ctypes.c_char_p, []),
         "manifill_open": (pointer, [ctypes.c_char_p, ctypes.POINTER(Shape), pointer, ctypes.c_size_t]),
         "manifill_close": (None, [pointer]),
-        "manifill_start": (pointer, [pointer, ctypes.POINTER(Job)]),
+        "manifill_start": (pointer, [pointer, ctypes.POINTER(Call)]),
         "manifill_row": (ctypes.c_bool, [pointer, integer]),
         "manifill_finish": (None, [pointer]),
         "manifill_products": (None, [pointer, integer, integer, integer, integer]),
@@ -80,7 +80,7 @@ def library() -> ctypes.CDLL:
 def kinds() -> list[str]:
     """Return the kinds of code this processor can run, the best last; empty when the library was not built."""
     try:
-        return library().manifill_kinds().decode().split()
+        return native_library().manifill_kinds().decode().split()
     except OSError:
         return []
 
@@ -104,7 +104,7 @@ def best_kind(dtype: torch.dtype) -> str:
 def sampler_here() -> str:
     """Say in words which code would sample structures on this machine's processor."""
     try:
-        library()
+        native_library()
     except OSError as error:
         why = f"does not load ({error})" if LIBRARY.exists() else "was not built; install a C++ compiler, then manifill"
         return f"{why}; PyTorch samples instead, slower"
@@ -126,7 +126,7 @@ class NativeSampler:
         shape = Shape(self.padded, self.padded_codes, c.layers, c.heads, c.width // 8, c.output_blocks, attention)
         with torch.autocast("cpu", enabled=False):
             flat = self.flatten(codebook)
-        self.lib, self.plan = library(), None
+        self.lib, self.plan = native_library(), None
         self.plan = self.lib.manifill_open(self.kind.encode(), shape, flat.data_ptr(), flat.numel())
         if not self.plan:
             raise OSError(self.lib.manifill_error().decode())
@@ -158,7 +158,7 @@ class NativeSampler:
         assert projected.dtype == log_likelihood.dtype == torch.float32
         assert codes.dtype == known.dtype == torch.int64
         stride = projected[0].numel() if len(cond) > 1 else 0
-        job = Job(
+        job = Call(
             n,
             h,
             w,

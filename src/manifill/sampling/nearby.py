@@ -30,7 +30,7 @@ def noise_of(codes: Tensor, logits: Tensor, options: SamplingOptions, fresh: Ten
     return sums - plain
 
 
-def mixed(noise: Tensor, fresh: Tensor, amount: float) -> Tensor:
+def mix_noise(noise: Tensor, fresh: Tensor, amount: float) -> Tensor:
     """Return Gumbel noise between two: the first at amount 0, the second, independent of it, at 1.
 
     The Gumbel variables are turned into normal ones, which are rotated, so that the mixture is Gumbel noise again: what

@@ -46,7 +46,7 @@ class Anchors(nn.Module):
             self.length.copy_(self.length.lerp(mean, 1 - DECAY) if self.length > 0 else mean)
 
 
-def balanced(
+def balance(
     painted: Tensor, others: Tensor, adversarial: Tensor, ratio: Tensor, sampled: Tensor, usual: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the gradient (N, 3, H, W) at `painted` of two losses, and the length of the first's at each picture (N,).

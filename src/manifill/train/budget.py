@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from manifill.data.batches import Batches
+from manifill.train.config import RunOptions
 from manifill.train.distributed import Processes
 from manifill.train.loop import Stage, run
 
@@ -79,21 +80,22 @@ def too_short(name: str, steps: int, least: int, minutes: float) -> str:
     )
 
 
-def fitting(stage: Stage, batches: Batches, seed: int, seconds: float, processes: Processes) -> int:
+def steps_that_fit(stage: Stage, batches: Batches, seed: int, seconds: float, processes: Processes) -> int:
     """Return how many steps of `stage` fit into `seconds` with VALIDATIONS validations.
 
     It takes steps to find out: train another instance afterwards. All processes get the first one's answer.
     """
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(None):
-        run(stage, batches, Path(scratch), TRIED, seed, TRIED // 2, TRIED, TRIED, quiet=True, processes=processes)
+        trial = RunOptions(seed=seed, log_every=TRIED // 2, validate_every=TRIED, checkpoint_every=TRIED, quiet=True)
+        run(stage, batches, Path(scratch), TRIED, trial, processes)
         spent = time.monotonic() - began
-        steps = allowed(Path(scratch) / stage.name / "metrics.jsonl", batches.batch_size, spent, seconds - spent)
+        steps = steps_allowed(Path(scratch) / stage.name / "metrics.jsonl", batches.batch_size, spent, seconds - spent)
     told = torch.tensor([float(steps)], device=processes.device)
     return max(0, int(processes.gathered(told)[0]))
 
 
-def allowed(log: Path, batch_size: int, spent: float, seconds: float) -> int:
+def steps_allowed(log: Path, batch_size: int, spent: float, seconds: float) -> int:
     """Return the steps that `seconds` allow by the speed in the log of a trial that took `spent` seconds."""
     if not log.exists():  # not the first process, which alone writes and is asked
         return 0

@@ -15,7 +15,7 @@ from manifill.networks.atomic import write_atomic
 from manifill.networks.checkpoint import NETWORKS, Header, model_hash, parameters, read_header
 from manifill.train.config import RunOptions
 from manifill.train.presets import preset as preset_named
-from manifill.train.settings import remembered
+from manifill.train.settings import saved_settings
 
 TITLES = {"vqvae": "Hierarchical VQ-VAE", "structure": "Structure generator", "texture": "Texture generator"}
 BY_HAND = "<!-- What follows is written by hand; `manifill train` keeps it. -->"
@@ -101,7 +101,7 @@ def pictures(out: Path, data: Sequence[str]) -> list[str]:
     """Return what the run was trained on; a stage that saw other pictures is listed by itself."""
     found: dict[str, list[str]] = {}
     for name in TITLES:
-        used = remembered(out, name)
+        used = saved_settings(out, name)
         if used:
             digests = {"listing": used.get("listing_digest"), "pixels": used.get("pictures_digest")}
             named = ", ".join(f"{k} {v}" for k, v in digests.items() if v)
@@ -131,7 +131,7 @@ def training(val: Sequence[str] | None) -> list[str]:
 def section(out: Path, name: str, header: Header, preset: str, given: list[str]) -> list[str]:
     """Return the lines on one network: the command that trained it, and its figures on held-out pictures."""
     lines = [f"### {TITLES[name]}", ""]
-    used = remembered(out, name)
+    used = saved_settings(out, name)
     if used:
         options, rest = command(name, used, preset)
         flags = [*given, "--out", "RUN", "--preset", preset, *options]

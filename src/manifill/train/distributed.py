@@ -158,7 +158,7 @@ ALONE = Processes()
 
 
 @contextlib.contextmanager
-def launched(accumulate: int = 1, compiled: bool = False) -> Iterator[Processes]:
+def launch(accumulate: int = 1, compiled: bool = False) -> Iterator[Processes]:
     """Yield the processes that `torchrun` or `accelerate launch` started, or this one alone; only the first prints.
 
     Raises ValueError when several were started without accelerate, or for another way to share the work than copies.

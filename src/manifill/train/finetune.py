@@ -38,7 +38,7 @@ from manifill.networks.vqvae import VQVAE
 from manifill.train.config import RunOptions
 from manifill.train.distributed import Processes
 from manifill.train.gate import vqvae_problems
-from manifill.train.settings import remembered, same_sizes
+from manifill.train.settings import same_sizes, saved_settings
 from manifill.train.vqvae import figures
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ LOST = 1.5  # dB by which a VQ-VAE may reconstruct new pictures worse than its o
 SEEN = 500  # pictures that two VQ-VAEs are compared on
 
 
-def needed(
+def stages_to_train(
     stages: Sequence[str], val: Pictures, out: Path, wanted: ModelConfig, options: RunOptions, processes: Processes
 ) -> list[str]:
     """Return the stages to train: the VQ-VAE of `init_from` is kept where it serves the new pictures, and says so.
@@ -55,12 +55,12 @@ def needed(
     is not asked for and `out` has none. Asked for alone, it is trained.
     """
     first, path = options.init_from, out / "model" / "vqvae.safetensors"
-    if first is None or list(stages) == ["vqvae"] or remembered(out, "vqvae"):
+    if first is None or list(stages) == ["vqvae"] or saved_settings(out, "vqvae"):
         return list(stages)
     if "vqvae" in stages:
         vqvae, header = load_vqvae(first)
         same_sizes(vqvae, header, wanted.vqvae)
-        serves, why = judged(figures(vqvae.to(processes.device), val, processes.device, 200), header.figures)
+        serves, why = judge_vqvae(figures(vqvae.to(processes.device), val, processes.device, 200), header.figures)
         print(f"vqvae: {'kept' if serves else 'to be trained on'}, that of {first} {why}")
         if not serves:
             return list(stages)
@@ -74,7 +74,7 @@ def needed(
     return [name for name in stages if name != "vqvae"]
 
 
-def judged(found: dict, own: dict) -> tuple[bool, str]:
+def judge_vqvae(found: dict, own: dict) -> tuple[bool, str]:
     """Return whether a VQ-VAE serves pictures, from its figures on them and on its own, and why in words."""
     said = f"reconstructs the held-out pictures at {found['psnr']:.1f} dB"
     if "psnr" in own:
@@ -92,7 +92,7 @@ def take(first: Path, out: Path, names: Sequence[str]) -> None:
             write_atomic(out / "model" / f"{name}.safetensors", partial(shutil.copyfileobj, source))
 
 
-def complete(out: Path, first: Path | None) -> None:
+def complete_model(out: Path, first: Path | None) -> None:
     """Take over the networks that were not trained and belong to the run's VQ-VAE, so that its model is whole."""
     if first is None or not (out / "model" / "vqvae.safetensors").exists():
         return
@@ -129,10 +129,10 @@ def translation(old: VQVAE, new: VQVAE, pictures: Pictures, batch: int = 25) -> 
     nearest = together.argmax(1)
     places = together[torch.arange(k, device=device), nearest]
     share = (places + 0.5) / (together.sum(0)[nearest] + 1)
-    return Translation(nearest, share, fitted(together, old, new))
+    return Translation(nearest, share, least_squares(together, old, new))
 
 
-def fitted(together: Tensor, old: VQVAE, new: VQVAE) -> Tensor:
+def least_squares(together: Tensor, old: VQVAE, new: VQVAE) -> Tensor:
     """Return the least-squares map (D, D + 1) from new prototypes and a 1 to the old ones at the same places."""
     x = nn.functional.pad(new.encoder.structure_quantiser.codebook, (0, 1), value=1.0).double()
     y, weight = old.encoder.structure_quantiser.codebook.double(), together.double()
@@ -143,15 +143,15 @@ def fitted(together: Tensor, old: VQVAE, new: VQVAE) -> Tensor:
 
 def structure(first: Path, vqvae: VQVAE, val: Pictures, wanted: StructureConfig) -> StructureGenerator:
     """Return the structure generator of the model `first`, in the codes of `vqvae`. Raises ModelError."""
-    return started(first, vqvae, val, wanted, load_structure, carry_structure)
+    return load_for_codes(first, vqvae, val, wanted, load_structure, carry_structure)
 
 
 def texture(first: Path, vqvae: VQVAE, val: Pictures, wanted: TextureConfig) -> TextureGenerator:
     """Return the texture generator of the model `first`, in the features of `vqvae`. Raises ModelError."""
-    return started(first, vqvae, val, wanted, load_texture, carry_texture)
+    return load_for_codes(first, vqvae, val, wanted, load_texture, carry_texture)
 
 
-def started(
+def load_for_codes(
     first: Path,
     vqvae: VQVAE,
     val: Pictures,
@@ -181,7 +181,7 @@ def discriminator(first: Path, wanted: DiscriminatorConfig) -> Discriminator | N
 def carry_structure(model: StructureGenerator, t: Translation) -> None:
     """Change the layers of a structure generator that read features and predict codes."""
     for conv in (model.pixelcnn.input_u, model.pixelcnn.input_above, model.pixelcnn.input_left):
-        weight, constant = composed(conv.weight, t.linear.to(conv.weight.device))
+        weight, constant = compose(conv.weight, t.linear.to(conv.weight.device))
         weight[:, -1] += constant  # their last input is 1 wherever there is data
         conv.weight.copy_(weight)
     if model.condition.features is not None:
@@ -203,13 +203,13 @@ def carry_texture(model: TextureGenerator, t: Translation) -> None:
 
 def carry_features(conv: nn.Conv2d, t: Translation) -> None:
     """Let a convolution, whose first inputs are features, read new ones."""
-    weight, constant = composed(conv.weight, t.linear.to(conv.weight.device))
+    weight, constant = compose(conv.weight, t.linear.to(conv.weight.device))
     conv.weight.copy_(weight)
     assert conv.bias is not None
     conv.bias += constant.sum((1, 2))
 
 
-def composed(weight: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
+def compose(weight: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
     """Return a convolution's weights after the linear map of its first D inputs, and what the map's constant adds.
 
     (O, I, kh, kw) and (D, D + 1) -> (O, I, kh, kw) and (O, kh, kw).

@@ -16,10 +16,10 @@ from manifill.train.diagnosis import Diagnosis, Log, diagnose
 
 def of_run(run: Path, stage: str) -> Diagnosis:
     """Return what is wrong with a stage of the run in folder `run`; without its settings nothing is checked."""
-    return diagnosed(run, stage, read_settings(run / stage), read_lines(run / stage / "metrics.jsonl")[0])
+    return diagnose_lines(run, stage, read_settings(run / stage), read_lines(run / stage / "metrics.jsonl")[0])
 
 
-def diagnosed(run: Path, stage: str, settings: dict[str, Any], lines: list[dict[str, Any]]) -> Diagnosis:
+def diagnose_lines(run: Path, stage: str, settings: dict[str, Any], lines: list[dict[str, Any]]) -> Diagnosis:
     """Return what is wrong with a stage whose settings and lines are read already."""
     if not settings:
         return Diagnosis({}, [], ["everything: config.json, the stage's settings, is missing"])
@@ -60,12 +60,12 @@ def _are_settings(found: Any) -> bool:
 
 def read_lines(log: Path) -> tuple[list[dict[str, Any]], int]:
     """Return the lines of a metrics.jsonl, none when there is no such file, and how many hold no figures (torn)."""
-    found = [figures(line) for line in log.read_text(errors="replace").splitlines()] if log.exists() else []
+    found = [finite_values(line) for line in log.read_text(errors="replace").splitlines()] if log.exists() else []
     lines = [line for line in found if line]
     return lines, len(found) - len(lines)
 
 
-def figures(line: str) -> dict[str, Any]:
+def finite_values(line: str) -> dict[str, Any]:
     """Return the finite figures of a line, empty unless it has a step."""
     try:
         values = json.loads(line)

@@ -25,6 +25,7 @@ from manifill.data.batches import Batches
 from manifill.data.pictures import DataError, Pictures
 from manifill.networks.atomic import WriteError, remove_stray, write_atomic
 from manifill.train import logs, resume
+from manifill.train.config import RunOptions
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.resume import Stateful
 from manifill.train.tensorboard import Board
@@ -149,13 +150,8 @@ def run(
     batches: Batches,
     out: Path,
     steps: int,
-    seed: int,
-    log_every: int,
-    validate_every: int,
-    checkpoint_every: int,
-    quiet: bool = False,
+    options: RunOptions,
     processes: Processes = ALONE,
-    tensorboard: bool = False,
     plan: Callable[[int, int], int] | None = None,
 ) -> Metrics:
     """Train `stage` up to `steps`, from the latest checkpoint in `out`/<stage> when there is one.
@@ -171,7 +167,7 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
         for path in (checkpoint, log, folder / "preview", folder / "config.json", *stage_files(out, stage.name)):
             remove_stray(path)  # what a killed run of this stage left half written, and nobody else's
-    start, figures = resume.load(stage.state, checkpoint)
+    start, figures = resume.load_checkpoint(stage.state, checkpoint)
     if not processes.agree(start):
         raise DataError(f"{checkpoint}: not the same for all processes; they need a folder that all of them see")
     if first:
@@ -179,27 +175,28 @@ def run(
     taken: list[Sequence[Metrics]] = []  # figures since the last line of the log
     told: set[str] = set()
     since = time.perf_counter()
-    quiet = quiet or not first
+    quiet = options.quiet or not first
     bar = tqdm(total=steps, initial=start, desc=stage.name, unit="step", disable=quiet, mininterval=1.0)
     fetch = partial(_fetch, batches, stage.masks, processes.device)
-    events = Board(folder / "tensorboard", start) if tensorboard and first else nullcontext()
+    events = Board(folder / "tensorboard", start) if options.tensorboard and first else nullcontext()
     with events as board, ThreadPoolExecutor(1) as ahead:
         following = ahead.submit(fetch, start)
         step = start
         while step < steps:
             own = following.result()
             following = ahead.submit(fetch, step + 1)
-            torch.manual_seed(seed * 1_000_003 + step)
+            torch.manual_seed(options.seed * 1_000_003 + step)
             for optimiser, rate in stage.rates:
                 for group in optimiser.param_groups:
                     group["lr"] = rate(step)
             taken.append(stage.step(own))
             step = done = step + 1
             bar.update()
-            if plan is not None and done % log_every == 0:
+            if plan is not None and done % options.log_every == 0:
                 bar.total = stage.steps = steps = plan(done, steps)
             logs, validates, saves = (
-                done % every == 0 or done == steps for every in (log_every, validate_every, checkpoint_every)
+                done % every == 0 or done == steps
+                for every in (options.log_every, options.validate_every, options.checkpoint_every)
             )
             if logs or saves:  # a resumed run knows nothing of the steps before its checkpoint
                 means = processes.means(taken)
@@ -220,7 +217,7 @@ def run(
                 _tell(out, stage.name, told)
                 since += time.perf_counter() - pause
             if first and saves:
-                resume.save(stage.state, checkpoint, done, figures)
+                resume.save_checkpoint(stage.state, checkpoint, done, figures)
     bar.close()
     processes.finish()
     return figures

@@ -139,7 +139,7 @@ def read(run: Path, name: str) -> StageLog:
     """Return what a stage has left so far."""
     lines, torn = logs.read_lines(run / name / "metrics.jsonl")
     settings = logs.read_settings(run / name)
-    return StageLog(name, run / name, settings, lines, torn, logs.diagnosed(run, name, settings, lines))
+    return StageLog(name, run / name, settings, lines, torn, logs.diagnose_lines(run, name, settings, lines))
 
 
 def verdict(stages: list[StageLog]) -> str:

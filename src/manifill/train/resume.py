@@ -25,7 +25,7 @@ class Stateful(Protocol):
     def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
 
 
-def save(state: Mapping[str, Stateful], path: Path, step: int, figures: dict[str, Any]) -> None:
+def save_checkpoint(state: Mapping[str, Stateful], path: Path, step: int, figures: dict[str, Any]) -> None:
     """Write a checkpoint in the place of the last one.
 
     Raises FloatingPointError, and keeps the last one, where a parameter is not finite or anything else not a number.
@@ -42,7 +42,7 @@ def save(state: Mapping[str, Stateful], path: Path, step: int, figures: dict[str
     write_atomic(path, lambda f: torch.save({"step": step, "figures": figures, "state": saved}, f))
 
 
-def load(state: Mapping[str, Stateful], path: Path) -> tuple[int, dict[str, Any]]:
+def load_checkpoint(state: Mapping[str, Stateful], path: Path) -> tuple[int, dict[str, Any]]:
     """Load a checkpoint into `state`; return its step and metrics, (0, {}) where there is none.
 
     Raises DataError, before anything is loaded, for a damaged file and for what is no checkpoint of this stage.

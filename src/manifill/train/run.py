@@ -15,15 +15,15 @@ from torch import Tensor
 from manifill.data import dataset
 from manifill.data.batches import Batches
 from manifill.data.pictures import Pictures
-from manifill.data.sources import title
+from manifill.data.sources import last_part
 from manifill.data.stream import Stream
 from manifill.memory import keep_freed_memory
 from manifill.networks.checkpoint import ModelError, load_structure, load_vqvae
 from manifill.train import finetune, report
-from manifill.train.budget import LEAST, VALIDATIONS, Budget, Plan, fitting, too_short
+from manifill.train.budget import LEAST, VALIDATIONS, Budget, Plan, steps_that_fit, too_short
 from manifill.train.card import write_card
 from manifill.train.config import Preset, RunOptions
-from manifill.train.distributed import ALONE, Processes, launched
+from manifill.train.distributed import ALONE, Processes, launch
 from manifill.train.gate import check_vqvae
 from manifill.train.lock import held
 from manifill.train.logs import read_lines
@@ -32,11 +32,11 @@ from manifill.train.presets import preset as preset_named
 from manifill.train.sampled_codes import CodeSampler
 from manifill.train.settings import (
     PRECISIONS,
-    drawn_from,
     precision,
     remember,
-    remembered,
     same_sizes,
+    sampler_folder,
+    saved_settings,
     settle,
     with_options,
 )
@@ -66,10 +66,10 @@ def train(
     if options.tensorboard:
         writer_class()  # missing, it is missed before anything is trained
     named = preset_named(preset)
-    with launched(options.accumulate, options.compile) as processes:
+    with launch(options.accumulate, options.compile) as processes:
         options = dataclasses.replace(options, quiet=options.quiet or not processes.first)
         pictures, held_out = load(data, val, named.model.image_size, options)
-        names = [title(p) for p in data], [title(p) for p in val]
+        names = [last_part(p) for p in data], [last_part(p) for p in val]
         train_on(stages, pictures, held_out, out, preset, options, *names, processes, judge)
         if processes.first:
             print(report.write(out))
@@ -89,8 +89,8 @@ def train_on(
 ) -> None:
     """Train `stages` on pictures that `load` returned; the names say in the card where they are from (see card.py)."""
     settings = with_options(preset_named(preset), stages, options)
-    stages = finetune.needed(stages, held_out, out, settings.model, options, processes)
-    before = max((remembered(out, name).get("minutes") or 0.0 for name in STAGES), default=0.0)
+    stages = finetune.stages_to_train(stages, held_out, out, settings.model, options, processes)
+    before = max((saved_settings(out, name).get("minutes") or 0.0 for name in STAGES), default=0.0)
     budget = Budget(max(options.minutes - before, 0) or options.minutes) if options.minutes else None
     usual = {name: getattr(settings, name).steps for name in stages}
     for k, name in enumerate(stages):
@@ -101,31 +101,18 @@ def train_on(
         if budget:
             seconds = budget.seconds(name, following)
             given = name, settings, pictures, held_out, seen, out, settled, seconds, processes
-            settings, own, plan = timed(*given, bool(following and remembered(out, following[0])))
+            settings, own, plan = timed(*given, bool(following and saved_settings(out, following[0])))
         stage = build(name, settings, held_out, out, settled, processes, seen, judge)
         with held(out / name, processes.first):  # after the gates: a refused stage leaves nothing behind
             remember(out, name, settings, settled, pictures, processes.first, usual[name])
             pictures.keep(out, processes.first)
             with batches_of(name, settings, pictures, options, processes) as batches:
-                run(
-                    stage,
-                    batches,
-                    out,
-                    getattr(settings, name).steps,
-                    own.seed,
-                    own.log_every,
-                    own.validate_every,
-                    own.checkpoint_every,
-                    own.quiet,
-                    processes,
-                    own.tensorboard,
-                    plan,
-                )
+                run(stage, batches, out, getattr(settings, name).steps, own, processes, plan)
         if plan is not None and stage.steps < plan.least:
             assert options.minutes is not None
             raise ValueError(too_short(name, stage.steps, plan.least, options.minutes))
         if processes.first:
-            finetune.complete(out, options.init_from)
+            finetune.complete_model(out, options.init_from)
             write_card(out, preset, names, val_names)
 
 
@@ -157,7 +144,7 @@ def timed(
     ValueError where too few steps fit.
     """
     assert options.minutes is not None
-    before, plan, least = remembered(out, name), None, min(LEAST, max(1, getattr(settings, name).steps // 4))
+    before, plan, least = saved_settings(out, name), None, min(LEAST, max(1, getattr(settings, name).steps // 4))
     steps = before["training"]["steps"] if before else 0
     more = before.get("minutes") is not None and options.minutes > before["minutes"] if before else True
     if before and more and name == "vqvae" and built_upon:
@@ -167,7 +154,7 @@ def timed(
     if more:
         stage = build(name, settings, held_out, out, options, processes, seen)
         with batches_of(name, settings, pictures, options, processes) as batches:
-            fits = fitting(stage, batches, options.seed, seconds, processes)
+            fits = steps_that_fit(stage, batches, options.seed, seconds, processes)
         steps = fits + taken(out, name)
     if steps < least and (more or before.get("minutes") is not None):
         raise ValueError(too_short(name, steps, least, options.minutes))
@@ -226,7 +213,7 @@ def build(
     pyramid = feature_maps(options.perceptual, device) if options.perceptual else None
     sampler = None
     if settings.texture.sampled_codes:
-        sampler = CodeSampler(load_structure(drawn_from(out, options), header.codebook)[0], vqvae, device)
+        sampler = CodeSampler(load_structure(sampler_folder(out, options), header.codebook)[0], vqvae, device)
     return TextureStage(
         settings, vqvae, val, device, dtype, generator, discriminator, pyramid, processes, sampler, judge
     )

@@ -45,13 +45,13 @@ def precision(out: Path, name: str, options: RunOptions, device: torch.device) -
     if options.precision != "auto":
         return options.precision
     faster = faster_precision(device)
-    before = remembered(out, name).get("precision", faster)
+    before = saved_settings(out, name).get("precision", faster)
     if before not in (faster, "fp16"):
         print(f"{name}: goes on in {before}, as it was started; this machine is faster in {faster}")
     return before
 
 
-def drawn_from(out: Path, options: RunOptions) -> Path:
+def sampler_folder(out: Path, options: RunOptions) -> Path:
     """Return the folder of the structure generator that samples for the texture stage. Raises ModelError."""
     for folder in (out / "model", options.init_from):
         if folder is not None and (folder / "structure.safetensors").exists():
@@ -67,7 +67,7 @@ def settings_file(out: Path, name: str) -> Path:
     return out / name / "config.json"
 
 
-def remembered(out: Path, name: str) -> dict[str, Any]:
+def saved_settings(out: Path, name: str) -> dict[str, Any]:
     """Return what a stage was started with, empty when it was not. Raises DataError for a damaged file."""
     path = settings_file(out, name)
     found = read_settings(path.parent)
@@ -127,9 +127,9 @@ def remember(
     if name == "structure" and options.weaker:
         now["weaker"] = model_hash(options.weaker)
     if name == "texture" and settings.texture.sampled_codes:
-        prior = drawn_from(out, options) / "structure.safetensors"
+        prior = sampler_folder(out, options) / "structure.safetensors"
         now["drawn_from"] = hashlib.sha256(prior.read_bytes()).hexdigest()[:16]
-    path, before = settings_file(out, name), remembered(out, name)
+    path, before = settings_file(out, name), saved_settings(out, name)
     for key, folder in (("init_from", options.init_from), ("weaker", options.weaker)):
         if before and folder and is_named(folder, before.get(key)):
             now[key] = before[key]  # as the run was started with, also under the name of earlier versions

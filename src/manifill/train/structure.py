@@ -27,7 +27,7 @@ from manifill.train.directions import choose_backwards, flip_marked
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.dropout import whole_dropouts
 from manifill.train.loop import Best, Metrics, autocast, average, scaler, schedule
-from manifill.train.weight_norm import folded, normalised
+from manifill.train.weight_norm import fold, weight_normalise
 
 VALIDATED, SEEN = 200, 50  # pictures to validate on, and at most of those that it is trained on
 
@@ -77,9 +77,9 @@ class StructureStage:
         self.seen, self.steps = seen, self.options.steps
         self.processes, self.scaler = processes, scaler(device, precision)
         self.vqvae, self.size, self.masks = vqvae.to(device), preset.model.image_size, self.options.masks
-        model = start or started(preset)
+        model = start or new_generator(preset)
         self.dropouts = whole_dropouts(model)
-        self.model = normalised(model.requires_grad_(True)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = weight_normalise(model.requires_grad_(True)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), weight_decay=self.options.weight_decay)
         self.network = processes.spread(Predictor(self.model))
@@ -181,7 +181,7 @@ class StructureStage:
     @torch.no_grad()
     def preview(self) -> Image.Image:
         """Show photo, masked, its true structure and four sampled structures, decoded without texture."""
-        model: Any = folded(self.averaged.module).eval()
+        model: Any = fold(self.averaged.module).eval()
         image = self.val.tensor(range(min(6, len(self.val)))).to(self.device)
         mask = masks.centre_mask(self.size).to(self.device)
         mask = mask.expand(len(image), -1, -1, -1)
@@ -199,11 +199,11 @@ class StructureStage:
         figure = figures[self.kept_by]
         if figure < float(self.best.lowest):
             self.best.lowest.fill_(figure)
-            network = folded(self.averaged.module)
+            network = fold(self.averaged.module)
             save_network(folder, "structure", network, self.size, step, figures, fingerprint(self.vqvae))
 
 
-def started(preset: Preset) -> StructureGenerator:
+def new_generator(preset: Preset) -> StructureGenerator:
     """Return a new structure generator whose first logits are the uniform guess."""
     model = StructureGenerator(preset.model.structure)
     with torch.no_grad():  # log2 K bits at the first step, not more

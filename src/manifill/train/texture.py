@@ -18,7 +18,7 @@ from manifill.networks.discriminator import Discriminator
 from manifill.networks.texture import TextureGenerator
 from manifill.networks.vqvae import VQVAE, Encoding
 from manifill.photos.tensors import grid, to_uint8
-from manifill.train.adversary import Anchors, balanced
+from manifill.train.adversary import Anchors, balance
 from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Best, Judge, Metrics, autocast, average, scaler, schedule
@@ -30,7 +30,7 @@ from manifill.train.losses import (
 )
 from manifill.train.sampled_codes import CodeSampler, neighbours, perturb, resample, targets
 from manifill.train.vqvae import psnr
-from manifill.train.weight_norm import folded, spectral
+from manifill.train.weight_norm import fold, spectral_normalise
 
 VALIDATED = 100  # pictures
 
@@ -80,7 +80,7 @@ class TextureStage:
         self.model = model.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         discriminator.requires_grad_(True).train()
         spectrally = self.options.discriminator_norm == "spectral"
-        self.discriminator = spectral(discriminator) if spectrally else discriminator
+        self.discriminator = spectral_normalise(discriminator) if spectrally else discriminator
         self.discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
         o, self.steps = self.options, self.options.steps
@@ -159,7 +159,7 @@ class TextureStage:
             return torch.zeros(0, device=self.device)
         unit = self.scaler.get_scale() / (len(painted) * self.processes.accumulate)  # of a gradient at one picture
         due, usual = self.options.adversarial_ratio * self.anchors.sight, self.anchors.length * unit
-        gradient, lengths = balanced(painted, others, adversarial, due, sampled, usual)
+        gradient, lengths = balance(painted, others, adversarial, due, sampled, usual)
         painted.backward(gradient)
         return lengths[~sampled] / unit
 
@@ -271,4 +271,4 @@ class TextureStage:
     def _save(self, folder: Path, step: int, figures: Metrics) -> None:
         codebook = fingerprint(self.vqvae)
         save_network(folder, "texture", self.shown, self.size, step, figures, codebook)
-        save_network(folder, "discriminator", folded(self.discriminator), self.size, step, figures, codebook)
+        save_network(folder, "discriminator", fold(self.discriminator), self.size, step, figures, codebook)

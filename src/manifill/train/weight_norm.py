@@ -11,14 +11,14 @@ from torch.nn.utils import parametrizations, parametrize
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def normalised(model: Network) -> Network:
+def weight_normalise(model: Network) -> Network:
     """Register weight normalisation W = g V / ||V|| per output channel on every convolution (section 3.2)."""
     for layer in [m for m in model.modules() if isinstance(m, nn.Conv2d)]:
         parametrizations.weight_norm(layer, dim=0)
     return model
 
 
-def spectral(model: Network) -> Network:
+def spectral_normalise(model: Network) -> Network:
     """Register spectral normalisation, one power iteration a step, on every convolution (section 3.3)."""
     for layer in [m for m in model.modules() if isinstance(m, nn.Conv2d)]:
         parametrizations.spectral_norm(layer, n_power_iterations=1)
@@ -26,7 +26,7 @@ def spectral(model: Network) -> Network:
 
 
 @torch.no_grad()
-def folded(model: Network) -> Network:
+def fold(model: Network) -> Network:
     """Return a plain network, built from `model.config`, with the weights that `model`'s parametrizations compute."""
     plain, training = type(model)(model.config), model.training
     model.eval()  # a spectral norm would take a power iteration in training mode
