@@ -174,7 +174,7 @@ SMALL_128 = Preset(
 PRESETS: dict[str, Preset] = {
     "paper-256": Preset(),
     "faces-128": FACES_128,
-    "scenes-128": FACES_128,
+    "scenes-128": FACES_128,  # one recipe under two names: scenes were trained as faces were
     "faces-256": FACES_256,
     "small-128": SMALL_128,
     "faces-64": FACES_64,
