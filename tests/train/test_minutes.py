@@ -57,7 +57,7 @@ def test_more_minutes_go_on_and_the_codes_stay(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     fits = iter([12, 11, 10, 7, 5])
-    monkeypatch.setattr(run, "fitting", lambda *_: next(fits))
+    monkeypatch.setattr(run, "steps_that_fit", lambda *_: next(fits))
     monkeypatch.setattr(run, "Plan", lambda *_: None)  # the clock has no say
     out, options = tmp_path / "run", {"quiet": True, "force": True}
     train(STAGES, [pictures], out, "tiny", RunOptions(minutes=1, **options))
@@ -81,7 +81,7 @@ def test_minutes_are_kept_by_a_real_clock(pictures: Path, tmp_path: Path) -> Non
 def test_what_cannot_become_anything_is_refused(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(run, "fitting", lambda *_: 3)
+    monkeypatch.setattr(run, "steps_that_fit", lambda *_: 3)
     words = [
         "train",
         "all",
@@ -104,7 +104,7 @@ def test_what_cannot_become_anything_is_refused(
 def test_a_stage_that_a_slow_machine_stops_is_an_error_and_can_go_on(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "fitting", lambda *_: 12)
+    monkeypatch.setattr(run, "steps_that_fit", lambda *_: 12)
     out, options = tmp_path / "run", {"quiet": True, "force": True, "log_every": 2}
     with monkeypatch.context() as slow:
         slow.setattr(run, "Plan", lambda _, least, *rest: Plan(time.monotonic() - 1, least, *rest))
