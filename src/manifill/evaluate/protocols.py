@@ -19,72 +19,15 @@ import numpy as np
 from PIL import Image
 
 from manifill import __version__
+from manifill.evaluate.holes import UNITS, Dice, box, moved, segment
 from manifill.networks.atomic import write_atomic
 from manifill.networks.checkpoint import check_new
 
-UNITS = 256
 SMALLEST = 32
 FACTS = "masks.json"
 
 
-class Dice:
-    """Random numbers of one mask: Philox keyed by (protocol, index), used raw.
-
-    NumPy keeps the raw stream of a bit generator from version to version, and not what a Generator makes of it.
-    """
-
-    def __init__(self, protocol: str, index: int) -> None:
-        key = hashlib.sha256(f"{protocol}/{index}".encode()).digest()[:16]
-        self._bits = np.random.Philox(key=int.from_bytes(key, "little"))
-
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """Return a number in [low, high)."""
-        return low + (high - low) * (int(self._bits.random_raw()) >> 11) * 2.0**-53
-
-    def integer(self, low: int, high: int) -> int:
-        """Return one of low, ..., high."""
-        return low + int(self.uniform() * (high - low + 1))
-
-    def normal(self, mean: float, deviation: float) -> float:
-        """Return a number of the normal distribution (Box and Muller)."""
-        radius = math.sqrt(-2 * math.log(1 - self.uniform()))
-        return mean + deviation * radius * math.cos(2 * math.pi * self.uniform())
-
-    def point(self) -> tuple[float, float]:
-        """Return a place (x, y) in the picture, in whole units."""
-        return float(self.integer(0, UNITS - 1)), float(self.integer(0, UNITS - 1))
-
-
 Draw = Callable[[int, Dice], np.ndarray]
-
-
-def _pixels(low: float, high: float, size: int) -> slice:
-    """Return the pixels whose centres lie in [low, high) units."""
-    first, last = (math.ceil(v * size / UNITS - 0.5) for v in (low, high))
-    return slice(max(first, 0), max(min(last, size), 0))
-
-
-def _box(hole: np.ndarray, left: float, top: float, width: float, height: float) -> None:
-    hole[_pixels(top, top + height, len(hole)), _pixels(left, left + width, len(hole))] = True
-
-
-def _segment(hole: np.ndarray, a: tuple[float, float], b: tuple[float, float], width: float) -> None:
-    """Open everything within half a width, a pixel at least, of the line between points (x, y)."""
-    size = len(hole)
-    radius = max(width, UNITS / size) / 2
-    rows = _pixels(min(a[1], b[1]) - radius, max(a[1], b[1]) + radius, size)
-    columns = _pixels(min(a[0], b[0]) - radius, max(a[0], b[0]) + radius, size)
-    y = (np.arange(rows.start, rows.stop)[:, None] + 0.5) * UNITS / size - a[1]
-    x = (np.arange(columns.start, columns.stop) + 0.5) * UNITS / size - a[0]
-    dx, dy = b[0] - a[0], b[1] - a[1]
-    along = np.clip((x * dx + y * dy) / ((dx * dx + dy * dy) or 1.0), 0, 1)
-    hole[rows, columns] |= (x - along * dx) ** 2 + (y - along * dy) ** 2 <= radius * radius
-
-
-def _moved(point: tuple[float, float], angle: float, length: float) -> tuple[float, float]:
-    """Return the point `length` further, kept inside; whole units, so that no machine rounds it another way."""
-    x, y = point[0] + length * math.cos(angle), point[1] + length * math.sin(angle)
-    return float(round(min(max(x, 0), UNITS))), float(round(min(max(y, 0), UNITS)))
 
 
 def _until(draw: Draw, low: float, high: float, size: int, dice: Dice) -> np.ndarray:
@@ -125,8 +68,8 @@ def _wander(low: float, high: float, size: int, dice: Dice) -> np.ndarray:
         point, angle, width = dice.point(), dice.uniform(0, 2 * math.pi), dice.uniform(4, 32)
         for _ in range(dice.integer(2, 12)):
             angle += dice.uniform(-1.2, 1.2)
-            end = _moved(point, angle, dice.uniform(8, 40))
-            _segment(hole, point, end, width)
+            end = moved(point, angle, dice.uniform(8, 40))
+            segment(hole, point, end, width)
             if hole.mean() > target:
                 return hole
             point = end
@@ -140,8 +83,8 @@ def _chains(count: tuple[int, int], length: int, width: int, size: int, dice: Di
         for _ in range(dice.integer(1, 5)):
             down = 0.01 + dice.integer(0, 3)  # radians from the vertical
             angle = math.pi / 2 + (down if chain % 2 == 0 else -down)
-            end = _moved(point, angle, dice.integer(10, 9 + length))
-            _segment(hole, point, end, dice.integer(5, 4 + width))
+            end = moved(point, angle, dice.integer(10, 9 + length))
+            segment(hole, point, end, dice.integer(5, 4 + width))
             point = end
     return hole
 
@@ -152,7 +95,7 @@ def _boxes(count: int, smallest: int, largest: int, margin: int, size: int, dice
     for _ in range(dice.integer(1, count)):
         width, height = dice.integer(smallest, largest), dice.integer(smallest, largest)
         left = dice.integer(margin, UNITS - margin - width)
-        _box(hole, left, dice.integer(margin, UNITS - margin - height), width, height)
+        box(hole, left, dice.integer(margin, UNITS - margin - height), width, height)
     return hole
 
 
@@ -168,7 +111,7 @@ def _free_form(halves: int, wholes: int, strokes: int, size: int, dice: Dice) ->
         for _ in range(dice.integer(0, count - 1)):
             width, height = dice.integer(0, side - 1), dice.integer(0, side - 1)
             left = dice.integer(-(width // 2), UNITS - width + width // 2 - 1)
-            _box(hole, left, dice.integer(-(height // 2), UNITS - height + height // 2 - 1), width, height)
+            box(hole, left, dice.integer(-(height // 2), UNITS - height + height // 2 - 1), width, height)
     brushed = np.zeros((size, size), np.bool_)
     for _ in range(dice.integer(0, strokes - 1)):
         _brush(brushed, dice)
@@ -184,8 +127,8 @@ def _brush(hole: np.ndarray, dice: Dice) -> None:
     for k in range(segments):
         angle = dice.uniform(low, high)
         length = min(max(dice.normal(reach, reach / 2), 0), 2 * reach)
-        end = _moved(point, angle if k % 2 else -angle, length)
-        _segment(hole, point, end, width)
+        end = moved(point, angle if k % 2 else -angle, length)
+        segment(hole, point, end, width)
         point = end
 
 
