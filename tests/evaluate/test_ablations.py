@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -50,9 +51,11 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 def test_ablate_trains_and_tabulates(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, small = tmp_path / "out", {k: ABLATIONS[k] for k in ("attention-none", "attention-full-learned")}
     monkeypatch.setattr("manifill.evaluate.ablations.ABLATIONS", small)
-    monkeypatch.setattr("manifill.train.gate.MARGIN", -100.0)  # a VQ-VAE of 40 steps carries little
+    monkeypatch.setattr("manifill.train.diagnosis.MARGIN", -100.0)  # a VQ-VAE of 40 steps carries little
     words = ["--data", pictures, "--out", out, "--preset", "tiny", "--steps", 3, "--quiet"]
     assert run(monkeypatch, *words) == 0
+    codes = np.load(out / "structures.npz")["codes"]
+    assert codes.shape[1:] == (8, 8)
     found = json.loads((out / "ablations.json").read_text())
     assert list(found) == list(small)
     assert all(m["step"] == 3 and m["figures"]["psnr"] > 5 for m in found.values())
@@ -60,15 +63,23 @@ def test_ablate_trains_and_tabulates(pictures: Path, tmp_path: Path, monkeypatch
     lines = (out / "ablations.md").read_text().splitlines()
     assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == list(small)
     assert run(monkeypatch, *words) == 0  # again: nothing is trained anew
+    assert np.array_equal(np.load(out / "structures.npz")["codes"], codes)
     again = json.loads((out / "ablations.json").read_text())
     assert {k: m["figures"] for k, m in again.items()} == {k: m["figures"] for k, m in found.items()}
+    known = found["attention-none"]["about"]
+    assert known["codes"] == "sampled"
+    other = ["--model", out / "first" / "model", "--out", tmp_path / "other", *words[:2], *words[4:]]
+    assert run(monkeypatch, *other) == 0  # the same VQ-VAE and structures, none of them trained again
+    assert not (tmp_path / "other" / "first").exists()
+    same = json.loads((tmp_path / "other" / "ablations.json").read_text())
+    assert {k: m["figures"] for k, m in same.items()} == {k: m["figures"] for k, m in found.items()}
 
 
 def test_the_perceptual_loss_needs_its_network(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     words = ["--data", pictures, "--out", tmp_path / "run", "--preset", "tiny+losses-perceptual", "--quiet"]
-    monkeypatch.setattr("manifill.train.gate.MARGIN", -100.0)
+    monkeypatch.setattr("manifill.train.diagnosis.MARGIN", -100.0)
     monkeypatch.setattr(sys, "argv", ["manifill", "train", "vqvae", *map(str, words), "--steps", "2"])
     assert cli.main() == 0
     monkeypatch.setattr(sys, "argv", ["manifill", "train", "texture", *map(str, words)])

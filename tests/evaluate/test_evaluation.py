@@ -125,6 +125,23 @@ def test_figures_are_named_after_their_network() -> None:
     assert found["FID"] == pytest.approx(np.mean(each))
 
 
+def test_inception_scores_are_those_of_the_authors_code() -> None:
+    """Ten parts of each set of samples, what is left over not counted, then the mean of parts and sets."""
+    logits = np.random.default_rng(1).normal(size=(27, 3, 5)) * 2
+    scores: dict[str, list[float]] = {"IS": [], "MIS": []}
+    for s in range(3):
+        p = np.exp(logits[:, s]) / np.exp(logits[:, s]).sum(1, keepdims=True)
+        for part in (p[2 * k : 2 * k + 2] for k in range(10)):
+            entropy = [-sum(q * np.log(q)) for q in part]
+            cross = [-sum(q * np.log(part.mean(0))) for q in part]
+            scores["IS"].append(np.exp(np.mean(np.subtract(cross, entropy))))
+            scores["MIS"].append(np.exp(-np.mean(entropy)))
+    features = np.random.default_rng(2).normal(size=(27, 3, 4))
+    found = distribution("Inception", features[:, 0], features, logits)
+    for name, values in scores.items():
+        assert found[name] == pytest.approx(np.mean(values), rel=1e-6)
+
+
 def test_the_photo_itself_is_perfect(task: run.Task, tmp_path: Path) -> None:
     for name, picture in zip(task.pictures.names, task.pictures.array, strict=True):
         Image.fromarray(picture).save(tmp_path / f"{Path(name).stem}.png")

@@ -33,7 +33,7 @@ def bounds(name: str) -> tuple[float, float]:
     if name.startswith("pconv"):
         percent = int(name.removeprefix("pconv-"))
         return max(percent - 10, 1) / 100, percent / 100
-    return (0, 1 - 1e-6) if name.startswith("comod") else (0, 0.5)
+    return (0, 1 - 1e-6) if name.startswith(("comod", "authors")) else (0, 0.5)
 
 
 def test_every_protocol_is_described() -> None:
@@ -45,7 +45,7 @@ def test_every_protocol_is_described() -> None:
         assert protocol.samples >= 1
         assert protocol.keep == "all" or int(protocol.keep.removeprefix("best")) < protocol.samples
         assert protocol.size == 256
-    assert len(PROTOCOLS) == 19
+    assert len(PROTOCOLS) == 20
 
 
 @pytest.mark.parametrize("size", [64, 128])
@@ -80,6 +80,19 @@ def test_what_the_fixed_masks_leave() -> None:
     assert known[::2, ::2].all()
     assert known.sum() == 32 * 32
     assert mask("repaint-altlines", 0, 64)[1::2].all()
+
+
+def test_the_authors_masks_are_rectangles_and_strokes_by_turns() -> None:
+    for index in range(8):
+        hole = mask("authors-random", index, 256)
+        p = np.pad(hole, 1)
+        shifted = [(np.roll(p, a, 0)[1:-1, 1:-1], np.roll(p, b, 1)[1:-1, 1:-1]) for a in (-1, 1) for b in (-1, 1)]
+        corners = sum(int((hole & ~rows & ~columns).sum()) for rows, columns in shifted)
+        if index % 2 == 0:  # three boxes have twelve corners at most
+            assert corners <= 12
+            assert 64 * 64 <= hole.sum() <= 3 * 128 * 128
+        else:
+            assert corners > 100
 
 
 def test_strokes_and_boxes_grow_from_thin_to_thick() -> None:
@@ -117,6 +130,7 @@ def test_a_mask_is_one_shape_at_every_size(name: str) -> None:
         ("lama-thin", 256, "b1ff43b2553213ab"),
         ("comod-large", 64, "f1c24eb690eaa510"),
         ("repaint-sr2x", 64, "f2bb4d65a5b46e06"),
+        ("authors-random", 64, "68349c838c991fa2"),
     ],
 )
 def test_digests_are_pinned(name: str, size: int, wanted: str) -> None:
@@ -135,7 +149,7 @@ def test_a_digest_tells_sets_apart() -> None:
 
 
 def test_unusable_arguments() -> None:
-    with pytest.raises(ValueError, match="lama: no such protocol; there are paper-centre, pic-best50, pconv-10"):
+    with pytest.raises(ValueError, match="lama: no such protocol; there are paper-centre, authors-random, pic-best50"):
         mask("lama", 0, 64)
     with pytest.raises(ValueError, match="32 pixels or more"):
         mask("lama-thin", 0, 31)

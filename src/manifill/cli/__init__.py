@@ -16,6 +16,7 @@ from tyro.conf import DisallowNone, PositionalMetavarFromFieldName
 from manifill import __version__
 from manifill.cli.data import data
 from manifill.cli.evaluate import ablate, evaluate, masks
+from manifill.cli.figures import figures
 from manifill.cli.hub import push
 from manifill.cli.inpaint import info, inpaint
 from manifill.cli.serve import serve
@@ -32,6 +33,7 @@ VERBS = {
     "evaluate": evaluate,
     "masks": masks,
     "ablate": ablate,
+    "figures": figures,
     "convert": convert,
     "pack": pack,
     "push": push,

@@ -128,7 +128,10 @@ def ablate(
     batch_size: int | None = None,
     seed: int = 0,
     features: tuple[Path, ...] = (),
+    inception: Path | None = None,
+    lpips_alex: Path | None = None,
     perceptual: Path | None = None,
+    model: str | None = None,
     protocol: str = "paper-centre",
     quiet: bool = False,
 ) -> int:
@@ -138,13 +141,18 @@ def ablate(
         data: The training pictures: folders, .tar shards or single files.
         out: Folder of the runs; the same command goes on after an interruption.
         val: Pictures to measure on; without it every 20th training picture is held out.
-        preset: Sizes and settings of the VQ-VAE, which is trained once, and of the texture generators.
+        preset: Sizes and settings of the VQ-VAE and the structure generator, which are trained once, and of the
+            texture generators, which all paint the same sampled structures.
         tables: 2 varies the attention, 3 the feature losses.
         steps: Optimiser steps of each texture generator, in place of the preset's.
         batch_size: Pictures a step, in place of the preset's.
         seed: Seed of all runs.
         features: TorchScript feature networks to measure with.
-        perceptual: TorchScript feature network of the perceptual and style losses; without it they are left out.
+        inception: Weights of the Inception network of FID and IS, or a folder that they are in or fetched to.
+        lpips_alex: The same of LPIPS with AlexNet.
+        perceptual: VGG-16's weights (.safetensors or .pth) or a TorchScript feature network, for the perceptual and
+            style losses; without it they are left out.
+        model: A model whose VQ-VAE and structure generator to take, in place of training them.
         protocol: Where the holes are when measuring.
         quiet: No progress bar.
 
@@ -152,11 +160,13 @@ def ablate(
     check_folder(out)
     from manifill.evaluate.ablations import ablate as train_and_measure
     from manifill.evaluate.features import load_networks
+    from manifill.hub import find_model
     from manifill.train.config import RunOptions
 
-    networks, distances = load_networks(features)
+    networks, distances = load_networks(features, inception, lpips_alex)
     options = RunOptions(seed=seed, steps=steps, batch_size=batch_size, perceptual=perceptual, quiet=quiet)
-    train_and_measure(data, val, out, preset, tables, options, networks, distances, protocol)
+    first = find_model(model) if model else None
+    train_and_measure(data, val, out, preset, tables, options, networks, distances, protocol, first)
     print((out / "ablations.md").read_text(), end="")
     return 0
 

@@ -39,8 +39,8 @@ class Given:
     preset: str | None = option(
         None,
         "Sizes and settings: paper-256, faces-256, faces-128, small-128 (some hundred pictures, half an hour), "
-        "faces-64 or tiny, or one of these + an ablation, as in faces-64+attention-none; paper-256 where --steps or "
-        "--minutes say for how long.",
+        "faces-64 or tiny, or one of these + a variant: paper-256+centre, faces-64+attention-none; paper-256 where "
+        "--steps or --minutes say for how long.",
     )
     val: tuple[str, ...] = option((), "Pictures to validate on; without it every 20th training picture is held out.")
     judge: Path | None = option(

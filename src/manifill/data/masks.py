@@ -93,7 +93,8 @@ def _polygon(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -> 
     draw.polygon([(float(x), float(y)) for x, y in points], fill=1)
 
 
-KINDS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+Kind = Callable[[int, np.random.Generator], np.ndarray]
+KINDS: dict[str, Kind] = {
     "centre": centre,
     "rectangle": rectangle,
     "brush": brush,
@@ -101,7 +102,8 @@ KINDS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
 }
 
 
-def draw(kinds: Sequence[str], count: int, size: int, rng: np.random.Generator) -> Tensor:
-    """Draw `count` masks, each of one of `kinds` with equal chance: (count, 1, size, size) float32."""
-    chosen = rng.integers(0, len(kinds), count)
-    return torch.from_numpy(np.stack([KINDS[kinds[int(i)]](size, rng) for i in chosen])[:, None])
+def draw(kinds: Sequence[str | Kind], count: int, size: int, rng: np.random.Generator) -> Tensor:
+    """Draw `count` masks, each of one of `kinds`, a name or a function, with equal chance: (count, 1, size, size)."""
+    chosen = [kinds[int(i)] for i in rng.integers(0, len(kinds), count)]
+    found = [(KINDS[kind] if isinstance(kind, str) else kind)(size, rng) for kind in chosen]
+    return torch.from_numpy(np.stack(found)[:, None])

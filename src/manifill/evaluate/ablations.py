@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from manifill.data.pictures import Pictures
 from manifill.evaluate import protocols
@@ -16,13 +19,16 @@ from manifill.evaluate.run import describe
 from manifill.evaluate.scores import figures
 from manifill.evaluate.task import Task
 from manifill.networks.atomic import write_atomic
-from manifill.networks.checkpoint import load_texture, load_vqvae, model_hash
+from manifill.networks.checkpoint import load_structure, load_texture, load_vqvae, model_hash
 from manifill.train.config import RunOptions
+from manifill.train.finetune import take
 from manifill.train.presets import ABLATIONS
 from manifill.train.presets import preset as preset_named
 from manifill.train.run import load, train_on
+from manifill.train.sampled_codes import CodeSampler
 
-SHOWN = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam_ratio", "FD-", "KD-", "FID", "KID", "perceptual_")
+BATCH = 20
+SHOWN = ("psnr", "ssim_skimage7", "IS", "FD-", "FID", "perceptual_", "seam_ratio")
 
 
 def ablate(
@@ -35,30 +41,33 @@ def ablate(
     networks: Sequence[FeatureNetwork],
     perceptual: Sequence[PerceptualNetwork],
     protocol: str = "paper-centre",
+    model: Path | None = None,
 ) -> dict[str, Any]:
-    """Train the VQ-VAE once and a texture generator for each variant; measure each on the validation pictures.
+    """Train a texture generator for each variant on one VQ-VAE; measure each on the validation pictures.
 
-    With true structure codes, so that only the texture generators differ. `options.steps` counts for these alone. The
-    same call goes on after an interruption. Writes OUT/ablations.json and ablations.md; returns the figures by variant.
+    All paint the same structures, which one structure generator has sampled, so that only the texture generators
+    differ. It and the VQ-VAE are those of `model`, or trained first; `options.steps` counts for the variants alone. The
+    same call goes on after an interruption. Writes OUT/ablations.json, ablations.md and structures.npz; returns the
+    figures by variant.
     """
     pictures, held_out = load(data, val, preset_named(preset).model.image_size, options)
     names = [path.name for path in data]
-    first = out / "vqvae"
-    if not (first / "model" / "vqvae.safetensors").exists() or (first / "vqvae").exists():
-        train_on(
-            ["vqvae"], pictures, held_out, first, preset, RunOptions(seed=options.seed, quiet=options.quiet), names
-        )
+    first = model or out / "first" / "model"
+    if model is None:
+        own = RunOptions(seed=options.seed, quiet=options.quiet)
+        train_on(["vqvae", "structure"], pictures, held_out, out / "first", preset, own, names)
     task = measured(held_out, protocol, networks, perceptual)
+    codes = sampled(first, task)
+    write_atomic(out / "structures.npz", lambda f: np.savez_compressed(f, codes=codes.numpy().astype(np.uint16)))
     found: dict[str, Any] = {}
     for variant in (v for v, a in ABLATIONS.items() if a.table in tables):
         if ABLATIONS[variant].features in ("perceptual", "all") and options.perceptual is None:
             print(f"{variant}: left out, it needs a feature network (--perceptual)")
             continue
         run = out / variant
-        (run / "model").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(first / "model" / "vqvae.safetensors", run / "model" / "vqvae.safetensors")
+        take(first, run, ["vqvae", "structure"])
         train_on(["texture"], pictures, held_out, run, f"{preset}+{variant}", options, names)
-        found[variant] = score(run / "model", variant, task)
+        found[variant] = score(run / "model", variant, task, codes)
         write(out, found, task)
     return found
 
@@ -72,11 +81,24 @@ def measured(
     return Task(held_out, lambda k: protocols.mask(protocol, k, held_out.size), networks, perceptual, about)
 
 
-def score(folder: Path, variant: str, task: Task) -> dict[str, Any]:
+def sampled(folder: Path, task: Task) -> Tensor:
+    """Return structure codes (N, h, w) of a model's structure generator for all pictures, seed k for picture k."""
+    vqvae, header = load_vqvae(folder)
+    sampler = CodeSampler(load_structure(folder, header.codebook)[0], vqvae, torch.device("cpu"))
+    found = []
+    for start in range(0, len(task.pictures), BATCH):
+        numbers = range(start, min(start + BATCH, len(task.pictures)))
+        image, mask = task.pictures.tensor(numbers), torch.from_numpy(np.stack([task.holes(k) for k in numbers]))
+        truth = vqvae.encode(image).structure_codes
+        found.append(sampler.codes(image, mask[:, None].float(), truth, torch.tensor(numbers)))
+    return torch.cat(found)
+
+
+def score(folder: Path, variant: str, task: Task, codes: Tensor) -> dict[str, Any]:
     """Return the figures of a trained variant and what it is."""
     vqvae, header = load_vqvae(folder)
     texture, trained = load_texture(folder, header.codebook)
-    method = TrueCodes(vqvae, texture, variant, model_hash(folder))  # a module is its own forward
+    method = TrueCodes(vqvae, texture, variant, model_hash(folder), codes=codes)  # a module is its own forward
     return {"figures": figures(task.score(method)), "step": trained.step, "about": task.about | method.about}
 
 

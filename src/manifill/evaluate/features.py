@@ -18,12 +18,12 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from manifill.evaluate.downloads import fetch
 from manifill.evaluate.inception import InceptionV3
 from manifill.evaluate.metrics import mean_distance, perceptual_map, unit_differences, unit_features
+from manifill.train.perceptual import load_weights, maps_at, vgg16
 
 BATCH = 16
 SPELLINGS = {"squeezenet": "SqueezeNet", "inception": "Inception", "alexnet": "AlexNet", "vgg": "VGG"}
@@ -153,19 +153,6 @@ class InceptionNetwork:
         return _pooled(self.network, pictures, self.batch, self.device)
 
 
-def load_weights(path: Path | str) -> dict[str, Tensor]:
-    """Read tensors by name from a .safetensors file, or from a PyTorch file (.pth) that holds nothing but tensors."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such weights file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # what PyTorch raises for a foreign or damaged pickle has no one name
-        raise ValueError(f"{path}: not a readable file of tensors ({type(error).__name__}: {error})") from error
-
-
 def _load_strictly(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Load weights by exact names and shapes; only counters of batches, which files may lack, do not matter."""
     counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
@@ -193,19 +180,6 @@ def _alexnet() -> tuple[nn.Sequential, tuple[int, ...]]:
     ), (1, 4, 7, 9, 11)
 
 
-def _vgg16() -> tuple[nn.Sequential, tuple[int, ...]]:
-    """Return VGG-16's convolutions (Simonyan & Zisserman 2015) and the last rectified layer of each of five blocks."""
-    layers: list[nn.Module] = []
-    taps, channels = [], 3
-    for width, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-        for _ in range(depth):
-            layers += [nn.Conv2d(channels, width, 3, 1, 1), nn.ReLU()]
-            channels = width
-        taps.append(len(layers) - 1)
-        layers.append(nn.MaxPool2d(2, 2))
-    return nn.Sequential(*layers[:-1]), tuple(taps)
-
-
 class LPIPS(Perceptual):
     """Learned perceptual distance (Zhang et al. 2018), version 0.1, with AlexNet or VGG-16; lower is nearer.
 
@@ -223,7 +197,7 @@ class LPIPS(Perceptual):
         batch: int = BATCH,
     ) -> None:
         self.name, self.batch, self.device = f"LPIPS-{net}", batch, torch.device(device)
-        self.convolutions, self.taps = {"alex": _alexnet, "vgg": _vgg16}[net]()
+        self.convolutions, self.taps = {"alex": _alexnet, "vgg": vgg16}[net]()
         weights = load_weights(backbone) | ({} if linear is None else load_weights(linear))
         learned = {k: v for k, v in weights.items() if k.startswith("lin")}
         rest = {k.removeprefix("features."): v for k, v in weights.items() if k.startswith("features.")}
@@ -232,8 +206,6 @@ class LPIPS(Perceptual):
         _load_strictly(self.convolutions, rest, Path(backbone))
         self.convolutions.eval().requires_grad_(False).to(self.device)
         self.weights = self._linear(learned, Path(linear or backbone))
-        self.shift = torch.tensor([-0.030, -0.088, -0.188], device=self.device).view(3, 1, 1)
-        self.scale = torch.tensor([0.458, 0.448, 0.450], device=self.device).view(3, 1, 1)
 
     def _linear(self, found: dict[str, Tensor], path: Path) -> list[Tensor]:
         widths = [self.convolutions.get_parameter(f"{tap - 1}.weight").shape[0] for tap in self.taps]
@@ -244,12 +216,7 @@ class LPIPS(Perceptual):
 
     def maps(self, pictures: Tensor) -> Sequence[Tensor]:
         """Return the feature maps of one batch of pictures."""
-        x, found = (pictures.float() / 127.5 - 1 - self.shift) / self.scale, []
-        for k, layer in enumerate(self.convolutions):
-            x = layer(x)
-            if k in self.taps:
-                found.append(x)
-        return found
+        return maps_at(self.taps, self.convolutions, pictures)
 
 
 def load_networks(

@@ -11,13 +11,14 @@ UNITS = 256
 
 
 class Dice:
-    """Random numbers of one mask: Philox keyed by (protocol, index), used raw.
+    """Random numbers of mask `index` of a protocol: Philox keyed by (protocol, index), used raw.
 
     NumPy keeps the raw stream of a bit generator from version to version, and not what a Generator makes of it.
     """
 
     def __init__(self, protocol: str, index: int) -> None:
         key = hashlib.sha256(f"{protocol}/{index}".encode()).digest()[:16]
+        self.index = index
         self._bits = np.random.Philox(key=int.from_bytes(key, "little"))
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:

@@ -124,10 +124,11 @@ class ModelMethod:
 
 
 class TrueCodes:
-    """A texture generator on the true structure codes: what painting can reach at best.
+    """A texture generator on given structure codes: the true ones, what painting can reach at best, or `codes`.
 
     `paint` takes pictures, masks and true structure features and returns painted pictures in [-1, 1]. They are pasted
     as painted or, `seamless`, as completions are by default, so that the two compare.
+    `codes` (N, h, w) are of the pictures by number.
     """
 
     def __init__(
@@ -137,9 +138,11 @@ class TrueCodes:
         name: str,
         weights: str,
         seamless: bool = False,
+        codes: Tensor | None = None,
     ) -> None:
-        self.vqvae, self.paint, self.name, self.seamless = vqvae, paint, name, seamless
-        self.about = {"model": name, "weights": weights, "samples": 1, "codes": "true", "seamless": seamless}
+        self.vqvae, self.paint, self.name, self.seamless, self.codes = vqvae, paint, name, seamless, codes
+        said = "true" if codes is None else "sampled"
+        self.about = {"model": name, "weights": weights, "samples": 1, "codes": said, "seamless": seamless}
 
     @classmethod
     def of(cls, model: Inpainter, fit: Fit | None = None) -> TrueCodes:
@@ -155,7 +158,8 @@ class TrueCodes:
         """Complete a picture of the model's size."""
         device = next(self.vqvae.parameters()).device
         image, mask = to_tensor(picture).to(device), torch.from_numpy(hole)[None, None].float().to(device)
-        painted = self.paint(image, mask, self.vqvae.encode(image).structure)
+        given = None if self.codes is None else self.vqvae.lookup(self.codes[index : index + 1].to(device))
+        painted = self.paint(image, mask, self.vqvae.encode(image).structure if given is None else given)
         full = to_uint8(painted)
         if self.seamless:
             values = ((painted[0].permute(1, 2, 0) + 1) * 127.5).cpu().numpy()

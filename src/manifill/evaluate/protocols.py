@@ -118,12 +118,25 @@ def _free_form(halves: int, wholes: int, strokes: int, size: int, dice: Dice) ->
     return hole | brushed[:: dice.integer(0, 1) * 2 - 1, :: dice.integer(0, 1) * 2 - 1]
 
 
-def _brush(hole: np.ndarray, dice: Dice) -> None:
+def _authors(size: int, dice: Dice) -> np.ndarray:
+    """Return the authors' test masks: three rectangles for an even index, five times 1 to 3 strokes for an odd one."""
+    hole = np.zeros((size, size), np.bool_)
+    if dice.index % 2 == 0:
+        for _ in range(3):
+            left, top, x, y = dice.integer(0, 127), dice.integer(0, 127), dice.integer(0, 32), dice.integer(0, 32)
+            box(hole, left + x, top + y, 128 - 2 * x, 128 - 2 * y)
+    else:
+        for _ in range(sum(dice.integer(1, 3) for _ in range(5))):
+            _brush(hole, dice, most=11, widest=40)
+    return hole
+
+
+def _brush(hole: np.ndarray, dice: Dice, most: int = 17, widest: int = 48) -> None:
     """Draw one of CoModGAN's strokes: 4 to 17 segments, 12 to 48 units (there: pixels at any size) wide, zigzag."""
     reach = UNITS * math.sqrt(2) / 8
     around, spread = 2 * math.pi / 5, 2 * math.pi / 15
     low, high = around - dice.uniform(0, spread), around + dice.uniform(0, spread)
-    segments, width, point = dice.integer(4, 17), dice.uniform(12, 48), dice.point()
+    segments, width, point = dice.integer(4, most), dice.uniform(12, widest), dice.point()
     for k in range(segments):
         angle = dice.uniform(low, high)
         length = min(max(dice.normal(reach, reach / 2), 0), 2 * reach)
@@ -195,6 +208,15 @@ _ALL = (
         50,
         "all",
         partial(_middle, 2, True),
+    ),
+    Protocol(
+        "authors-random",
+        "Peng et al. (CVPR 2021), the test masks of their models for random holes, as issue 10 of their code makes "
+        "them: even ones are three rectangles of 64 to 128 a side, odd ones five times 1 to 3 brush strokes.",
+        10000,
+        1,
+        "all",
+        _authors,
     ),
     Protocol(
         "pic-best50",

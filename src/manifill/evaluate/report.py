@@ -27,7 +27,8 @@ PUBLISHED = {
 }
 PUBLISHED_PROTOCOL = (
     "Table 1 of the paper: CelebA-HQ, 1,000 pictures of 256x256, centre hole of 128x128, the authors' full-size model; "
-    "SSIM as scikit-image computes it, IS, MIS and FID with Inception of 2015, diversity with LPIPS."
+    "SSIM as scikit-image computes it, IS, MIS (ten parts of each set of samples) and FID "
+    "with Inception of 2015, diversity with LPIPS, of the composites."
 )
 SHOWN = 4  # pictures in each grid
 
@@ -70,7 +71,7 @@ def paper_name(name: str) -> str:
         "IS": "IS",
         "MIS": "MIS",
     }
-    return same.get(name, "diversity (LPIPS)" if name.startswith("diversity_full_LPIPS") else "")
+    return same.get(name, "diversity (LPIPS)" if name.startswith("diversity_composite_LPIPS") else "")
 
 
 def about_table(methods: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from manifill.evaluate.table import metric
 from manifill.networks.atomic import write_atomic
 
 SEEN = 32  # pixels, below which the deeper layers of feature networks see nothing
+SPLITS = 10  # of a set for the Inception Scores, as the authors' code has it
 PER_COMPLETION = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam", "seam_photo", "bits")
 
 
@@ -186,8 +187,12 @@ def distribution(name: str, real: np.ndarray, features: np.ndarray, logits: np.n
         found["precision"], found["recall"] = (float(np.mean(column)) for column in zip(*both, strict=True))
         pairs = [metrics.paired_inception_discriminative(real, x) for x in sets]
         found["P-IDS"], found["U-IDS"] = (float(np.mean(column)) for column in zip(*pairs, strict=True))
-    flat = logits.reshape(-1, logits.shape[-1])
-    found |= {"IS": metrics.inception_score(flat, 1)[0], "MIS": metrics.modified_inception_score(flat)}
+    parts = min(SPLITS, len(real))
+    both = [
+        (metrics.inception_score(x, parts)[0], metrics.modified_inception_score(x, parts))
+        for x in logits.swapaxes(0, 1)
+    ]
+    found["IS"], found["MIS"] = (float(np.mean(column)) for column in zip(*both, strict=True))
     return {label(figure, name): value for figure, value in found.items()}
 
 

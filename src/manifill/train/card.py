@@ -159,6 +159,7 @@ def command(name: str, used: dict[str, Any], preset: str) -> tuple[list[str], li
     rest = [f"{key} {changed[key]} (the preset: {before.get(key)})" for key in changed if key not in known]
     for name in ("init_from", "weaker"):
         options += [flag(name), f"WEIGHTS-{used[name]}"] if used.get(name) else []
+    options += [flag("mask_files"), f"MASKS-{used['mask_files']}"] if used.get("mask_files") else []
     options += [flag("perceptual"), shlex.quote(used["perceptual"])] if used.get("perceptual") else []
     return options, rest
 

@@ -52,10 +52,10 @@ class VQVAETraining(Training):
     revive: bool = option(
         False, "Give codes that no picture uses the place of a feature that is far from its code. Not in the paper."
     )
-    codebook_init: Literal["auto", "random", "data"] = option(
+    codebook_init: Literal["auto", "paper", "data"] = option(
         "auto",
-        "First codebooks: random numbers, or features of the first batch (data); auto is data with revive. Not in the "
-        "paper.",
+        "How it starts: weights and codebooks as in the authors' code (paper), or PyTorch's weights and features of "
+        "the first batch (data); auto is data with revive, else paper.",
     )
 
 
@@ -63,7 +63,10 @@ class VQVAETraining(Training):
 class MaskedTraining(Training):
     """What the two stages that see holes have in common."""
 
-    masks: tuple[str, ...] = option(("rectangle", "brush"), "Kinds of holes, each as often: see data/masks.py.")
+    masks: tuple[str, ...] = option(
+        ("rectangle", "brush"),
+        "Kinds of holes, each as often: centre, rectangle, brush, any, and files, those of MASK_FILES.",
+    )
     geometry: float = option(
         0.0, "Fraction of pictures that are rotated, scaled and shifted a little; not in the paper.", least=0, most=1
     )
@@ -201,7 +204,10 @@ class RunOptions(Overrides):
         "A model on the same VQ-VAE whose structure generator is worse, such as an earlier one of the same training, "
         "for autoguidance: a name, a folder or USER/REPO.",
     )
-    perceptual: Path | None = option(None, "TorchScript feature network of the ablation losses-perceptual.")
+    mask_files: Path | None = option(None, "Folder of masks to train with, white where the hole is: the kind files.")
+    perceptual: Path | None = option(
+        None, "VGG-16's weights or a TorchScript feature network, for the ablation losses-perceptual."
+    )
     force: bool = option(False, "Go on with a VQ-VAE that carries nothing or has collapsed.")
     log_every: int = option(50, "Steps between lines of metrics.jsonl; each checkpoint adds one.", least=1)
     validate_every: int = option(500, "Steps between validation metrics, previews and exports.", least=1)
@@ -213,6 +219,10 @@ class RunOptions(Overrides):
         if self.minutes is not None and self.steps is not None:
             raise ValueError("steps and minutes both say how long to train; give one of them")
         check_options(self)
+        if self.mask_files and self.masks is None:
+            object.__setattr__(self, "masks", ("files",))
+        if bool(self.mask_files) != ("files" in (self.masks or ())):
+            raise ValueError("masks of the kind files are those of a folder: name their folder with --mask-files")
         if bool(self.autoguidance) != bool(self.weaker):
             raise ValueError("give both --autoguidance and --weaker: how strongly it is guided, and by which model")
         if self.weaker and not self.init_from:

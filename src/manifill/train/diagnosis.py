@@ -18,7 +18,7 @@ Line = Mapping[str, Any]
 
 EARLY, BLINDNESS_DUE = 0.03, 0.15  # share of a run before which nothing is said, and nothing of blindness,
 FEWEST, MOST = 200, 30_000  # but not before so many steps and not longer than so many
-MARGIN = 1.0  # dB by which the structure alone must beat the mean colour
+MARGIN = 1.0  # dB by which the structure alone must beat the mean colour, or the picture's own structure another's
 PERPLEXITY = 4.0  # of a codebook that has not collapsed
 USED = 0.5  # share of the codes that should occur in the validation pictures
 TEXTURE = 0.5  # dB that the texture codes should add
@@ -133,10 +133,20 @@ def codebook_size(log: Log) -> int:
     return log.settings.get("model", {}).get("vqvae", {}).get("codebook_size", 512)
 
 
+def empty(figures: Mapping[str, float], prefix: str = "") -> bool:
+    """Return whether the structure codes of a VQ-VAE with these figures carry nothing.
+
+    Alone they decode to no more than a grey card, and other ones in their place cost nothing. The paper's decoder never
+    sees zero texture, so that it may decode the structure alone badly though it needs it.
+    """
+    alone, grey, both = (figures[f"{prefix}psnr{key}"] for key in ("_structure", "_mean_colour", ""))
+    return alone < grey + MARGIN and both < figures.get(f"{prefix}psnr_swapped", both) + MARGIN
+
+
 def structure_empty(log: Log) -> str | None:
-    """Say when the structure codes alone show no more than a grey card would."""
+    """Say when the structure codes carry nothing."""
     found, grey = log.latest["val_psnr_structure"], log.latest["val_psnr_mean_colour"]
-    if found >= grey + MARGIN:
+    if not empty(log.latest, "val_"):
         return None
     share = log.training.get("structure_only", 0)
     return (
@@ -289,7 +299,7 @@ CHECKS = {
             )
             for level in ("structure", "texture")
         ),
-        Check("structure empty", ("val_psnr_structure", "val_psnr_mean_colour"), structure_empty),
+        Check("structure empty", ("val_psnr", "val_psnr_structure", "val_psnr_mean_colour"), structure_empty),
         Check("texture codes empty", ("val_psnr", "val_psnr_structure"), texture_empty),
         Check("training diverging", ("reconstruction",), partial(diverging, "reconstruction")),
     ),

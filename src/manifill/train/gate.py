@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from manifill.networks.checkpoint import ModelError
-from manifill.train.diagnosis import MARGIN, PERPLEXITY
+from manifill.train.diagnosis import PERPLEXITY, empty
 
 
 def vqvae_problems(found: dict[str, Any]) -> list[str]:
     """Return in words what is wrong with a VQ-VAE of these figures: empty structure codes, a collapsed codebook."""
     problems = []
-    if found["psnr_structure"] < found["psnr_mean_colour"] + MARGIN:
+    if empty(found):
         problems.append(
             f"its structure codes alone decode to {found['psnr_structure']:.1f} dB, no better than each "
-            f"picture's mean colour ({found['psnr_mean_colour']:.1f} dB): they carry nothing"
+            f"picture's mean colour ({found['psnr_mean_colour']:.1f} dB), and those of another picture in their place "
+            f"cost nothing: they carry nothing"
         )
     for level in ("structure", "texture"):
         if found[f"{level}_perplexity"] < PERPLEXITY:

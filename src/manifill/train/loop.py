@@ -40,7 +40,7 @@ class Stage(Protocol):
     steps: int  # that it is planned for, which the schedules of its rates follow; a plan may change it
 
     @property
-    def masks(self) -> Sequence[str]:
+    def masks(self) -> Sequence[str | masks.Kind]:
         """The kinds of masks that its steps need."""
         ...
 
@@ -229,7 +229,7 @@ def stage_files(out: Path, name: str) -> list[Path]:
     return [out / "model" / f"{network}.safetensors" for network in networks]
 
 
-def _fetch(batches: Batches, kinds: Sequence[str], device: torch.device, step: int) -> Share:
+def _fetch(batches: Batches, kinds: Sequence[str | masks.Kind], device: torch.device, step: int) -> Share:
     """Return this process's share of a step's batch; the masks are drawn for all of it."""
     image, rng = batches(step)
     mask, rows = image[:, :0], batches.part

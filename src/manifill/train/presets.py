@@ -207,18 +207,24 @@ ABLATIONS: dict[str, Ablation] = {
 
 
 def preset(name: str) -> Preset:
-    """Return a preset by name, or one with an ablation: "faces-64+attention-none". Raises ValueError."""
-    base, _, variant = name.partition("+")
-    if base not in PRESETS or (variant and variant not in ABLATIONS):
+    """Return a preset by name, or with variants: "faces-64+attention-none", "paper-256+centre". Raises ValueError.
+
+    "centre" trains for the centre hole alone, as the paper's models of Table 1.
+    """
+    base, *variants = name.split("+")
+    if base not in PRESETS or not set(variants) <= {"centre", *ABLATIONS}:
         raise ValueError(
             f"{name}: no such preset; expected one of {', '.join(PRESETS)}, or one of these + one of "
-            f"{', '.join(ABLATIONS)}"
+            f"centre, {', '.join(ABLATIONS)}"
         )
     found = PRESETS[base]
-    if not variant:
-        return found
-    a = ABLATIONS[variant]
-    texture = replace(found.model.texture, attention=a.attention, scores=a.scores)
-    return replace(
-        found, model=replace(found.model, texture=texture), texture=replace(found.texture, features=a.features)
-    )
+    for variant in variants:
+        if variant == "centre":
+            structure, texture = (replace(t, masks=("centre",)) for t in (found.structure, found.texture))
+            found = replace(found, structure=structure, texture=texture)
+            continue
+        a = ABLATIONS[variant]
+        texture = replace(found.model.texture, attention=a.attention, scores=a.scores)
+        model = replace(found.model, texture=texture)
+        found = replace(found, model=model, texture=replace(found.texture, features=a.features))
+    return found

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from manifill.data import dataset
 from manifill.data.batches import Batches
+from manifill.data.mask_files import mask_kinds
 from manifill.data.pictures import Pictures
 from manifill.data.sources import last_part
 from manifill.data.stream import Stream
@@ -28,6 +28,7 @@ from manifill.train.gate import check_vqvae
 from manifill.train.lock import held
 from manifill.train.logs import read_lines
 from manifill.train.loop import Judge, Stage, run
+from manifill.train.perceptual import feature_maps
 from manifill.train.presets import preset as preset_named
 from manifill.train.sampled_codes import CodeSampler
 from manifill.train.settings import (
@@ -194,6 +195,9 @@ def build(
     if name == "vqvae":
         start = same_sizes(*load_vqvae(first), settings.model.vqvae) if first else None
         return VQVAEStage(settings, val, device, dtype, start, processes)
+    own = getattr(settings, name)
+    kinds: Any = tuple(mask_kinds(own.masks, options.mask_files, settings.model.image_size))
+    settings = dataclasses.replace(settings, **{name: dataclasses.replace(own, masks=kinds)})
     path = out / "model" / "vqvae.safetensors"
     if not path.exists():
         raise ModelError(f"{path}: missing; train the vqvae stage into {out} first")
@@ -217,19 +221,6 @@ def build(
     return TextureStage(
         settings, vqvae, val, device, dtype, generator, discriminator, pyramid, processes, sampler, judge
     )
-
-
-def feature_maps(path: Path, device: torch.device) -> Callable[[Tensor], list[Tensor]]:
-    """Load a TorchScript feature network's `pyramid`, frozen. Raises ModelError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is what these networks come in
-            network = torch.jit.load(path, map_location=device).eval()
-        for p in network.parameters():
-            p.requires_grad_(False)
-        return network.pyramid
-    except (RuntimeError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path}: not a TorchScript network with `pyramid` ({error})") from error
 
 
 def load(

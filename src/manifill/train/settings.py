@@ -13,7 +13,7 @@ import torch
 
 from manifill.config import SamplingOptions, StructureConfig, to_dict, without_retired
 from manifill.data import dataset
-from manifill.data.pictures import DataError
+from manifill.data.sources import DataError, sources
 from manifill.data.stream import Stream
 from manifill.networks.atomic import write_atomic
 from manifill.networks.checkpoint import Header, ModelError, is_named, model_hash
@@ -82,7 +82,7 @@ def saved_settings(out: Path, name: str) -> dict[str, Any]:
         key: value | found["model"][key] if isinstance(value, dict) else found["model"][key]
         for key, value in defaults["model"].items()
     }
-    return {"crop": "centre", "drawn_from": None, "weaker": None} | found
+    return {"crop": "centre", "mask_files": None, "drawn_from": None, "weaker": None} | found
 
 
 def _known(kind: type, values: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -117,6 +117,7 @@ def remember(
                 **pictures.identity,
                 "init_from": model_hash(options.init_from) if options.init_from else None,
                 "perceptual": options.perceptual.name if options.perceptual else None,
+                "mask_files": None,
                 "drawn_from": None,
                 "weaker": None,
                 "minutes": options.minutes,
@@ -124,6 +125,8 @@ def remember(
             }
         )
     )
+    if options.mask_files and name != "vqvae":
+        now["mask_files"] = dataset.fingerprint(sources([options.mask_files]))
     if name == "structure" and options.weaker:
         now["weaker"] = model_hash(options.weaker)
     if name == "texture" and settings.texture.sampled_codes:

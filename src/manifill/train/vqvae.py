@@ -18,6 +18,7 @@ from manifill.photos.tensors import grid, to_uint8
 from manifill.train.config import Preset, VQVAETraining
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Metrics, autocast, average, scaler, schedule
+from manifill.train.start import authors_weights, unbiased
 
 REVIVE_EVERY = 50
 DEAD = 0.02  # a code used less than this share of an even use is dead
@@ -64,13 +65,15 @@ class VQVAEStage:
         self.options, self.val, self.device, self.precision = preset.vqvae, val, device, precision
         self.steps = self.options.steps
         self.processes, self.scaler = processes, scaler(device, precision)
+        self.begin = "given" if start is not None else first_codebooks(self.options)
         self.model = (start or VQVAE(preset.model.vqvae)).requires_grad_(True).train()
+        if self.begin == "paper":
+            authors_weights(self.model)
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
         self.optimiser = torch.optim.Adam(self.model.parameters())
         self.network = processes.spread(Autoencoder(self.model))
         self.taken = Taken()
-        self.begin = "random" if start is not None else first_codebooks(self.options)
         self.state = {
             "model": self.model,
             "averaged": self.averaged,
@@ -84,7 +87,7 @@ class VQVAEStage:
     def step(self, own: Share) -> Sequence[Metrics]:
         own = own.to(self.device)
         taken = int(self.taken.steps)
-        if taken == 0 and self.begin != "random":
+        if taken == 0 and self.begin == "data":
             self._start_from_data(own)
         self.optimiser.zero_grad(set_to_none=True)
         learnt = [self._learn(share) for share in self.processes.shares(own, self.network)]
@@ -131,7 +134,8 @@ class VQVAEStage:
         )
         for quantiser, chosen in levels:
             features, codes = (joined(x) for x in zip(*chosen, strict=True))
-            quantiser.update(features, codes, self.options.decay, self.processes.total)
+            decay = unbiased(self.options.decay, taken) if self.begin == "paper" else self.options.decay
+            quantiser.update(features, codes, decay, self.processes.total)
             if self.options.revive and taken % REVIVE_EVERY == REVIVE_EVERY - 1 and taken < self.steps * 0.8:
                 quantiser.reseed(self.processes.gathered(features), quantiser.sizes < DEAD * quantiser.sizes.mean())
 
@@ -162,9 +166,9 @@ class VQVAEStage:
 
 
 def first_codebooks(options: VQVAETraining) -> str:
-    """Return where a new VQ-VAE's codebooks are from: random or data."""
+    """Return how a new VQ-VAE starts: paper or data."""
     if options.codebook_init == "auto":
-        return "data" if options.revive else "random"
+        return "data" if options.revive else "paper"
     return options.codebook_init
 
 
@@ -191,8 +195,12 @@ def psnr(squared_error: Tensor) -> Tensor:
 
 @torch.no_grad()
 def figures(model: VQVAE, pictures: Pictures, device: torch.device, limit: int = 500, batch: int = 25) -> Metrics:
-    """Return mean PSNR (dB) of reconstruction, structure, texture and mean colour; codes used and perplexity."""
-    names = ("psnr", "psnr_structure", "psnr_texture", "psnr_mean_colour")
+    """Return mean PSNR (dB), codes used and perplexity.
+
+    PSNR is that of the reconstruction, of structure and texture alone, of the mean colour, and of the reconstruction
+    with the structure codes of another picture: what the decoder loses with them is what they carry.
+    """
+    names = ("psnr", "psnr_structure", "psnr_texture", "psnr_mean_colour", "psnr_swapped")
     sums, count = dict.fromkeys(names, 0.0), min(limit, len(pictures))
     histograms = [torch.zeros(model.config.codebook_size), torch.zeros(model.config.codebook_size)]
     for start in range(0, count, batch):
@@ -203,6 +211,7 @@ def figures(model: VQVAE, pictures: Pictures, device: torch.device, limit: int =
             model.decode_structure(e.structure),
             model.decode_texture(e.texture),
             image.mean((2, 3), keepdim=True),
+            model.decode(e.structure.roll(1, 0), e.texture),
         )
         for name, x in zip(names, shown, strict=True):
             sums[name] += float(psnr(((x.clamp(-1, 1) - image) ** 2).mean((1, 2, 3))).sum())
