@@ -69,7 +69,7 @@ def test_the_centre_model_from_the_command_line(
 ) -> None:
     small = replace(Preset(), model=PRESETS["tiny"].model)
     monkeypatch.setitem(PRESETS, "paper-256", small)  # all of it but the sizes
-    words = ["--data", pictures, "--out", tmp_path / "run", "--steps", 3, "--quiet", "--force"]
+    words = ["--data", pictures, "--out", tmp_path / "run", "--steps", 3, "--batch-size", 2, "--quiet", "--force"]
     assert run(monkeypatch, "all", "--preset", "paper-256+centre", *words) == 0
     for stage in ("structure", "texture"):
         assert json.loads((tmp_path / "run" / stage / "config.json").read_text())["training"]["masks"] == ["centre"]
@@ -81,19 +81,8 @@ def test_the_centre_model_from_the_command_line(
 def test_masks_of_ones_own(
     pictures: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    words = [
-        "all",
-        "--preset",
-        "tiny",
-        "--data",
-        pictures,
-        "--out",
-        tmp_path / "run",
-        "--steps",
-        3,
-        "--quiet",
-        "--force",
-    ]
+    where = ["--data", pictures, "--out", tmp_path / "run", "--steps", 3, "--batch-size", 2, "--quiet", "--force"]
+    words = ["all", "--preset", "tiny", *where]
     assert run(monkeypatch, *words, "--mask-files", own) == 0
     assert Inpainter.from_pretrained(tmp_path / "run" / "model").image_size == 64
     settings = json.loads((tmp_path / "run" / "texture" / "config.json").read_text())

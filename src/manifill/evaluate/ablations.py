@@ -58,6 +58,7 @@ def ablate(
         train_on(["vqvae", "structure"], pictures, held_out, out / "first", preset, own, names)
     task = measured(held_out, protocol, networks, perceptual)
     codes = sampled(first, task)
+    out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "structures.npz", lambda f: np.savez_compressed(f, codes=codes.numpy().astype(np.uint16)))
     found: dict[str, Any] = {}
     for variant in (v for v, a in ABLATIONS.items() if a.table in tables):
