@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from manifill import cli
 from manifill.config import to_dict
+from manifill.networks.checkpoint import ModelError
 from manifill.train.losses import gram, perceptual_loss
+from manifill.train.perceptual import feature_maps, vgg16
 from manifill.train.presets import ABLATIONS, PRESETS, preset
 from manifill.train.settings import differences
 
@@ -41,6 +44,22 @@ def test_perceptual_loss() -> None:
     shuffled = a.flatten(2)[:, :, torch.randperm(36)].view_as(a)
     style_alone = perceptual_loss([a], [shuffled])
     assert torch.allclose(style_alone, F.l1_loss(a, shuffled) / shuffled.abs().mean(), atol=1e-5)  # no place in style
+
+
+def test_vgg16_is_a_network_for_the_perceptual_loss(tmp_path: Path) -> None:
+    layers, _ = vgg16()
+    weights = {f"features.{name}": value for name, value in layers.state_dict().items()}
+    save_file(weights | {"lin0.model.1.weight": torch.zeros(1, 64, 1, 1)}, tmp_path / "vgg.safetensors")
+    maps = feature_maps(tmp_path / "vgg.safetensors", torch.device("cpu"))
+    a, b = (torch.rand(1, 3, 32, 32) * 255).requires_grad_(), torch.rand(1, 3, 32, 32) * 255
+    found = maps(a)
+    assert [tuple(x.shape[1:3]) for x in found] == [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)]
+    perceptual_loss(found, maps(b)).backward()
+    assert a.grad is not None
+    assert a.grad.abs().sum() > 0
+    save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"other\.safetensors: neither VGG-16"):
+        feature_maps(tmp_path / "other.safetensors", torch.device("cpu"))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from manifill.data.masks import centre_mask
 from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import load_discriminator, load_structure, load_texture, load_vqvae
+from manifill.networks.vqvae import Encoding
 from manifill.train.config import Preset
 from manifill.train.distributed import Share
 from manifill.train.presets import PRESETS
@@ -72,3 +74,27 @@ def test_losses_and_gradients(pictures: Path) -> None:
     assert found.keys() == wanted.keys()
     for stage, values in found.items():
         assert values == pytest.approx(wanted[stage], rel=1e-4), stage
+
+
+def test_target_codes_are_those_of_inference_in_bfloat16_too(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, val = REFERENCE / "model", Pictures([pictures], 64, quiet=True)
+    vqvae, header = load_vqvae(folder)
+    image = val.tensor(range(len(val)))
+    mask = centre_mask(64).expand(len(image), -1, -1, -1)
+    wanted = vqvae.encode(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(vqvae.encode(image).texture_codes, wanted.texture_codes)  # what is to be avoided
+        structure = load_structure(folder, header.codebook)[0]
+        codes, _ = StructureStage(PAPER, vqvae, val, CPU, torch.bfloat16, structure).given(image, mask)
+    assert torch.equal(codes, wanted.structure_codes)
+    found = []
+
+    def losses_with(_: nn.Module, composed: Tensor, truth: Encoding) -> tuple[Tensor, Tensor]:
+        found.append(truth)
+        return composed.mean(), composed.mean()
+
+    monkeypatch.setattr("manifill.train.texture.feature_losses", losses_with)
+    painter, judge = load_texture(folder, header.codebook)[0], load_discriminator(folder, header.codebook)[0]
+    TextureStage(PAPER, vqvae, val, CPU, torch.bfloat16, painter, judge)._paint(Share(image, mask, 0, len(image)))
+    assert torch.equal(found[0].structure_codes, wanted.structure_codes)
+    assert torch.equal(found[0].texture_codes, wanted.texture_codes)
