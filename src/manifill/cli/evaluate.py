@@ -51,7 +51,8 @@ def evaluate(
         model: Bundled models' names, model folders or USER/REPO on the hub; none with --model alone.
         pred: Folders of another system's results, named after the pictures.
         baselines: Classical methods to put beside them (extra [evaluate]).
-        protocol: Where the holes are: paper-centre, pic-best50, pconv-10 to pconv-60, lama-..., comod-..., repaint-...
+        protocol: Where the holes are: paper-centre, authors-random, pic-best50, pconv-10 to pconv-60, lama-...,
+            comod-..., repaint-...
         masks: A folder that `manifill masks` wrote, in place of the protocol's own holes.
         count: The first pictures alone.
         samples: Completions of each picture that count: 5 unless given. pic-best50 without it takes, as published, the
@@ -160,7 +161,6 @@ def ablate(
     check_folder(out)
     from manifill.evaluate.ablations import ablate as train_and_measure
     from manifill.evaluate.features import load_networks
-    from manifill.hub import find_model
     from manifill.train.config import RunOptions
 
     networks, distances = load_networks(features, inception, lpips_alex)

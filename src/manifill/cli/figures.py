@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes
 
-from manifill.cli.options import SamplingArguments
+from manifill.cli.options import FOLDER, SamplingArguments, check_folder, plainly
 
 
+@plainly
 def figures(
     *,
     data: tuple[Path, ...],
-    out: Path,
+    out: Annotated[Path, FOLDER],
     model: tuple[str, ...] = ("faces-128",),
     pred: tuple[Path, ...] = (),
     run: Path | None = None,
@@ -39,6 +41,7 @@ def figures(
         device: auto, cpu, cuda, ...
 
     """
+    check_folder(out)
     from manifill.data.pictures import Pictures
     from manifill.evaluate.paper_figures import write
     from manifill.inpainter import Inpainter
