@@ -126,7 +126,7 @@ def remember(
         )
     )
     if options.mask_files and name != "vqvae":
-        now["mask_files"] = dataset.fingerprint(sources([options.mask_files]))
+        now["mask_files"] = dataset.listing_digest(sources([options.mask_files]))
     if name == "structure" and options.weaker:
         now["weaker"] = model_hash(options.weaker)
     if name == "texture" and settings.texture.sampled_codes:
