@@ -169,7 +169,7 @@ def test_the_native_sampler_refuses_what_it_would_read_beyond() -> None:
         (2, 64, known[:2] + 33, "codes up to 32"),
     ):
         with pytest.raises(ValueError, match=message):
-            sampler(cond, noise[:n, :positions], SamplingOptions(), None, place)
+            sampler(cond, noise[:n, :positions], SamplingOptions(), place)
 
 
 @pytest.mark.skipif("avx512bf16" not in native.kinds(), reason="no bfloat16 products on this processor")
