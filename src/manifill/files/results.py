@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from manifill.completion import Completion
     from manifill.inpainter import Completions
 
+LARGE = 1 << 20  # pixels from which a PNG is written fast rather than small
 CELL = 256  # pixels of the longer side of a picture in the grid; photos up to twice as large keep their size
 
 
@@ -159,11 +160,17 @@ def filled_by(completions: Completions) -> dict[str, int]:
 
 def save_png(picture: Image.Image, path: Path, text: dict[str, str]) -> None:
     """Write a PNG with text chunks, whole or not at all."""
+    data = png(picture, text)
+    write_atomic(path, lambda f: f.write(data))
+
+
+def png(picture: Image.Image, text: dict[str, str]) -> bytes:
+    """Return a picture as PNG with text chunks; a large one is written fast rather than small."""
     chunks, buffer = PngInfo(), io.BytesIO()
     for key, value in text.items():
         chunks.add_text(key, value)
-    picture.save(buffer, "PNG", pnginfo=chunks)
-    write_atomic(path, lambda f: f.write(buffer.getvalue()))
+    picture.save(buffer, "PNG", pnginfo=chunks, compress_level=1 if picture.width * picture.height > LARGE else 6)
+    return buffer.getvalue()
 
 
 class Overview:

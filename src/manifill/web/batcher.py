@@ -9,8 +9,8 @@ by a batch, or one painted picture, at most.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,25 +40,18 @@ class Turn:
     """A lock that is handed on in the order in which it was asked for."""
 
     def __init__(self) -> None:
-        self.line: deque[threading.Lock] = deque()
-        self.mutex, self.taken = threading.Lock(), False
+        self.tickets, self.serving = itertools.count(), 0
+        self.changed = threading.Condition()
 
     def __enter__(self) -> None:
-        with self.mutex:
-            if not self.taken:
-                self.taken = True
-                return
-            ticket = threading.Lock()
-            ticket.acquire()
-            self.line.append(ticket)
-        ticket.acquire()  # until it is handed over
+        with self.changed:
+            ticket = next(self.tickets)
+            self.changed.wait_for(lambda: self.serving == ticket)
 
     def __exit__(self, *_: object) -> None:
-        with self.mutex:
-            if self.line:
-                self.line.popleft().release()
-            else:
-                self.taken = False
+        with self.changed:
+            self.serving += 1
+            self.changed.notify_all()
 
     def pass_on(self) -> None:
         """Let everybody go first who waits."""

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from manifill.completion import Completion, Event, Preview
 from manifill.inpainter import Completions
@@ -42,7 +43,6 @@ class Job:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.previews: dict[int, Preview] = {}
         self.results: dict[int, Completion] = {}
-        self.files: dict[str, asyncio.Task[bytes]] = {}
         self.began = time.perf_counter()
         self.position, self.listeners = -1, 0
         self.timer: asyncio.TimerHandle | None = None
@@ -256,22 +256,11 @@ def box(completion: Completion) -> list[int]:
 
     The margin lets it be scaled and laid over the photo without a seam.
     """
-    edges = []
-    for p in completion.patches:
-        rows, columns = np.flatnonzero(p.which.any(1)), np.flatnonzero(p.which.any(0))
-        if rows.size:
-            edges.append(
-                [
-                    p.columns.start + columns[0],
-                    p.rows.start + rows[0],
-                    p.columns.start + columns[-1] + 1,
-                    p.rows.start + rows[-1] + 1,
-                ]
-            )
-    low, high = np.min(edges, axis=0), np.max(edges, axis=0)
+    places = [(Image.fromarray(p.which).getbbox(), (p.columns.start, p.rows.start)) for p in completion.patches]
+    edges = np.array([np.add(edge, (left, top, left, top)) for edge, (left, top) in places if edge])
     height, width = completion.request.hole.shape
-    left, top = np.maximum(low[:2] - MARGIN, 0)
-    right, bottom = np.minimum(high[2:] + MARGIN, (width, height))
+    left, top = np.maximum(edges[:, :2].min(0) - MARGIN, 0)
+    right, bottom = np.minimum(edges[:, 2:].max(0) + MARGIN, (width, height))
     return [int(left), int(top), int(right), int(bottom)]
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from starlette.exceptions import HTTPException
 
-class RefusedError(Exception):
+
+class RefusedError(HTTPException):
     """A request that is not carried out: the HTTP status and one sentence for whoever sent it."""
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
-        self.status, self.words = status, words
 
 
 @dataclass(frozen=True)

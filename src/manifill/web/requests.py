@@ -1,68 +1,43 @@
-"""Reading requests: a body within limits, its files and fields, pictures. Nothing of it touches the disk."""
+"""Reading requests: a body within limits, its fields and files, pictures. Nothing of it touches the disk."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import io
-import json
-import re
+import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, NoReturn, TypeVar
+from collections.abc import AsyncGenerator, Mapping
+from functools import cache, partial
+from typing import Any, TypeVar
 
 from fastapi import Request
 from PIL import Image, UnidentifiedImageError
 from pydantic import ValidationError
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from manifill.photos.decode import ImageError, Opened, decode, plugins
 from manifill.photos.metadata import png_chunks
-from manifill.web.forms import Part, read_form
 from manifill.web.limits import Limits, RefusedError
 from manifill.web.schemas import Fields
 
 F = TypeVar("F", bound=Fields)
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "AVIF", "HEIF")  # what browsers and telephones write
+PARTS = 16  # files, and other fields, of a form
 SLOWEST = 1 << 14  # bytes a second of a whole body, once it has taken as long as it may stall
 LEFT = 499  # the client has left: nobody reads this
+MALFORMED = ("json_invalid", "base64")  # what is wrong with the body itself, not with a value in it
 
 
-@dataclass(frozen=True)
-class Body:
-    """What a request brings: files and fields by name; the fields of JSON, unlike those of a form, have types."""
+class FormParser(MultiPartParser):
+    """Starlette's parser of forms, which puts no file on the disk here and knows whether the form has ended."""
 
-    files: dict[str, bytes]
-    fields: dict[str, Any]
-    typed: bool
+    spool_max_size = sys.maxsize
+    ended = False
 
-    def checked(self, kind: type[F]) -> F:
-        """Return the fields as `kind` says. Raises RefusedError that names what is wrong."""
-        try:
-            return kind.model_validate(self.fields, strict=self.typed)
-        except ValidationError as error:
-            raise RefusedError(422, "; ".join(in_words(kind, e) for e in error.errors()[:5])) from None
-
-    def file(self, name: str) -> bytes:
-        """Return a file. Raises RefusedError where it is missing or empty."""
-        if not self.files.get(name):
-            raise RefusedError(422, f"{name} is missing")
-        return self.files[name]
-
-
-def in_words(kind: type[Fields], error: Mapping[str, Any]) -> str:
-    """Return what is wrong with a field."""
-    name = ".".join(str(part) for part in error["loc"])[:80]
-    if error["type"] == "missing":
-        return f"{name} is missing"
-    if error["type"] == "extra_forbidden":
-        return f"{name} is no field of this request; fields are {', '.join(kind.model_fields)}"
-    found = repr(error["input"])
-    return f"{name} is {found if len(found) < 60 else found[:57] + '...'}; {error['msg'][0].lower()}{error['msg'][1:]}"
+    def on_end(self) -> None:
+        self.ended = True
 
 
 class Uploads:
@@ -71,92 +46,85 @@ class Uploads:
     def __init__(self, limits: Limits) -> None:
         self.limits, self.bytes = limits, 0
 
-    async def read(self, request: Request, *files: str) -> Body:
-        """Return what a request brings: a form, or JSON with files, of the given names, in base64.
-
-        Raises RefusedError.
-        """
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in ("multipart/form-data", "application/json"):
-            found = repr(kind[:80]) if kind else "missing"
+    async def read(self, request: Request, kind: type[F]) -> F:
+        """Return the fields and files of a request, a form or JSON with files in base64. Raises RefusedError."""
+        given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if given not in ("multipart/form-data", "application/json"):
+            found = repr(given[:80]) if given else "missing"
             raise RefusedError(415, f"the content type is {found}; expected multipart/form-data or application/json")
-        self.check_length(request.headers.get("content-length"))
-        if kind == "application/json":
+        try:
+            if given == "multipart/form-data":
+                return kind.model_validate(await self.form(request))
             body = b"".join([chunk async for chunk in self.chunks(request)])
-            return await asyncio.to_thread(parse_json, body, files)
-        return sorted_out(await read_form(request.headers["content-type"], self.chunks(request)), files)
+            return await asyncio.to_thread(partial(kind.model_validate_json, body, strict=True))
+        except ValidationError as error:
+            found = error.errors(include_url=False)[:5]
+            status = 400 if found[0]["type"] in MALFORMED else 422
+            raise RefusedError(status, "; ".join(in_words(kind, e) for e in found)) from None
 
-    def check_length(self, announced: str | None) -> None:
-        """Raise RefusedError for a body that announces more bytes than are taken."""
-        if announced and announced.isdigit() and int(announced) > self.limits.body_bytes:
-            self.refuse_size(f"{int(announced)} bytes")
+    async def form(self, request: Request) -> dict[str, str | bytes]:
+        """Return a form's fields, str, and files, bytes; what is empty counts as not given. Raises RefusedError."""
 
-    def refuse_size(self, found: str) -> NoReturn:
-        """Raise RefusedError."""
-        raise RefusedError(413, f"the request has {found}; this server takes at most {self.limits.body_bytes} bytes")
+        async def to_the_end() -> AsyncGenerator[bytes]:
+            async for chunk in self.chunks(request):
+                yield chunk
+            if not parser.ended:
+                raise MultiPartException("it ends too early, or its boundary is another than the content type says")
 
-    async def chunks(self, request: Request) -> AsyncIterator[bytes]:
+        limits = {"max_files": PARTS, "max_fields": PARTS, "max_part_size": self.limits.body_bytes}
+        parser, found = FormParser(request.headers, to_the_end(), **limits), dict[str, str | bytes]()
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            raise RefusedError(400, f"the form cannot be read ({error.message})") from None
+        parts = [(n, part if isinstance(part, str) else await part.read()) for n, part in form.multi_items()]
+        await form.close()
+        for name, content in parts:
+            if content and name in found:
+                raise RefusedError(422, f"{name[:80]} is given more than once")
+            if content:
+                found[name] = content
+        return found
+
+    async def chunks(self, request: Request) -> AsyncGenerator[bytes]:
         """Yield a body piece by piece. Raises RefusedError for too long a one and for one that stalls."""
         stream, size, began = aiter(request.stream()), 0, time.monotonic()
+        announced, limits = request.headers.get("content-length", ""), self.limits
+        too_long = RefusedError(413, f"the request has more bytes than this server takes, {limits.body_bytes}")
+        if announced.isdigit() and int(announced) > limits.body_bytes:
+            raise too_long
         try:
             while True:
-                async with asyncio.timeout(self.limits.stall_seconds):
+                async with asyncio.timeout(limits.stall_seconds):
                     chunk = await anext(stream, None)
                 if chunk is None:
                     return
                 size, self.bytes = size + len(chunk), self.bytes + len(chunk)
-                late = time.monotonic() - began - self.limits.stall_seconds
+                late = time.monotonic() - began - limits.stall_seconds
                 if size < late * SLOWEST:
-                    raise RefusedError(408, f"only {size} bytes came in {late + self.limits.stall_seconds:.0f} seconds")
-                if size > self.limits.body_bytes:
-                    self.refuse_size(f"more than {self.limits.body_bytes} bytes")
-                if self.bytes > self.limits.memory_bytes // 2:
+                    raise RefusedError(408, f"only {size} bytes came in {late + limits.stall_seconds:.0f} seconds")
+                if size > limits.body_bytes:
+                    raise too_long
+                if self.bytes > limits.memory_bytes // 2:
                     raise RefusedError(429, "the server is receiving too many photos at once; try again in a moment")
                 yield chunk
         except TimeoutError:
-            words = f"nothing came for {self.limits.stall_seconds:g} seconds; send it again"
-            raise RefusedError(408, words) from None
+            raise RefusedError(408, f"nothing came for {limits.stall_seconds:g} seconds; send it again") from None
         except ClientDisconnect:
             raise RefusedError(LEFT, "the client has left") from None
         finally:
             self.bytes -= size
 
 
-def sorted_out(parts: list[Part], files: tuple[str, ...]) -> Body:
-    """Return a form's files and fields; what is empty counts as not given. Raises RefusedError."""
-    given = [part for part in parts if part.content]
-    names = [part.name for part in given]
-    for part in given:
-        if names.count(part.name) > 1:
-            raise RefusedError(422, f"{part.name[:80]} is given {names.count(part.name)} times; expected once")
-        if part.is_file and part.name not in files:
-            raise RefusedError(422, f"{part.name[:80]}: expected no file; files are {', '.join(files) or 'not taken'}")
-        if not part.is_file and part.name in files:
-            raise RefusedError(422, f"{part.name[:80]}: expected a file")
-    fields = {part.name: part.content.decode("utf-8", "replace") for part in given if not part.is_file}
-    return Body({part.name: bytes(part.content) for part in given if part.is_file}, fields, typed=False)
-
-
-def parse_json(body: bytes, files: tuple[str, ...]) -> Body:
-    """Return the files, decoded from base64, and the fields of a JSON object. Raises RefusedError."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RefusedError(400, f"the body is not JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise RefusedError(422, f"the body is a JSON {type(found).__name__}; expected an object with fields")
-    uploads = {name: from_base64(name, found.pop(name)) for name in files if found.get(name) is not None}
-    return Body(uploads, {name: value for name, value in found.items() if name not in files}, typed=True)
-
-
-def from_base64(name: str, text: object) -> bytes:
-    """Decode base64, with or without the start of a data address. Raises RefusedError."""
-    if not isinstance(text, str):
-        raise RefusedError(422, f"{name} is a JSON {type(text).__name__}; expected a picture in base64")
-    try:
-        return base64.b64decode(re.sub(r"^data:[^,]{0,100},|\s", "", text), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise RefusedError(400, f"{name} is not base64 ({error})") from error
+def in_words(kind: type[Fields], error: Mapping[str, Any]) -> str:
+    """Return what is wrong with a field."""
+    name, found, words = ".".join(map(str, error["loc"]))[:80] or "the body", error["input"], error["msg"]
+    if error["type"] == "missing":
+        return f"{name} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{name} is no field of this request; fields are {', '.join(kind.model_fields)}"
+    shown = repr(found[:60] if isinstance(found, str | bytes) else found)
+    return f"{name} is {shown if len(shown) < 60 else shown[:57] + '...'}; {words[0].lower()}{words[1:]}"
 
 
 def open_picture(data: bytes, role: str, limits: Limits) -> Opened:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from dataclasses import fields
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo, WithJsonSchema, create_model
+from pydantic_core import PydanticCustomError
 
 from manifill.completion import Choice, KnownCodes
 from manifill.config import Fit, SamplingOptions
 
+
+def decoded(given: object, info: ValidationInfo) -> object:
+    """Decode what is base64 in JSON, with or without the start of a data address; in a form, files are bytes."""
+    if info.mode != "json" or not isinstance(given, str):
+        return given
+    try:
+        return base64.b64decode(re.sub(r"^data:[^,]{0,100},|\s", "", given), validate=True) or None
+    except ValueError as error:
+        raise PydanticCustomError("base64", "expected base64 ({why})", {"why": str(error)}) from None
+
+
+FILE = {"type": "string", "contentEncoding": "base64", "minLength": 1}
+File = Annotated[bytes, Strict(), BeforeValidator(decoded), WithJsonSchema(FILE)]
+MASK = "optional: white, or paint on a transparent layer, is the hole; without it, the photo's transparent part"
 SEED = Field(default=None, ge=-1, lt=1 << 40, description="seed of the first sample, the next ones count up; -1: any")
 COUNT = Field(default=1, ge=1, description="how many completions")
 
@@ -18,6 +35,14 @@ class Fields(BaseModel):
     """Fields of a request; an unknown one is an error."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Hole(Fields):
+    """A photo, and how its mask is read."""
+
+    photo: File = Field(description="the photo")
+    mask: File | None = Field(None, description=MASK)
+    invert_mask: bool = Field(False, description="black is the hole")
 
 
 def declared(kind: type, optional: bool = False) -> dict[str, Any]:
@@ -33,7 +58,7 @@ def declared(kind: type, optional: bool = False) -> dict[str, Any]:
     return found
 
 
-Sampling: Any = create_model("Sampling", __base__=Fields, **declared(SamplingOptions, optional=True))
+Sampling: Any = create_model("Sampling", __base__=Hole, **declared(SamplingOptions, optional=True))
 Fitting: Any = create_model("Fitting", __base__=Sampling, **declared(Fit))
 
 
@@ -42,7 +67,6 @@ class Settings(Fitting):
 
     num_samples: int = COUNT
     seed: int | None = SEED
-    invert_mask: bool = Field(False, description="black is the hole")
     known_codes: KnownCodes = Field("exact", description="structure codes taken from the photo instead of being drawn")
     extend_left: int = Field(
         0, ge=0, description="pixels added at the left, as hole; at most half as many as there are"
@@ -63,21 +87,21 @@ class Settings(Fitting):
         return self.extend_left, self.extend_top, self.extend_right, self.extend_bottom
 
 
-class Hole(Fields):
-    """How a mask is read."""
-
-    invert_mask: bool = Field(False, description="black is the hole")
-
-
-class Redraw(Fields):
-    """Which completion is drawn anew in a part of its hole."""
+class One(Fields):
+    """Which completion of a job, and how many are made of it."""
 
     index: int = Field(ge=0, description="the completion")
     num_samples: int = COUNT
     seed: int | None = SEED
 
 
-class Near(Redraw):
+class Redraw(One):
+    """Which completion is drawn anew in a part of its hole."""
+
+    part: File = Field(description="a mask of what is drawn anew, white, within the hole")
+
+
+class Near(One):
     """Which completion others are to be like."""
 
     amount: float = Field(0.3, ge=0, le=1, description="0: the same; 1: as different as any")
@@ -130,6 +154,8 @@ class Sample(BaseModel):
 class Taken(BaseModel):
     """What a request may ask for."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     pixels: int
     samples: int
     queue: int
@@ -178,17 +204,17 @@ def failures(*more: int) -> dict[int | str, dict[str, Any]]:
 
 LATER = failures(404, 422)
 UPLOAD = failures(400, 404, 408, 413, 415, 422, 429)
-BINARY = {"schema": {"type": "string", "format": "binary"}}
-PICTURE = {"image/png": BINARY}
-ENCODED = {f"image/{kind}": BINARY for kind in ("jpeg", "webp", "tiff", "avif", "heif")}
+BINARY = {"type": "string", "format": "binary"}
+PICTURE = {"image/png": {"schema": BINARY}}
+ENCODED = {f"image/{kind}": {"schema": BINARY} for kind in ("jpeg", "webp", "tiff", "avif", "heif")}
 SEEDED = {
     "X-Seed": {"description": "the seed", "schema": {"type": "integer"}},
     "X-Warnings": {"description": "a list in JSON, as the field warnings", "schema": {"type": "string"}},
 }
 WARNED = {name: value for name, value in SEEDED.items() if name == "X-Warnings"}
 PNG: dict[str, Any] = {"description": "the picture", "content": PICTURE}
-FILE: dict[str, Any] = {"description": "the picture", "content": ENCODED}
-ZIP: dict[str, Any] = {"description": "the archive", "content": {"application/zip": BINARY}}
+COPY: dict[str, Any] = {"description": "the picture", "content": ENCODED}
+ZIP: dict[str, Any] = {"description": "the archive", "content": {"application/zip": {"schema": BINARY}}}
 DATA = (
     "JSON: position; index, seed, image, box (left, top, right, bottom); angle of the box in degrees; log_likelihood, "
     "patch; seconds; error"
@@ -199,10 +225,7 @@ EVENT = {
     "properties": {
         "id": {"type": "string", "description": "its number, for the header Last-Event-ID"},
         "event": {"type": "string", "enum": list(KINDS)},
-        "data": {
-            "type": "string",
-            "description": DATA,
-        },
+        "data": {"type": "string", "description": DATA},
     },
 }
 EVENTS: dict[str, Any] = {"description": "the events", "content": {"text/event-stream": {"schema": EVENT}}}
@@ -212,30 +235,18 @@ ONE_OR_MANY: dict[str, Any] = {
     "content": {**PICTURE, "application/json": {}},
     "model": Answer,
 }
-MASK = "optional: white, or paint on a transparent layer, is the hole; without it, the photo's transparent part"
 
 
-def body(fields: type[Fields], **files: str) -> dict[str, Any]:
-    """Return OpenAPI's description of a request with fields and files, as a form or as JSON.
-
-    `files` are the names and descriptions of files; one whose description begins with "optional" may be left out.
-    """
-    schema = fields.model_json_schema()
-    needed = [name for name, text in files.items() if not text.startswith("optional")] + schema.get("required", [])
-
-    def with_files(own: dict[str, Any], file: dict[str, Any]) -> dict[str, Any]:
-        pictures = {name: {"type": "string", **file, "description": text} for name, text in files.items()}
-        return {"schema": {**schema, "properties": {**pictures, **own}, "required": needed}}
-
-    own = schema["properties"]
-    content = {
-        "multipart/form-data": with_files({k: never_null(v) for k, v in own.items()}, {"format": "binary"}),
-        "application/json": with_files(own, {"contentEncoding": "base64", "minLength": 1}),
-    }
+def body(kind: type[Fields]) -> dict[str, Any]:
+    """Return OpenAPI's description of a request with these fields, as a form or as JSON."""
+    schema = kind.model_json_schema()
+    form = {**schema, "properties": {name: in_form(field) for name, field in schema["properties"].items()}}
+    content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def never_null(field: dict[str, Any]) -> dict[str, Any]:
-    """Return a field as it is in a form, where there is no null."""
-    found = next((choice for choice in field.get("anyOf", []) if choice.get("type") != "null"), {})
-    return {**{k: v for k, v in field.items() if k not in ("anyOf", "default")}, **found} if found else field
+def in_form(field: dict[str, Any]) -> dict[str, Any]:
+    """Return a field as it is in a form, where there is no null and a file is bytes."""
+    kind = next((choice for choice in field.get("anyOf", []) if choice.get("type") != "null"), {})
+    found = {k: v for k, v in field.items() if not kind or k not in ("anyOf", "default")} | kind
+    return {k: v for k, v in found.items() if k not in FILE} | BINARY if "contentEncoding" in found else found

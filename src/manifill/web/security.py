@@ -7,12 +7,11 @@ import ipaddress
 import json
 import secrets
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,18 +22,9 @@ COOKIE = "manifill-token"
 DRAINED = 1 << 28  # bytes of a refused upload that are read, so that the refusal arrives, and for how many seconds
 DRAIN_SECONDS = 5.0
 BRAKE_SECONDS = 0.2  # between two answers to wrong tokens, whoever sends them
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob: data:",
-        "connect-src 'self'",
-        "manifest-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
     "content-security-policy": POLICY,
@@ -114,13 +104,7 @@ def check_origin(headers: Headers) -> None:
 def given(headers: Headers) -> str | None:
     """Return the token that a request brings, in its Authorization header or in its cookie."""
     kind, _, token = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        return token.strip()
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return None
-    return cookie.value if cookie else None
+    return token.strip() if kind.lower() == "bearer" else cookie_parser(headers.get("cookie", "")).get(COOKIE)
 
 
 def refusal(status: int, words: str, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -144,7 +128,8 @@ class Guard:
         if self.root_path:
             scope = self.moved(scope)
         named = request_id.set(secrets.token_hex(8))
-        exchange = Exchange(receive, send)
+        path = scope["path"].removeprefix(self.root_path)
+        exchange = Exchange(receive, send, path == "/" or path.startswith("/static/"))
         try:
             if self.guessed(scope):
                 async with self.brake:  # one after another, so that many connections try no more tokens than one
@@ -180,7 +165,7 @@ class Guard:
         try:
             self.access.check(method, path, headers)
         except RefusedError as error:
-            return refusal(error.status, error.words)
+            return refusal(error.status_code, error.detail)
         return None
 
     def guessed(self, scope: Scope) -> bool:
@@ -198,8 +183,8 @@ class Guard:
 class Exchange:
     """One request and its response on their way: what was read and sent is noted, headers are added."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
+    def __init__(self, receive: Receive, send: Send, static: bool) -> None:
+        self._receive, self._send, self.static = receive, send, static
         self.began, self.status, self.unread = time.perf_counter(), 0, True
 
     async def receive(self) -> Message:
@@ -214,11 +199,9 @@ class Exchange:
             self.status = message["status"]
             if self.status >= 400 and self.status != 408:  # what stalled is not waited for again
                 await self.drain()
-            own: Sequence[tuple[bytes, bytes]] = message.get("headers", [])
-            names = {name.lower() for name, _ in own}
-            more = {**HEADERS, "x-request-id": request_id.get(), "cache-control": "no-store"}
-            extra = [(k.encode(), v.encode()) for k, v in more.items() if k.encode() not in names]
-            message = {**message, "headers": [*own, *extra]}
+            kept = "no-cache" if self.static and self.status < 400 else "no-store"
+            for name, value in {**HEADERS, "x-request-id": request_id.get(), "cache-control": kept}.items():
+                MutableHeaders(scope=message).setdefault(name, value)
         await self._send(message)
 
     async def drain(self) -> None:

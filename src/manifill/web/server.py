@@ -1,4 +1,4 @@
-"""What all requests share: the model's worker, the limits, the page's files."""
+"""What all requests share: the model's worker, the limits, the threads that decode and encode."""
 
 from __future__ import annotations
 
@@ -6,50 +6,61 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ParamSpec, cast
+from functools import partial
+from typing import TypeVar, cast
 
+import anyio.to_thread
 import numpy as np
+from anyio import CapacityLimiter
 from fastapi import Request
-from fastapi.responses import JSONResponse
 from PIL import Image
 
 from manifill.config import Fit, Sampling, SamplingOptions
 from manifill.inpainter import Completions, Inpainter
+from manifill.photos.decode import Opened
 from manifill.photos.mask import load_mask
-from manifill.photos.photo import load_photo
-from manifill.web import files, schemas
+from manifill.photos.photo import Photo, load_photo
+from manifill.web import schemas
 from manifill.web.extend import extend
 from manifill.web.jobs import Job, Jobs
 from manifill.web.limits import Limits, RefusedError
 from manifill.web.requests import Uploads, known_formats, open_picture
-from manifill.web.results import Codec
 from manifill.web.stream import unless_gone
 
-P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass
 class Server:
-    """What all requests share."""
+    """What all requests share; `codecs` are threads, so that neither the model nor the network waits for pictures."""
 
     inpainter: Inpainter
     limits: Limits
-    files: dict[str, files.File]
     jobs: Jobs = field(init=False)
     uploads: Uploads = field(init=False)
-    codec: Codec = field(default_factory=Codec)
+    codecs: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
 
     def __post_init__(self) -> None:
         self.jobs, self.uploads = Jobs(self.inpainter, self.limits), Uploads(self.limits)
         known_formats()  # Pillow loads its decoders now, before threads do
 
+    async def run(self, function: Callable[[], R]) -> R:
+        """Call a function in one of the threads that decode and encode pictures."""
+        return await anyio.to_thread.run_sync(function, limiter=self.codecs)
+
+    async def made(self, request: Request, function: Callable[[], R]) -> R:
+        """Return what comes of a request's pictures, unless the client leaves before. Raises RefusedError."""
+        try:
+            return await unless_gone(self.run(function), request)
+        except ValueError as error:
+            raise RefusedError(400, str(error)) from None
+
     async def asked(self, request: Request) -> Job:
         """Return the job that a request for completions of a photo asks for. Raises RefusedError."""
         self.jobs.check_line()  # before anything is read
-        body = await self.uploads.read(request, "photo", "mask")
-        settings = body.checked(schemas.Settings)
+        settings = await self.uploads.read(request, schemas.Settings)
         self.check_samples(settings.num_samples, settings.of or 0)
-        return await self.prepared(request, self.complete, body.file("photo"), body.files.get("mask"), settings)
+        return Job(await self.made(request, partial(self.complete, settings)))
 
     def check_samples(self, *counts: int) -> None:
         """Raise RefusedError for more samples than are drawn here."""
@@ -58,58 +69,33 @@ class Server:
                 422, f"{max(counts)} samples are asked for; this server draws {self.limits.samples} at most"
             )
 
-    def complete(self, photo: bytes, mask: bytes | None, s: schemas.Settings) -> Completions:
+    def opened(self, asked: schemas.Hole) -> tuple[Photo, Opened | None]:
+        """Decode photo and mask."""
+        photo = load_photo(open_picture(asked.photo, "photo", self.limits))
+        return photo, open_picture(asked.mask, "mask", self.limits) if asked.mask else None
+
+    def complete(self, s: schemas.Settings) -> Completions:
         """Decode photo and mask and return what is asked for."""
-        picture = load_photo(open_picture(photo, "photo", self.limits))
-        hole = open_picture(mask, "mask", self.limits) if mask else None
+        photo, hole = self.opened(s)
         if any(s.sides):
-            picture, hole = extend(picture, hole, s.sides, self.limits)
-        return self.inpainter(
-            picture,
-            hole,
-            num_samples=s.num_samples,
-            seed=s.seed,
-            invert_mask=s.invert_mask,
-            known_codes=s.known_codes,
-            of=s.of,
-            choose=s.choose,
-            fit=Fit(**s.only(Fit)),
-            **cast(Sampling, s.only(SamplingOptions)),
-        )
+            photo, hole = extend(photo, hole, s.sides, self.limits)
+        own = ("num_samples", "seed", "invert_mask", "known_codes", "of", "choose")
+        fit, options = Fit(**s.only(Fit)), cast(Sampling, s.only(SamplingOptions))
+        return self.inpainter(photo, hole, fit=fit, **{name: getattr(s, name) for name in own}, **options)
 
-    async def hole(self, photo: bytes, mask: bytes | None, invert: bool) -> tuple[bytes, list[str]]:
-        """Return what is taken as the hole, as PNG, and the warnings about it. Raises RefusedError."""
-
-        def read() -> tuple[bytes, list[str]]:
-            notes: list[str] = []
-            own = load_photo(open_picture(photo, "photo", self.limits))
-            found = load_mask(open_picture(mask, "mask", self.limits) if mask else None, own, invert, notes)
-            buffer = io.BytesIO()
-            Image.fromarray(found.astype(np.uint8) * 255).save(buffer, "PNG", compress_level=1)
-            return buffer.getvalue(), notes
-
-        try:
-            return await self.codec.run(read)
-        except ValueError as error:
-            raise RefusedError(400, str(error)) from None
-
-    async def prepared(
-        self, request: Request, make: Callable[P, Completions], *args: P.args, **kwargs: P.kwargs
-    ) -> Job:
-        """Return a job of what `make` returns, which runs in another thread, unless the client leaves before.
-
-        Raises RefusedError.
-        """
-        try:
-            return Job(await unless_gone(self.codec.run(make, *args, **kwargs), request.receive))
-        except ValueError as error:
-            raise RefusedError(400, str(error)) from None
+    def hole(self, asked: schemas.Hole) -> tuple[bytes, list[str]]:
+        """Return what is taken as the hole, as PNG, and the warnings about it."""
+        notes: list[str] = []
+        photo, mask = self.opened(asked)
+        found, buffer = load_mask(mask, photo, asked.invert_mask, notes), io.BytesIO()
+        Image.fromarray(found.astype(np.uint8) * 255).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue(), notes
 
     async def finished(self, job: Job, request: Request) -> None:
         """Have a job drawn and wait for it. Raises RefusedError when it fails or the client leaves."""
         self.jobs.submit(job)
         try:
-            await unless_gone(job.ended.wait(), request.receive)
+            await unless_gone(job.ended.wait(), request)
         finally:
             self.jobs.forget(job.id)
         if job.state != "done":
@@ -123,13 +109,8 @@ class Server:
         with warnings.catch_warnings(action="ignore"):  # a black square is like nothing that a model knows
             return self.inpainter(np.zeros((size, size, 3), np.uint8), hole, num_samples=1, seed=0)
 
-    def accepted(self, job: Job) -> JSONResponse:
+    def accepted(self, job: Job) -> schemas.Accepted:
         """Put a job into the line and say where to listen."""
         self.jobs.submit(job)
-        answer = schemas.Accepted(
-            id=job.id,
-            seeds=list(job.completions.seeds),
-            events=f"/api/v1/jobs/{job.id}/events",
-            warnings=list(job.completions.notes),
-        )
-        return JSONResponse(answer.model_dump(), 202)
+        seeds, warnings = list(job.completions.seeds), list(job.completions.notes)
+        return schemas.Accepted(id=job.id, seeds=seeds, events=f"/api/v1/jobs/{job.id}/events", warnings=warnings)
