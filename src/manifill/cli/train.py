@@ -67,6 +67,7 @@ class Work:
 
         options, g = RunOptions(**vars(self.training) | vars(self.run) | vars(self.beyond)), self.given
         check_folder(g.out)
+        need("the report of a training", "matplotlib")
         if options.tensorboard:
             need("--tensorboard", "tensorboard")
         if g.preset is None and options.steps is None and options.minutes is None:
@@ -142,6 +143,7 @@ def report(run: Positional[Path], /) -> int:
         run: Folder of the run, the --out of `manifill train`.
 
     """
+    need("the report of a training", "matplotlib")
     from manifill.train.report import write
 
     print(write(run))

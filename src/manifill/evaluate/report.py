@@ -15,7 +15,7 @@ from manifill.evaluate.scores import Scores
 from manifill.evaluate.task import Task
 from manifill.networks.atomic import write_atomic
 from manifill.photos.tensors import grid
-from manifill.train.page import page, paragraph, picture, rows, section
+from manifill.train.page import rendered
 
 PUBLISHED = {
     "PSNR": 24.56,
@@ -30,36 +30,37 @@ PUBLISHED_PROTOCOL = (
     "SSIM as scikit-image computes it, IS, MIS (ten parts of each set of samples) and FID "
     "with Inception of 2015, diversity with LPIPS, of the composites."
 )
+TEMPLATES = Path(__file__).parent / "templates"
 SHOWN = 4  # pictures in each grid
 
 
 def write(out: Path, result: dict[str, Any], scored: dict[str, Scores], task: Task, methods: Sequence[Method]) -> None:
     """Write OUT/report.html, the plots and the grids of best, median and worst completions."""
-    said = [PUBLISHED_PROTOCOL, *dict.fromkeys(note for m in result["methods"].values() for note in m["notes"])]
-    text = "".join(paragraph(line) for line in said)
-    parts = [section("Figures", figure_table(result["methods"]) + text)]
+    methods_found = result["methods"]
     if result["curve"]:
-        path = out / "curve.png"
-        plot_curve(result["curve"], path)
-        parts.append(section("Quality against diversity", picture(path.name, "Fréchet distance against diversity")))
-    for method in methods:
-        path = out / f"grid_{method.name}.png"
-        shown = extremes(scored[method.name], task, method)
-        shown.save(path)
-        text = "Photo, masked, completions; each row says which it is, by PSNR of the first completion."
-        parts.append(section(method.name, paragraph(text) + picture(path.name, f"completions of {method.name}")))
-    parts.append(section("What was evaluated", about_table(result["methods"])))
-    whole = page("manifill evaluate", "".join(parts))
-    write_atomic(out / "report.html", lambda f: f.write(whole.encode()))
+        plot_curve(result["curve"], out / "curve.png")
+    grids = [(method.name, f"grid_{method.name}.png") for method in methods]
+    for method, (name, file) in zip(methods, grids, strict=True):
+        extremes(scored[name], task, method).save(out / file)
+    values = {
+        "title": "manifill evaluate",
+        "figures": figure_table(methods_found),
+        "notes": [PUBLISHED_PROTOCOL, *dict.fromkeys(note for m in methods_found.values() for note in m["notes"])],
+        "curve": "curve.png" if result["curve"] else "",
+        "grids": grids,
+        "about": about_table(methods_found),
+    }
+    page = rendered(TEMPLATES / "report.html", values).encode()
+    write_atomic(out / "report.html", lambda f: f.write(page))
 
 
-def figure_table(methods: dict[str, Any]) -> str:
-    """Return figures by row, methods by column, and the paper's where it has the figure."""
+def figure_table(methods: dict[str, Any]) -> list[list[str]]:
+    """Return figures by row, methods by column, and the paper's where it has the figure; first the head."""
     body = [
         [table.title(key), *values, table.number(PUBLISHED.get(paper_name(key))), said]
         for key, (_, *values, said) in table.lines(methods).items()
     ]
-    return rows(["", *methods, "the paper, other protocol", "what it says"], body)
+    return [["metric", *methods, "the paper, other protocol", "what it says"], *body]
 
 
 def paper_name(name: str) -> str:
@@ -74,10 +75,10 @@ def paper_name(name: str) -> str:
     return same.get(name, "diversity (LPIPS)" if name.startswith("diversity_composite_LPIPS") else "")
 
 
-def about_table(methods: dict[str, Any]) -> str:
-    """Return what every result states of itself."""
+def about_table(methods: dict[str, Any]) -> list[list[str]]:
+    """Return what every result states of itself; first the head."""
     keys = list(dict.fromkeys(key for m in methods.values() for key in m["about"]))
-    return rows(["", *methods], [[k, *(str(m["about"].get(k, "")) for m in methods.values())] for k in keys])
+    return [["", *methods]] + [[k, *(str(m["about"].get(k, "")) for m in methods.values())] for k in keys]
 
 
 def extremes(scores: Scores, task: Task, method: Method) -> Any:
@@ -109,19 +110,15 @@ def label(text: str, side: int) -> np.ndarray:
 
 def plot_curve(points: Sequence[dict[str, float]], path: Path) -> None:
     """Plot the first Fréchet distance against the first diversity over temperature and top-p."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     quality = next(k for k in points[0] if k.startswith(("FD-", "FID")))
     spread = next((k for k in points[0] if k.startswith("diversity_composite_")), "l1")
-    figure, axes = pyplot.subplots(figsize=(6, 4))
+    figure = Figure((6, 4), layout="tight")
+    axes = figure.add_subplot()
     axes.plot([p[spread] for p in points], [p[quality] for p in points], "o")
     for p in points:
         axes.annotate(f"T {p['temperature']}, p {p['top_p']}", (p[spread], p[quality]), fontsize=8)
     axes.set(xlabel=spread, ylabel=f"{quality} (lower is better)")
     axes.grid(alpha=0.3)
-    figure.tight_layout()
     figure.savefig(path, dpi=90)
-    pyplot.close(figure)

@@ -14,12 +14,12 @@ from manifill.hub import PLACE, UNNAMED, front, licence
 from manifill.networks.atomic import write_atomic
 from manifill.networks.checkpoint import NETWORKS, Header, model_hash, parameters, read_header
 from manifill.train.config import RunOptions
+from manifill.train.page import TEMPLATES, rendered
 from manifill.train.presets import preset as preset_named
 from manifill.train.settings import saved_settings
 
 TITLES = {"vqvae": "Hierarchical VQ-VAE", "structure": "Structure generator", "texture": "Texture generator"}
 BY_HAND = "<!-- What follows is written by hand; `manifill train` keeps it. -->"
-LIMITS = "## Limits\n\nTo be filled in: what it completes badly, whom or what its pictures do not show.\n"
 
 
 def write_card(out: Path, preset: str, data: Sequence[str], val: Sequence[str] | None = None) -> None:
@@ -31,11 +31,21 @@ def write_card(out: Path, preset: str, data: Sequence[str], val: Sequence[str] |
     folder = out / "model"
     path = folder / "README.md"
     headers = {n: read_header(folder, n) for n in NETWORKS if (folder / f"{n}.safetensors").exists()}
-    lines = [*about(folder, preset, headers), *use(), *pictures(out, data), *training(val)]
     given = ["--data", *map(shlex.quote, data), *(["--val", *map(shlex.quote, val)] if val else [])]
-    for name in (n for n in headers if n in TITLES):
-        lines += section(out, name, headers[name], preset, given)
-    text = "\n".join([*lines, BY_HAND, "", LIMITS])
+    values = {
+        "unnamed": UNNAMED,
+        "place": PLACE,
+        "by_hand": BY_HAND,
+        "preset": preset,
+        "weights": model_hash(folder),
+        "size": next(iter(headers.values())).image_size,
+        "millions": sum(parameters(header) for header in headers.values()) / 1e6,
+        "data": data,
+        "pictures": pictures(out),
+        "unknown": "`--limit`" if val is not None else "`--limit` and `--val`",
+        "networks": [about(out, n, headers[n], preset, given) for n in headers if n in TITLES],
+    }
+    text = rendered(TEMPLATES / "card.md", values)
     text = kept(text, path.read_text(encoding="utf-8")) if path.exists() else text
     write_atomic(path, lambda f: f.write(text.encode()))
 
@@ -50,54 +60,7 @@ def kept(card: str, before: str) -> str:
     return card.replace(f"license: {UNNAMED}", lines, 1)
 
 
-def about(folder: Path, preset: str, headers: dict[str, Header]) -> list[str]:
-    """Return the head that the hub reads, and what the model is."""
-    size = next(iter(headers.values())).image_size
-    count = sum(parameters(header) for header in headers.values()) / 1e6
-    tags = ["image-inpainting", "diverse-inpainting", "vq-vae", "pixelcnn", "pytorch"]
-    return [
-        "---",
-        f"license: {UNNAMED}",
-        "library_name: manifill",
-        "pipeline_tag: image-to-image",
-        "tags:",
-        *(f"- {tag}" for tag in tags),
-        "---",
-        "",
-        f"# A manifill model, preset {preset}",
-        "",
-        f"Weights {model_hash(folder)}. Completes holes in photos in many ways, in squares of {size}x{size} pixels, by",
-        "[Generating Diverse Structure for Image Inpainting With Hierarchical VQ-VAE](https://arxiv.org/abs/2103.10022):",
-        "a hierarchical VQ-VAE, a structure generator that draws codes for the hole, and a texture generator that",
-        f"paints them. {count:.1f} million parameters in all.",
-        "",
-        "The licence of these weights follows that of the pictures: name it in the first lines of this file, or when",
-        "you publish it (`manifill push --license`).",
-        "",
-    ]
-
-
-def use() -> list[str]:
-    """Return how others use the model."""
-    return [
-        "## Use",
-        "",
-        "```python",
-        "from manifill import Inpainter  # pip install 'manifill[hub]'",
-        "",
-        f'inpainter = Inpainter.from_pretrained("{PLACE}")',
-        'for completion in inpainter("photo.png", "mask.png", num_samples=8, seed=0):',
-        '    completion.image.save(f"completion_{completion.seed}.png")',
-        "```",
-        "",
-        f"    manifill inpaint PHOTO MASK -n 8 -o OUT --model {PLACE}",
-        "",
-        "White is the hole. Pixels outside it stay the photo's own, bit for bit.",
-        "",
-    ]
-
-
-def pictures(out: Path, data: Sequence[str]) -> list[str]:
+def pictures(out: Path) -> list[str]:
     """Return what the run was trained on; a stage that saw other pictures is listed by itself."""
     found: dict[str, list[str]] = {}
     for name in TITLES:
@@ -108,41 +71,20 @@ def pictures(out: Path, data: Sequence[str]) -> list[str]:
             count = used["pictures"] if isinstance(used["pictures"], str) else f"{used['pictures']:,}"
             found.setdefault(f"{count} pictures ({named or 'no digest'}), crop {used['crop']}", []).append(name)
     several = len(found) > 1
-    lines = [f"- {seen}{': ' + ', '.join(names) if several else ''}" for seen, names in found.items()]
+    lines = [f"{seen}{': ' + ', '.join(names) if several else ''}" for seen, names in found.items()]
     unreadable = out / "unreadable.txt"
     if unreadable.exists() and (names := unreadable.read_text(encoding="utf-8").splitlines()):
-        lines.append(f"- of these, {len(names)} could not be read and were left out")
-    source = f"From {', '.join(data)}; the figures below are of pictures held out of the training."
-    return ["## Training data", "", source, "", *lines, ""]
+        lines.append(f"of these, {len(names)} could not be read and were left out")
+    return lines
 
 
-def training(val: Sequence[str] | None) -> list[str]:
-    """Return what is to be known of all stages' commands."""
-    unknown = "`--limit`" if val is not None else "`--limit` and `--val`"
-    return [
-        "## Training",
-        "",
-        f"RUN is a folder. Where {unknown} chose among the pictures, that is not recorded here: the counts and digests",
-        "above say which they were. WEIGHTS-x stands for a model whose weights are called x.",
-        "",
-    ]
-
-
-def section(out: Path, name: str, header: Header, preset: str, given: list[str]) -> list[str]:
-    """Return the lines on one network: the command that trained it, and its figures on held-out pictures."""
-    lines = [f"### {TITLES[name]}", ""]
+def about(out: Path, name: str, header: Header, preset: str, given: list[str]) -> dict[str, Any]:
+    """Return what the card says of one network: the command that trained it, and its figures on held-out pictures."""
     used = saved_settings(out, name)
-    if used:
-        options, rest = command(name, used, preset)
-        flags = [*given, "--out", "RUN", "--preset", preset, *options]
-        lines += [f"    manifill train {name} {' '.join(flags)}", ""]
-        lines += [f"Besides, not as in the preset: {'; '.join(rest)}.", ""] if rest else []
-    else:
-        lines += ["Not trained in this run: taken over from the model it started from.", ""]
-    if not header.figures:
-        return lines
-    lines += [f"Step {header.step}, on held-out pictures:", "", "| figure | value |", "| --- | --- |"]
-    return [*lines, *(f"| {k} | {v:.4g} |" for k, v in header.figures.items()), ""]
+    options, rest = command(name, used, preset) if used else ([], [])
+    words = ["manifill", "train", name, *given, "--out", "RUN", "--preset", preset, *options]
+    trained = {"command": " ".join(words) if used else "", "rest": rest}
+    return {"title": TITLES[name], "step": header.step, "figures": header.figures, **trained}
 
 
 def command(name: str, used: dict[str, Any], preset: str) -> tuple[list[str], list[str]]:

@@ -6,7 +6,6 @@ Everything is in the page, so that it can be mailed; it asks no other host for a
 from __future__ import annotations
 
 import base64
-import html
 import io
 import re
 import shlex
@@ -23,9 +22,9 @@ from manifill.data.sources import DataError
 from manifill.networks.atomic import write_atomic
 from manifill.networks.checkpoint import NETWORKS, model_hash
 from manifill.train import logs
-from manifill.train.chart import STYLE, Curve, chart
+from manifill.train.chart import Curve, chart
 from manifill.train.diagnosis import Diagnosis
-from manifill.train.page import page, paragraph, picture, rows, section
+from manifill.train.page import TEMPLATES, rendered
 
 STAGES = ("vqvae", "structure", "texture")
 PLACES = {"training": "{}", "held-out": "val_{}", "seen": "val_seen_{}"}  # where a figure is measured
@@ -71,11 +70,6 @@ COLUMNS = {
     "texture": "known part, true structure, completed picture, photo",
 }
 LARGEST, QUALITY = 1400, 88  # pixels of a preview's longer side, and of its JPEG
-OWN_STYLE = """.wrong { border-left: .35rem solid #d03030; padding-left: .8rem; list-style: none }
-.right { border-left: .35rem solid #2a8a50; padding-left: .8rem }
-.previews { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); gap: 1rem }
-pre { overflow-x: auto; padding: .8rem; border: 1px solid #8888 }
-"""
 
 
 @dataclass(frozen=True)
@@ -117,16 +111,25 @@ def write(run: Path) -> Path:
             f"{run}: no run to report on; expected a folder vqvae, structure or texture with metrics.jsonl "
             "in it, as `manifill train --out` leaves them"
         )
-    parts = [
-        section("What is wrong", verdict(stages)),
-        section("State", state(run, stages)),
-        *(section(f"Stage {stage.name}", curves(stage) + previews(stage)) for stage in stages),
-        section("Settings", settings(stages)),
-        section("The model", model(run)),
-    ]
-    whole = page(f"manifill train: {run.resolve().name}", "".join(parts), STYLE + OWN_STYLE)
+    there = {stage.name: stage for stage in stages}
+    diagnoses = {stage.name: stage.diagnosis for stage in stages}
+    values = {
+        "title": f"manifill train: {run.resolve().name}",
+        "stages": stages,
+        "problems": [(name, words) for name, found in diagnoses.items() for words in found.problems.values()],
+        "looked": [[name, "; ".join(found.absent), "; ".join(found.unchecked)] for name, found in diagnoses.items()],
+        "state": [status(there[n]) if n in there else [n, "not trained in this run", "", "", ""] for n in STAGES],
+        "torn": torn(run, stages),
+        "notes": NOTES,
+        "columns": COLUMNS,
+        "charts": {stage.name: curves(stage) for stage in stages},
+        "previews": {stage.name: previews(stage.folder) for stage in stages},
+        "settings": settings(stages),
+        **model(run / "model"),
+    }
+    page = rendered(TEMPLATES / "report.html", values).encode()
     path = run / "report.html"
-    write_atomic(path, lambda f: f.write(whole.encode()))
+    write_atomic(path, lambda f: f.write(page))
     return path
 
 
@@ -142,35 +145,15 @@ def read(run: Path, name: str) -> StageLog:
     return StageLog(name, run / name, settings, lines, torn, logs.diagnose_lines(run, name, settings, lines))
 
 
-def verdict(stages: list[StageLog]) -> str:
-    """Return what is wrong, or that nothing was found, and what was looked for."""
-    problems = [(stage.name, words) for stage in stages for words in stage.diagnosis.problems.values()]
-    if problems:
-        items = (f"<li><strong>{name}</strong>: {html.escape(words)}</li>" for name, words in problems)
-        said = f'<ul class="wrong">{"".join(items)}</ul>'
-    elif any(stage.diagnosis.absent for stage in stages):
-        said = (
-            f'<div class="right">{paragraph("Nothing wrong was found in the figures. Look at the previews too.")}</div>'
-        )
-    else:
-        said = paragraph("Nothing can be said yet.")
-    table = [[stage.name, "; ".join(stage.diagnosis.absent), "; ".join(stage.diagnosis.unchecked)] for stage in stages]
-    looked = rows(["stage", "looked for and not found", "cannot be told"], table)
-    return f"{said}<details><summary>What was looked for</summary>{looked}</details>"
-
-
-def state(run: Path, stages: list[StageLog]) -> str:
-    """Return how far every stage is, how fast and for how long."""
-    there = {stage.name: stage for stage in stages}
-    body = [status(there[name]) if name in there else [name, "not trained in this run", "", "", ""] for name in STAGES]
-    table = rows(["stage", "state", "step", "pictures a second", "time, without validation"], body)
-    torn = [
+def torn(run: Path, stages: list[StageLog]) -> list[str]:
+    """Return what could not be read, in sentences."""
+    found = [
         f"{s.name}/metrics.jsonl: {s.torn} unreadable lines left out, as a kill leaves one." for s in stages if s.torn
     ]
     unreadable = run / "unreadable.txt"
     if unreadable.exists() and (count := len(unreadable.read_text().splitlines())):
-        torn.append(f"{count} pictures or shards could not be read; {unreadable.name} names them.")
-    return table + "".join(paragraph(words) for words in torn)
+        found.append(f"{count} pictures or shards could not be read; {unreadable.name} names them.")
+    return found
 
 
 def status(stage: StageLog) -> list[str]:
@@ -199,18 +182,14 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def curves(stage: StageLog) -> str:
-    """Return charts of all figures that the stage has logged."""
-    if not stage.lines:
-        return paragraph("Nothing is logged yet.")
+def curves(stage: StageLog) -> list[tuple[str, str, str]]:
+    """Return (title, latest values, SVG) of a chart for all figures that the stage has logged."""
     drawn = []
     for title, keys in grouped(stage).items():
         found = [Curve(name, stage.points(key), not key.startswith("val_")) for name, key in keys.items()]
-        found = [curve for curve in found if len(curve.points)]
-        if found:
-            drawn.append(chart(title, found))
-    note = paragraph(NOTES[stage.name]) if NOTES[stage.name] else ""
-    return note + f'<div class="charts">{"".join(drawn)}</div>'
+        if found := [curve for curve in found if len(curve.points)]:
+            drawn.append((title, ", ".join(curve.latest for curve in found), chart(title, found)))
+    return drawn
 
 
 def grouped(stage: StageLog) -> dict[str, dict[str, str]]:
@@ -225,19 +204,11 @@ def grouped(stage: StageLog) -> dict[str, dict[str, str]]:
     return groups | {"Pictures a second": {"training": "pictures_per_s"}}
 
 
-def previews(stage: StageLog) -> str:
-    """Return the first, the middle and the latest preview, inlined."""
-    files = sorted(stage.folder.glob("preview_*.png"), key=step_of)
-    if not files:
-        return paragraph("No previews yet: they come with the first validation.")
-    chosen = list(dict.fromkeys([files[0], files[len(files) // 2], files[-1]]))
-    shown = "".join(
-        f"<figure>{inlined(file, stage.name)}<figcaption>Step {step_of(file)}</figcaption></figure>" for file in chosen
-    )
-    return (
-        paragraph(f"Held-out pictures, always the same: {COLUMNS[stage.name]}.")
-        + f'<div class="previews">{shown}</div>'
-    )
+def previews(folder: Path) -> list[tuple[int, str, str]]:
+    """Return (step, name, JPEG in base64, "" where it cannot be read) of the first, middle and latest preview."""
+    files = sorted(folder.glob("preview_*.png"), key=step_of)
+    chosen = dict.fromkeys([files[0], files[len(files) // 2], files[-1]]) if files else {}
+    return [(step_of(file), file.name, inlined(file)) for file in chosen]
 
 
 def step_of(file: Path) -> int:
@@ -246,33 +217,26 @@ def step_of(file: Path) -> int:
     return int(found.group()) if found else 0
 
 
-def inlined(file: Path, name: str) -> str:
-    """Return a picture as an element that carries it, as a JPEG of moderate size."""
+def inlined(file: Path) -> str:
+    """Return a picture as a JPEG of moderate size, in base64; "" when it cannot be read."""
     buffer = io.BytesIO()
     try:
         with Image.open(file) as found:
             small = found.convert("RGB")
     except OSError:
-        return paragraph(f"{file.name} cannot be read.")
+        return ""
     small.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
     small.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return picture(f"data:image/jpeg;base64,{data}", f"preview of stage {name} at step {step_of(file)}")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
-def settings(stages: list[StageLog]) -> str:
-    """Return what every stage was started with."""
+def settings(stages: list[StageLog]) -> list[list[str]]:
+    """Return what every stage was started with, a line a setting; the sizes of the networks come last."""
     flat = [dict(flattened(stage.settings)) for stage in stages]
-    if not any(flat):
-        return paragraph("No stage has left its settings (config.json).")
-    keys = list(dict.fromkeys(key for one in flat for key in one))
-    body = [[key, *(str(one.get(key, "")) for one in flat)] for key in sorted(keys, key=settings_order)]
-    return f"<details><summary>All settings</summary>{rows(['', *(s.name for s in stages)], body)}</details>"
-
-
-def settings_order(key: str) -> bool:
-    """Sort the sizes of the networks, many and the same for all, to the end."""
-    return key.startswith("model.")
+    keys = dict.fromkeys(key for one in flat for key in one)
+    return [
+        [key, *(str(one.get(key, "")) for one in flat)] for key in sorted(keys, key=lambda k: k.startswith("model."))
+    ]
 
 
 def flattened(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -283,18 +247,13 @@ def flattened(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]
     return found
 
 
-def model(run: Path) -> str:
-    """Return the hash of the weights and how to use them, or what is missing."""
-    folder = run / "model"
+def model(folder: Path) -> dict[str, Any]:
+    """Return the hash of the weights, the networks that are there, those that miss, and the folder as it is typed."""
     there = [name for name in NETWORKS if (folder / f"{name}.safetensors").exists()]
-    missing = [name for name in STAGES if name not in there]
-    if not there:
-        return paragraph("There is no model yet.")
-    said = paragraph(f"Weights {model_hash(folder)}: {', '.join(there)}.")
-    if missing:
-        return said + paragraph(f"To be used it still needs {' and '.join(missing)}.")
-    code = (
-        f"manifill inpaint PHOTO MASK -n 8 -o OUT --model {shlex.quote(str(folder))}\n\n"
-        f"from manifill import Inpainter\ninpainter = Inpainter.from_pretrained({str(folder)!r})"
-    )
-    return f'{said}<pre tabindex="0">{html.escape(code)}</pre>'
+    return {
+        "weights": model_hash(folder) if there else "",
+        "networks": there,
+        "missing": [name for name in STAGES if name not in there],
+        "folder": shlex.quote(str(folder)),
+        "folder_in_python": repr(str(folder)),
+    }
