@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.client
-import secrets
+import sys
 import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import IO
 
-from tqdm import tqdm
+import torch.hub
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,34 +65,15 @@ def fetch(name: str, cache: Path, quiet: bool = False) -> Path:
 
 def _download(public: PublicFile, path: Path, quiet: bool) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    if not quiet:
+        print(f"manifill: fetching {public.url}", file=sys.stderr)
     try:
-        with part.open("wb") as f:
-            found = _copy(public.url, f, quiet)
-        if found != public.sha256:
-            raise OSError(f"what came has SHA-256 {found}")
-        return part.replace(path)
-    except (OSError, http.client.HTTPException) as error:
+        torch.hub.download_url_to_file(public.url, str(path), public.sha256, progress=not quiet)
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # an answer in itself
         raise OSError(
             f"could not fetch {public.url}: {error}. Expected SHA-256 {public.sha256}. "
             f"To go on without a connection, put the file at {path}"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _copy(url: str, to: IO[bytes], quiet: bool) -> str:
-    """Copy what `url` holds, with a progress bar, and return its SHA-256; raises OSError when it ends early."""
-    digest = hashlib.sha256()
-    with urllib.request.urlopen(url, timeout=60) as response:
-        total = int(response.headers.get("Content-Length") or 0)
-        with tqdm(total=total or None, desc=Path(url).name, unit="B", unit_scale=True, disable=quiet) as bar:
-            while block := response.read(1 << 20):
-                to.write(block)
-                digest.update(block)
-                bar.update(len(block))
-            if to.tell() < total:
-                raise OSError(f"interrupted after {to.tell()} of {total} bytes")
-    return digest.hexdigest()
+    return path
