@@ -174,43 +174,33 @@ def alike(hashes: np.ndarray, thumbnails: np.ndarray) -> list[list[int]]:
     Finds every such pair, without comparing all: a pair agrees in one band of its hashes. Where more than WITHIN
     pictures agree in a band, each is compared with the WITHIN next by their hashes alone.
     """
-    group = np.arange(len(hashes))
-    width = 64 // BANDS
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    width, count, pairs = 64 // BANDS, len(hashes), [np.empty((2, 0), np.int64)]
     for band in range(BANDS):
         part = (hashes >> np.uint64(width * band)) & np.uint64(2**width - 1)
         order = np.lexsort((hashes, part))
-        for further in range(1, min(WITHIN, len(order) - 1) + 1):
+        for further in range(1, min(WITHIN, count - 1) + 1):
             a, b = order[:-further], order[further:]
             meet = part[a] == part[b]
             if not meet.any():
                 break
-            for i, j in _near(a[meet], b[meet], hashes, thumbnails):
-                _join(group, i, j)
-    found: dict[int, list[int]] = {}
-    for k in range(len(group)):
-        found.setdefault(_root(group, k), []).append(k)
-    return [members for members in found.values() if len(members) > 1]
+            pairs.append(_near(a[meet], b[meet], hashes, thumbnails))
+    a, b = np.concatenate(pairs, axis=1)
+    _, group = connected_components(coo_array((np.ones(len(a)), (a, b)), (count, count)), directed=False)
+    order = np.argsort(group, kind="stable")
+    found = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+    return sorted(members.tolist() for members in found if len(members) > 1)
 
 
-def _near(a: np.ndarray, b: np.ndarray, hashes: np.ndarray, thumbnails: np.ndarray) -> list[tuple[int, int]]:
-    """Return the pairs of `a` and `b` that are near in both."""
+def _near(a: np.ndarray, b: np.ndarray, hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
+    """Return the pairs of `a` and `b` that are near in both: (2, n)."""
     apart = np.unpackbits((hashes[a] ^ hashes[b]).view(np.uint8).reshape(len(a), 8), axis=1).sum(1)
     a, b = a[apart < BANDS], b[apart < BANDS]
     difference = thumbnails[a].astype(np.float32) - thumbnails[b]
     near = np.sqrt((difference**2).mean((1, 2, 3))) <= ALIKE
-    return list(zip(a[near].tolist(), b[near].tolist(), strict=True))
-
-
-def _root(group: np.ndarray, k: int) -> int:
-    while group[k] != k:
-        group[k] = group[group[k]]
-        k = int(group[k])
-    return k
-
-
-def _join(group: np.ndarray, i: int, j: int) -> None:
-    i, j = sorted((_root(group, i), _root(group, j)))
-    group[j] = i
+    return np.stack([a[near], b[near]])
 
 
 def ignored(paths: Sequence[Path | str]) -> Counter[str]:
