@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from os import stat_result
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -15,9 +16,9 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
+from starlette.staticfiles import PathLike, StaticFiles
 from starlette.templating import Jinja2Templates
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from manifill import __version__
 from manifill.completion import Choice
@@ -39,9 +40,23 @@ def server(request: Request) -> Server:
     return request.app.state.server
 
 
+class Files(StaticFiles):
+    """The page's files, each read at once: what goes to a slow client keeps no file open."""
+
+    def file_response(
+        self, full_path: PathLike, stat_result: stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        found = super().file_response(full_path, stat_result, scope, status_code)
+        if not isinstance(found, FileResponse):
+            return found
+        return Response(
+            Path(full_path).read_bytes(), media_type=found.media_type, headers={"etag": found.headers["etag"]}
+        )
+
+
 Here = Annotated[Server, Depends(server)]
 HERE = Path(__file__).parent
-STATIC, TEMPLATES = StaticFiles(directory=HERE / "static"), Jinja2Templates(HERE / "templates")
+STATIC, TEMPLATES = Files(directory=HERE / "static"), Jinja2Templates(HERE / "templates")
 PICTURE: dict[str, Any] = {"response_class": Response, "responses": {200: schemas.PNG, **LATER}}
 JOB: dict[str, Any] = {"status_code": 202, "responses": UPLOAD, "response_description": "where to listen"}
 api = APIRouter(prefix="/api/v1")
@@ -85,7 +100,7 @@ async def inpaint(here: Here, request: Request) -> Response:
     job = await here.asked(request)
     await here.finished(job, request)
     found, warnings = results.ready(job), list(job.completions.notes)
-    pictures = [await here.run(partial(results.completed, job, c.index)) for c in found]
+    pictures = [await here.run(results.completed, job, c.index) for c in found]
     if len(found) == 1:
         headers = {"X-Seed": str(found[0].seed), "X-Warnings": json.dumps(warnings)}
         return Response(pictures[0], media_type="image/png", headers=headers)
@@ -113,7 +128,7 @@ async def start(here: Here, request: Request) -> schemas.Accepted:
 async def hole(here: Here, request: Request) -> Response:
     """What is taken as the hole: a PNG of the photo's size, upright, white where it is filled."""
     asked = await here.uploads.read(request, schemas.Hole)
-    found, notes = await here.made(request, partial(here.hole, asked))
+    found, notes = await here.made(request, here.hole, asked)
     return Response(found, media_type="image/png", headers={"X-Warnings": json.dumps(notes)})
 
 
@@ -131,7 +146,7 @@ async def events(here: Here, request: Request, id: str) -> Response:
 @api.get("/jobs/{id}/structures/{index}.png", **PICTURE)
 async def structure(here: Here, id: str, index: int) -> Response:
     """What has been drawn for a completion, before it is painted, at the model's size."""
-    return Response(await here.run(partial(results.structure, here.jobs.find(id), index)), media_type="image/png")
+    return Response(await here.run(results.structure, here.jobs.find(id), index), media_type="image/png")
 
 
 @api.get("/jobs/{id}/completions/{index}.png", **PICTURE)
@@ -139,33 +154,33 @@ async def completion(here: Here, id: str, index: int) -> Response:
     """One completed photo."""
     job = here.jobs.find(id)
     headers = {"X-Seed": str(results.find(job, index).seed)}
-    return Response(await here.run(partial(results.completed, job, index)), media_type="image/png", headers=headers)
+    return Response(await here.run(results.completed, job, index), media_type="image/png", headers=headers)
 
 
 @api.get("/jobs/{id}/completions/{index}.{format}", response_class=Response, responses={200: schemas.COPY, **LATER})
 async def encoded(here: Here, id: str, index: int, format: Format) -> Response:
     """One completed photo in another format; but for tiff and webp, this changes all of its pixels a little."""
-    data = await here.run(partial(results.encoded, here.jobs.find(id), index, format))
+    data = await here.run(results.encoded, here.jobs.find(id), index, format)
     return Response(data, media_type=f"image/{format}")
 
 
 @api.get("/jobs/{id}/completions/{index}/patch.png", **PICTURE)
 async def patch(here: Here, id: str, index: int) -> Response:
     """The part of a completion that is new, which lies in the photo where the event's `box` says."""
-    return Response(await here.run(partial(results.patch, here.jobs.find(id), index)), media_type="image/png")
+    return Response(await here.run(results.patch, here.jobs.find(id), index), media_type="image/png")
 
 
 @api.get("/jobs/{id}/grid.png", **PICTURE)
 async def grid(here: Here, id: str) -> Response:
     """The photo, its hole and all completions that are ready, side by side."""
-    return Response(await here.run(partial(results.grid, here.jobs.find(id))), media_type="image/png")
+    return Response(await here.run(results.grid, here.jobs.find(id)), media_type="image/png")
 
 
 @api.get("/jobs/{id}/all.zip", response_class=Response, responses={200: schemas.ZIP, **LATER})
 async def everything(here: Here, id: str) -> Response:
     """All completions that are ready, and manifest.jsonl, which says how each was made."""
     headers = {"content-disposition": 'attachment; filename="completions.zip"'}
-    data = await here.run(partial(results.archive, here.jobs.find(id)))
+    data = await here.run(results.archive, here.jobs.find(id))
     return Response(data, media_type="application/zip", headers=headers)
 
 
@@ -223,7 +238,7 @@ async def documentation(request: Request) -> Response:
 @site.get("/docs/style.css", include_in_schema=False)
 async def style() -> Response:
     """How the description looks."""
-    return FileResponse(HERE / "templates" / "docs.css")
+    return Response((HERE / "templates" / "docs.css").read_bytes(), media_type="text/css")
 
 
 async def refused(request: Request, error: Exception) -> Response:

@@ -6,8 +6,7 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TypeVar, cast
+from typing import TypeVar, TypeVarTuple, cast
 
 import anyio.to_thread
 import numpy as np
@@ -28,6 +27,7 @@ from manifill.web.requests import Uploads, known_formats, open_picture
 from manifill.web.stream import unless_gone
 
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass
@@ -44,14 +44,14 @@ class Server:
         self.jobs, self.uploads = Jobs(self.inpainter, self.limits), Uploads(self.limits)
         known_formats()  # Pillow loads its decoders now, before threads do
 
-    async def run(self, function: Callable[[], R]) -> R:
+    async def run(self, function: Callable[[*Ts], R], *args: *Ts) -> R:
         """Call a function in one of the threads that decode and encode pictures."""
-        return await anyio.to_thread.run_sync(function, limiter=self.codecs)
+        return await anyio.to_thread.run_sync(function, *args, limiter=self.codecs)
 
-    async def made(self, request: Request, function: Callable[[], R]) -> R:
+    async def made(self, request: Request, function: Callable[[*Ts], R], *args: *Ts) -> R:
         """Return what comes of a request's pictures, unless the client leaves before. Raises RefusedError."""
         try:
-            return await unless_gone(self.run(function), request)
+            return await unless_gone(self.run(function, *args), request)
         except ValueError as error:
             raise RefusedError(400, str(error)) from None
 
@@ -60,7 +60,7 @@ class Server:
         self.jobs.check_line()  # before anything is read
         settings = await self.uploads.read(request, schemas.Settings)
         self.check_samples(settings.num_samples, settings.of or 0)
-        return Job(await self.made(request, partial(self.complete, settings)))
+        return Job(await self.made(request, self.complete, settings))
 
     def check_samples(self, *counts: int) -> None:
         """Raise RefusedError for more samples than are drawn here."""
