@@ -38,6 +38,7 @@ def chart(title: str, curves: Sequence[Curve]) -> str:
     """Return curves, of which each has a point, as an SVG element; text in it is text."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     style = {"svg.fonttype": "none", "svg.hashsalt": "manifill", "font.size": 9.0, "font.family": "sans-serif"}
     colours = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
@@ -49,8 +50,11 @@ def chart(title: str, curves: Sequence[Curve]) -> str:
                 axes.plot(*thinned(curve.points).T, color=colour, linewidth=0.6, alpha=0.5)
             marker = "." if len(curve.line) <= 40 else ""
             axes.plot(*thinned(curve.line).T, color=colour, marker=marker, linewidth=1.5, gid="curve", label=curve.name)
-        low, high = limits(curves)
-        axes.set(ylim=(low, high), yscale="log" if low > 0 and high / low >= LOGARITHMIC else "linear")
+        (low, high), last = limits(curves), max(1.0, *(c.points[-1, 0] for c in curves))
+        axes.set(
+            xlim=(0, 1.02 * last), ylim=(low, high), yscale="log" if low > 0 and high / low >= LOGARITHMIC else "linear"
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
         buffer = io.StringIO()
