@@ -6,6 +6,8 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -40,9 +42,9 @@ def chart(title: str, curves: Sequence[Curve]) -> str:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    style = {"svg.fonttype": "none", "svg.hashsalt": "manifill", "font.size": 9.0, "font.family": "sans-serif"}
-    colours = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    with rc_context(style | dict.fromkeys(colours, TEXT)):
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "manifill", "font.size": 9.0, "font.family": "sans-serif"}
+    coloured = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    with rc_context(style | dict.fromkeys(coloured, TEXT)):
         figure = Figure((4.4, 2.8))
         axes = figure.add_axes((0.16, 0.17, 0.8, 0.78), xlabel="step", ylabel=title)
         for curve, colour in zip(curves, COLOURS, strict=False):
@@ -60,7 +62,9 @@ def chart(title: str, curves: Sequence[Curve]) -> str:
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True)
     drawn = re.sub(r'<metadata>.*?</metadata>| xmlns(:\w+)?="[^"]*"', "", buffer.getvalue(), flags=re.DOTALL)
-    return drawn[drawn.index("<svg") :].replace(TEXT, "currentColor").replace("<svg", '<svg role="img"', 1)
+    said = escape(f"{title} over {last:.0f} steps; latest: {', '.join(curve.latest for curve in curves)}")
+    drawn = drawn[drawn.index("<svg") :].replace(TEXT, "currentColor")
+    return drawn.replace("<svg", f'<svg role="img" aria-label="{said}"', 1)
 
 
 def limits(curves: Sequence[Curve]) -> tuple[float, float]:
