@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,7 +50,25 @@ from manifill.train.vqvae import VQVAEStage
 
 STAGES = ("vqvae", "structure", "texture")
 EXAMPLE = Path(__file__).parent.parent / "examples" / "astronaut.png"
+SEEN = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "repeat_interleave", "bincount"}
+SILENT = {"detach", "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "_unsafe_view"}
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+
+STEP = [
+    "stage",
+    "batch",
+    "s of a processor a step (by the clock)",
+    "pictures/s",
+    "GFLOP a step: convolutions + products",
+    "GFLOP/s",
+    "its convolutions alone, s",
+    "GFLOP/s",
+    "share (by the clock)",
+    "of a matrix product's GFLOP/s",
+    "not channels_last",
+    "kernels a step",
+    "waits",
+]
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,8 @@ class Found:
     matrix_rate: float = 0.0  # operations a second of a product of two matrices
     operations: int = 0  # of the convolutions, two for a multiplication and addition
     other_operations: int = 0  # of matrix products and attention
+    kernels: int = 0
+    waits: Counter[str] = field(default_factory=Counter)  # calls that make the processor wait for a GPU
     strided: int = 0  # convolutions of several columns whose input is not channels_last
     before: int = 0  # bytes
     peak: int = 0
@@ -89,16 +109,33 @@ class Found:
 
 
 class Recorder(TorchDispatchMode):
-    """Counts the operations of what is computed within it and keeps the arguments' shapes of all convolutions."""
+    """Counts what is computed within it and keeps the arguments' shapes of all convolutions, or of what is `kept`.
 
-    def __init__(self) -> None:
+    `kernels` are calls that make new numbers, each a kernel on a GPU, about. `waits` are calls whose result a processor
+    has to see before it goes on, by name; those on numbers of `host`, which stay with the processor, and on what is
+    computed of them alone, are none.
+    """
+
+    def __init__(self, host: Sequence[Tensor] = (), kept: tuple[Any, ...] = CONVOLUTIONS) -> None:
         super().__init__()
         self.calls: list[tuple[Any, tuple]] = []
         self.operations: Counter[str] = Counter()
+        self.kernels, self.waits = 0, Counter[str]()
+        self.host, self.kept = {x.data_ptr(): x for x in host}, kept  # holds them, so that no other gets their place
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if func in CONVOLUTIONS:
+        self.kernels += not func.is_view and func._opname not in SILENT
+        seen = func._opname in SEEN or (
+            func._opname == "index" and any(i.dtype == torch.bool for i in args[1] if i is not None)
+        )
+        inputs = [x for x in args if isinstance(x, Tensor)]
+        at_home = bool(inputs) and all(x.data_ptr() in self.host for x in inputs)
+        if at_home and isinstance(out, Tensor):
+            self.host[out.data_ptr()] = out
+        if seen and not at_home:
+            self.waits[func._opname] += 1
+        if func in self.kept:
             self.calls.append((func, tuple(described(a) for a in args)))
         if func._overloadpacket in flop_registry:
             count = flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=out)
@@ -193,7 +230,7 @@ def measured(asked: Asked) -> Found:
     for _ in range(2):  # the first makes the optimiser's averages
         step()
     found.peak = peak(device)
-    calls = count(step, found) if not asked.compiled else count(uncompiled(asked, settings, own), found)
+    calls = count(stage, step, found) if not asked.compiled else count(*uncompiled(asked, settings, own), found)
     compare(step, alone(calls), device, asked.times, found)
     found.matrix_rate = matrix_rate(device, precision)
     weigh(stage, found)
@@ -202,19 +239,29 @@ def measured(asked: Asked) -> Found:
     return found
 
 
-def uncompiled(asked: Asked, settings: Preset, own: Share) -> Callable[[], object]:
-    """Return a step of the same stage without torch.compile, whose calls can be recorded."""
+def uncompiled(asked: Asked, settings: Preset, own: Share) -> tuple[Stage, Callable[[], object]]:
+    """Return the same stage without torch.compile, whose calls can be recorded, and a step of it."""
     stage = built(asked.stage, settings, torch.device(asked.device), PRECISIONS[asked.precision], False)
     stage.step(own)
-    return lambda: stage.step(own)
+    return stage, lambda: stage.step(own)
 
 
-def count(step: Callable[[], object], found: Found) -> list[tuple[Any, tuple]]:
+def kept_by_processor(stage: Stage) -> list[Tensor]:
+    """Return the counts of steps, which stay with the processor where the networks are on a GPU."""
+    steps = [state["step"] for optimiser, _ in stage.rates for state in optimiser.state.values()]
+    counts = [
+        getattr(part, name) for part in stage.state.values() for name in ("n_averaged", "steps") if hasattr(part, name)
+    ]
+    return [*steps, *counts]
+
+
+def count(stage: Stage, step: Callable[[], object], found: Found) -> list[tuple[Any, tuple]]:
     """Take a step and return its convolutions; its operations go into `found`."""
-    with Recorder() as recorder:
+    with Recorder(kept_by_processor(stage)) as recorder:
         step()
     found.operations, found.other_operations = recorder.operations["convolutions"], recorder.operations["others"]
     found.strided = strided(recorder.calls)
+    found.kernels, found.waits = recorder.kernels, recorder.waits
     return recorder.calls
 
 
@@ -281,6 +328,8 @@ def speeds(stage: str, found: Found) -> list[str]:
         f"{ratio(found, 1):.0%} ({ratio(found, 0):.0%})",
         f"{both / found.matrix_rate:.0%} of {found.matrix_rate / 1e9:.0f}",
         str(found.strided),
+        str(found.kernels),
+        ", ".join(f"{n} {name}" for name, n in found.waits.items()) or "none",
     ]
 
 
@@ -306,19 +355,7 @@ def report(asked: list[Asked]) -> None:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             found.append(pool.submit(measured, one).result())
     table(
-        [
-            "stage",
-            "batch",
-            "s of a processor a step (by the clock)",
-            "pictures/s",
-            "GFLOP a step: convolutions + products",
-            "GFLOP/s",
-            "its convolutions alone, s",
-            "GFLOP/s",
-            "share (by the clock)",
-            "of a matrix product's GFLOP/s",
-            "not channels_last",
-        ],
+        STEP,
         [speeds(a.stage, f) for a, f in zip(asked, found, strict=True)],
     )
     table(

@@ -16,6 +16,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import training  # noqa: E402
 
+from manifill.train.presets import preset  # noqa: E402
+
 
 def convolve(x: torch.Tensor, weight: torch.Tensor) -> None:
     F.conv2d(x, weight, padding=1).sum().backward()
@@ -48,6 +50,28 @@ def test_plain_layouts_are_counted():
     assert training.strided(recorder.calls) == 2
 
 
+@pytest.mark.parametrize("name", training.STAGES)
+def test_a_step_waits_for_nothing(name: str):
+    """No number of the device is looked at in a step, so that on a GPU the next step is prepared meanwhile."""
+    settings, device = preset("tiny"), torch.device("cpu")
+    stage = training.built(name, settings, device, torch.float32, False)
+    own = training.given(settings.model.image_size, 4, tuple(stage.masks), device)
+    for _ in range(2):
+        stage.step(own)
+    with training.Recorder(training.kept_by_processor(stage)) as recorder:
+        stage.step(own)
+    assert recorder.waits == {}
+    assert recorder.kernels > 100
+
+
+def test_a_wait_is_seen():
+    x, host = torch.arange(3.0), torch.zeros(1)
+    with training.Recorder([host]) as recorder:
+        assert not host.item()
+        assert x.sum() > 0 and float(x[x > 1].sum()) == 2  # noqa: PT018
+    assert recorder.waits == {"_local_scalar_dense": 2, "index": 1}
+
+
 @pytest.mark.parametrize("stage", training.STAGES)
 def test_a_stage_is_measured(stage: str):
     command = [
@@ -67,6 +91,16 @@ def test_a_stage_is_measured(stage: str):
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith(f"| {stage} ")]
     assert len(rows) == 2
+
+
+@pytest.mark.slow
+def test_what_is_asked_of_a_gpu_runs_on_a_cpu():
+    command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--small"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "| faces-128 | 2 of 2 | none |" in done.stdout
+    for what in ("condition", "sampling", "painting", *training.STAGES):
+        assert f" {what} |" in done.stdout
 
 
 def test_reading_is_measured():

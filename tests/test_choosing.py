@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from manifill import Completion, Fit, ImageError, Inpainter, cli
+from manifill import Completion, Fit, ImageError, Inpainter, Preview, cli
 from manifill.inpainter import best, bundled, farthest
 from manifill.networks.texture import hole_cells
 from manifill.pipeline import Draft, read_squares
@@ -112,6 +112,16 @@ def test_previews_come_only_of_what_is_kept(inpainter: Inpainter, photo: np.ndar
     events = list(inpainter(photo, hole, num_samples=2, of=5, seed=0).events())
     assert [type(e).__name__ for e in events] == ["Preview", "Completion"] * 2
     assert [e.index for e in events] == [0, 0, 1, 1]
+
+
+def test_the_first_square_is_shown_before_others_are_read(inpainter: Inpainter) -> None:
+    hole = np.zeros((96, 200), bool)
+    hole[30:54, 20:44] = hole[30:54, 150:174] = True
+    completions = inpainter(photos.face(96, 200), hole, num_samples=2, seed=0)
+    assert len(completions.crops) == 2
+    events = list(completions.events())
+    assert [type(e).__name__ for e in events] == ["Preview"] * 2 + ["Completion"] * 2
+    assert all(e.crop is completions.crops[0] for e in events if isinstance(e, Preview))
 
 
 def test_bad_choices(inpainter: Inpainter, photo: np.ndarray, hole: np.ndarray) -> None:

@@ -85,11 +85,16 @@ class Start:
 
 @dataclass(frozen=True)
 class Preview:
-    """A structure that has been sampled and is still to be painted, decoded alone, at the model's size."""
+    """A structure that has been sampled and is still to be painted, decoded alone, at the model's size.
+
+    It is that of `crop`, the first square of the photo, or the last where samples are chosen from; None is all of the
+    photo, squeezed.
+    """
 
     index: int
     seed: int
     structure: Image.Image = field(repr=False)
+    crop: Crop | None = field(default=None, repr=False)
 
     def _repr_png_(self) -> bytes:
         return screen_png(self.structure)

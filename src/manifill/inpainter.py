@@ -281,7 +281,7 @@ class Completions:
             return
         found = [event for event in everything if isinstance(event, Completion)]
         for index, k in enumerate(self.chosen(found)):
-            yield Preview(index, found[k].seed, found[k].structure)
+            yield Preview(index, found[k].seed, found[k].structure, self.crops[-1] if self.crops else None)
             yield dataclasses.replace(found[k], index=index)
 
     def chosen(self, found: Sequence[Completion]) -> list[int]:

@@ -18,6 +18,7 @@ from manifill.completion import Choice, KnownCodes, Request
 from manifill.config import ModelError, Sampling, SamplingOptions, check_counts
 from manifill.networks.checkpoint import is_named, load_networks, weights_name
 from manifill.networks.domain import Domain
+from manifill.networks.precision import exact_float32
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import TextureGenerator, hole_cells
 from manifill.networks.vqvae import VQVAE, untouched
@@ -115,6 +116,7 @@ class Model:
         """Return the model that fills a crop."""
         return self if self.parts is None else self.parts[crop.face]
 
+    @exact_float32
     @torch.no_grad()
     def condition(self, image: Tensor, mask: Tensor) -> Tensor:
         """Return `cond` (N, 8n, h, w), float32, of pictures (N, 3, S, S): once a picture."""
@@ -123,6 +125,7 @@ class Model:
             features = self.vqvae.encoder.structure_features(image * (1 - mask)).to(self.dtype)
         return self.structure.cond(image.to(self.dtype), mask.to(self.dtype), features).float()
 
+    @exact_float32
     @torch.no_grad()
     def known(self, image: Tensor, mask: Tensor, mode: KnownCodes) -> Tensor | None:
         """Return the structure codes to clamp (N, h, w), -1 where one is to be sampled; None when all are."""
@@ -141,6 +144,7 @@ class Model:
         """The fastest sampler for this device: all return the same codes, near ties and bfloat16 apart."""
         return fastest(self.structure, self.vqvae.encoder.structure_quantiser.codebook, self.device, self.dtype)
 
+    @exact_float32
     def sample(self, cond: Tensor, known: Tensor | None, noise: Tensor, options: SamplingOptions) -> Sampled:
         """Sample structures in one batch.
 
@@ -158,16 +162,19 @@ class Model:
         kept = side**2 * (c.attention_layers * c.heads * c.width + 3 * c.codebook_size)  # keys, values and noise
         return max(1, min(AT_ONCE, free_memory(self.device) // 4 // (4 * (rows + kept))))
 
+    @exact_float32
     @torch.no_grad()
     def logits(self, codes: Tensor, cond: Tensor) -> Tensor:
         """Return the logits (N, K, h, w) that structure codes (N, h, w) are sampled from."""
         return self.structure.logits(self.vqvae.lookup(codes), cond)
 
+    @exact_float32
     def log_likelihood(self, codes: Tensor, cond: Tensor, reading: int = 1) -> Tensor:
         """Return the log-likelihood (N, h, w) of every code as `directions.log_likelihood` does."""
         found = log_likelihood(self.structure, self.vqvae.encoder.structure_quantiser.codebook, codes, cond, reading)
         return self.finite(found, "structure generator")
 
+    @exact_float32
     @torch.no_grad()
     def familiarity(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return how well pictures without a hole fit what this model has learnt: PSNR in dB (N,) and bits a code (N,).

@@ -32,7 +32,7 @@ Sample: TypeAlias = Callable[[Model, Tensor, Tensor, Tensor, SamplingOptions], S
 
 
 def complete(model: Model, request: Request, sample: Sample | None = None) -> Iterator[Event]:
-    """Yield a batch's structures as soon as they are sampled, then each one's completion; batch after batch.
+    """Yield a batch's first structures as soon as they are sampled, then each one's completion; batch after batch.
 
     Each square is filled by the model that `model.of` names. `sample` is its own unless given. A hole that is thin
     everywhere has no squares: its completions are alike.
@@ -53,12 +53,12 @@ def complete(model: Model, request: Request, sample: Sample | None = None) -> It
             sampled = sample(model_here, cond, known, noise, request.options_of(crop))  # codes (N, h, w)
             backwards = model_here.log_likelihood(sampled.codes, cond, -1) if request.reads_backwards else None
             last = i == len(request.crops) - 1
-            # shown before the first is painted
-            structures = (
-                [Image.fromarray(p) for p in to_uint8(model_here.decode_structure(sampled.codes))] if last else []
-            )
-            for draft, structure in zip(drafts, structures, strict=False):
-                yield Preview(draft.index, draft.seed, structure)
+            structures = []
+            if i == 0 or last:
+                structures = [Image.fromarray(p) for p in to_uint8(model_here.decode_structure(sampled.codes))]
+            if i == 0:  # shown before anything is painted, and before other squares are read for each sample
+                for draft, structure in zip(drafts, structures, strict=True):
+                    yield Preview(draft.index, draft.seed, structure, crop)
             for k, draft in enumerate(drafts):
                 square = squares[k % len(squares)]
                 painted = paint(model_here, request, square, sampled, k, draft)
@@ -178,10 +178,11 @@ def pixels(request: Request, crop: Crop, patches: Sequence[Patch]) -> np.ndarray
 
 
 def noise_for(model: Model, request: Request, i: int, squares: Sequence[Square], drafts: Sequence[Draft]) -> Tensor:
-    """Return the noise (N, h*w, K) that decides the codes of crop i: a function of the seeds, on the CPU."""
+    """Return the noise (N, h*w, K) that decides the open codes of crop i: a function of the seeds, on the CPU."""
     h, w = squares[0].cond.shape[-2:]
     seeds = [request.noise_seed(i, draft.seed) for draft in drafts]
-    noise = gumbel_noise(seeds, h * w, model.structure.config.codebook_size)
+    sampled = torch.cat([square.known for square in squares]).lt(0).any(0).flatten().cpu().numpy()
+    noise = gumbel_noise(seeds, h * w, model.structure.config.codebook_size, sampled)
     start = request.start
     if start is None or start.part is not None:
         return noise
@@ -198,7 +199,8 @@ def noise_before(model: Model, request: Request, i: int, square: Square) -> Tens
     assert request.start is not None
     codes = torch.from_numpy(request.start.completion.codes[i : i + 1]).to(model.device)
     logits = model.logits(codes, square.cond)[0].flatten(1).t().cpu()  # (h*w, K)
-    other = gumbel_noise([request.noise_seed(i, 1 << 3 * SEED_BITS)], *logits.shape)[0]  # of no sample
+    seed = request.noise_seed(i, 1 << 3 * SEED_BITS)  # of no sample
+    other = gumbel_noise([seed], logits.shape[0], logits.shape[1])[0]
     return noise_of(codes.flatten().cpu(), logits, request.options_of(request.crops[i]), other)
 
 

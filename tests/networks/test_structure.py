@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,6 +56,14 @@ def test_noise_is_a_function_of_seed_position_and_code() -> None:
     values = gumbel_noise([1], 1000, 512)
     assert abs(values.mean().item() - 0.5772) < 0.01
     assert abs(values.var().item() - torch.pi**2 / 6) < 0.02
+
+
+@pytest.mark.parametrize("codes", [32, 33])
+def test_noise_of_a_hole_is_that_of_the_whole(codes: int) -> None:
+    wanted = np.isin(np.arange(20), [3, 4, 5, 9, 19])
+    whole, part = gumbel_noise([7, 2**40 - 1], 20, codes), gumbel_noise([7, 2**40 - 1], 20, codes, wanted)
+    assert torch.equal(part[:, wanted], whole[:, wanted])
+    assert not part[:, ~wanted].any()
 
 
 def test_noise_is_the_same_on_every_machine() -> None:

@@ -108,7 +108,7 @@ def test_the_usual_length_follows_what_is_finite() -> None:
         (torch.tensor([13.0]), 3.1),
         (torch.zeros(0), 3.1),
     ):
-        anchors.move(scores, [lengths], ALONE)
+        anchors.move(scores, [torch.tensor([lengths.sum(), len(lengths)])], ALONE)
         assert float(anchors.length) == pytest.approx(wanted)
 
 

@@ -100,17 +100,23 @@ class CausalAttention(nn.Module):
         self.key = nn.Conv2d(width, heads * width // 8, 1)
         self.value = nn.Conv2d(width, heads * width // 2, 1)
         self.out = nn.Conv2d(heads * width // 2, width, 1)
+        self.before: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         n, _, h, w = x.shape
         q, k, v = (self.split(p(x)) for p in (self.query, self.key, self.value))
-        # strictly before, as in the released models; what is computed at a position has seen only codes before it, so
-        # that position itself would give nothing away
-        before = torch.ones(h * w, h * w, dtype=torch.bool, device=x.device).tril(-1)
-        before[0, 0] = True  # keeps the first row finite; its result is zeroed below
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=before)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask(h * w, x.device))
         attended = torch.cat([torch.zeros_like(attended[:, :, :1]), attended[:, :, 1:]], dim=2)
         return self.out(attended.transpose(1, 2).reshape(n, h, w, -1).permute(0, 3, 1, 2))  # channels_last
+
+    def mask(self, positions: int, device: torch.device) -> Tensor:
+        """Return which positions (columns) each one (rows) attends to; made once for a size of picture."""
+        if self.before is None or len(self.before) != positions or self.before.device != device:
+            # strictly before, as in the released models; what is computed at a position has seen only codes before it,
+            # so that position itself would give nothing away
+            self.before = torch.ones(positions, positions, dtype=torch.bool, device=device).tril(-1)
+            self.before[0, 0] = True  # keeps the first row finite; its result is zeroed
+        return self.before
 
     def split(self, x: Tensor) -> Tensor:
         """Separate the heads: (N, heads * d, h, w) -> (N, heads, h*w, d)."""

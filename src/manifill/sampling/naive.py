@@ -17,18 +17,28 @@ from manifill.config import SamplingOptions
 from manifill.networks.structure import StructureGenerator
 
 
-def gumbel_noise(seeds: Sequence[int], positions: int, codebook_size: int) -> Tensor:
+def gumbel_noise(seeds: Sequence[int], positions: int, codebook_size: int, wanted: np.ndarray | None = None) -> Tensor:
     """Return Gumbel noise (N, positions, codebook_size), a pure function of (seed, position, code).
 
-    A Philox counter-based generator keyed by the seed; the counter is position * codebook_size + code.
+    A Philox counter-based generator keyed by the seed; the counter is position * codebook_size + code, so that any
+    position can be had without those before it: only those of `wanted`, bool (positions,), are; the others get zeros.
     """
-    rows = []
-    for seed in seeds:
+    noise = np.zeros((len(seeds), positions, codebook_size), np.float32)
+    edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False)) if wanted is not None else [0, positions]
+    for own, seed in zip(noise, seeds, strict=True):
         # every seed has a stream of its own, so neither the order nor the size of a batch matters
-        bits = np.random.Philox(key=seed).random_raw(positions * codebook_size)
-        uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # inside (0, 1)
-        rows.append((-np.log(-np.log(uniform))).astype(np.float32).reshape(positions, codebook_size))
-    return torch.from_numpy(np.stack(rows))
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            bits = philox(seed, start * codebook_size, (stop - start) * codebook_size)
+            uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # inside (0, 1)
+            own[start:stop] = (-np.log(-np.log(uniform))).reshape(-1, codebook_size)
+    return torch.from_numpy(noise)
+
+
+def philox(seed: int, first: int, count: int) -> np.ndarray:
+    """Return the numbers `first` to `first + count` of a seed's stream, uint64 (count,)."""
+    block, within = divmod(int(first), 4)  # the generator makes four at a time
+    stream = np.random.Philox(key=seed).advance(block)
+    return stream.random_raw(within + int(count))[within:]
 
 
 def noisy_logits(logits: Tensor, noise: Tensor, options: SamplingOptions) -> Tensor:

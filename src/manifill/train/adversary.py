@@ -36,14 +36,14 @@ class Anchors(nn.Module):
 
     @torch.no_grad()
     def move(self, judged: Sequence[Metrics], lengths: Sequence[Tensor], processes: Processes) -> None:
-        """Move towards the figures of the whole batch: the scores of each share, of equal sizes, and lengths (m,)."""
+        """Move towards the figures of the whole batch: each share's scores, and its lengths' sum and number (2,)."""
         now = torch.stack([torch.stack([scores["d_real"], scores["d_composed"]]).float() for scores in judged]).mean(0)
         self.means.lerp_(processes.total(now) / processes.count, 1 - DECAY)
-        joined = torch.cat(list(lengths))
-        total, count = processes.total(torch.stack([joined.sum(), joined.new_tensor(len(joined))]))
+        total, count = processes.total(torch.stack(list(lengths)).sum(0))
         mean = total / count
-        if torch.isfinite(mean):  # not without pictures with true codes, nor where float16 has run over
-            self.length.copy_(self.length.lerp(mean, 1 - DECAY) if self.length > 0 else mean)
+        moved = torch.where(self.length > 0, self.length.lerp(mean, 1 - DECAY), mean)
+        # not without pictures with true codes, nor where float16 has run over
+        self.length.copy_(torch.where(torch.isfinite(mean), moved, self.length))
 
 
 def balance(

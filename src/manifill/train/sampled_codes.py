@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from manifill.config import SamplingOptions
+from manifill.networks.precision import exact_float32
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import hole_cells
 from manifill.networks.vqvae import VQVAE, Encoding, untouched
@@ -34,6 +35,7 @@ class CodeSampler:
         self.options = options or c.sampling
         self.sample = fastest(structure, codebook, device)
 
+    @exact_float32
     @torch.no_grad()
     def codes(self, image: Tensor, mask: Tensor, truth: Tensor, seeds: Tensor) -> Tensor:
         """Return codes (N, h, w) of pictures (N, 3, H, W): sampled where the hole has changed them, else the `truth`.
@@ -47,8 +49,9 @@ class CodeSampler:
             if self.structure.config.condition_features:
                 features = self.vqvae.encoder.structure_features(image * (1 - mask))
             cond = self.structure.cond(image, mask, features)
-            noise = gumbel_noise(seeds.tolist(), cond.shape[2] * cond.shape[3], self.structure.config.codebook_size)
             known = torch.where(untouched(mask), truth, -1)
+            wanted = known.lt(0).any(0).flatten().cpu().numpy()
+            noise = gumbel_noise(seeds.tolist(), len(wanted), self.structure.config.codebook_size, wanted)
             return self.sample(cond, noise.to(cond.device), self.options, known).codes
 
 

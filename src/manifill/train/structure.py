@@ -16,6 +16,7 @@ from manifill.config import SamplingOptions
 from manifill.data import masks
 from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import fingerprint, save_network
+from manifill.networks.precision import exact_float32
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import hole_cells
 from manifill.networks.vqvae import VQVAE
@@ -141,6 +142,7 @@ class StructureStage:
         nats = F.cross_entropy(logits.float(), read, reduction="none")
         return flip_marked(nats, backwards)
 
+    @exact_float32
     @torch.no_grad()
     def given(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the true structure codes and, where the model wants them, the features of the masked pictures."""

@@ -15,6 +15,7 @@ from manifill.data import masks
 from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import fingerprint, save_network
 from manifill.networks.discriminator import Discriminator
+from manifill.networks.precision import exact_float32
 from manifill.networks.texture import TextureGenerator
 from manifill.networks.vqvae import VQVAE, Encoding
 from manifill.photos.tensors import grid, to_uint8
@@ -38,8 +39,8 @@ VALIDATED = 100  # pictures
 class Painted(NamedTuple):
     """What the generator made of a share: its losses, the composed pictures (n, 3, H, W), and gradients' `lengths`.
 
-    The lengths (m,) are those of all losses but the adversarial one, at the pictures whose codes were not sampled; none
-    where the adversarial loss has a fixed weight.
+    `lengths` (2,) are the sum of those of all losses but the adversarial one, at the pictures whose codes were not
+    sampled, and the number of these; empty where the adversarial loss has a fixed weight.
     """
 
     losses: Metrics
@@ -133,7 +134,7 @@ class TextureStage:
         """Add the generator's gradients of a share."""
         image, mask = share.image, share.mask
         with autocast(self.device, self.precision):
-            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False), exact_float32:
                 truth = self.vqvae.encode(image)  # the codes of inference: bfloat16 gives 2 and 10 % others
             codes = perturb(truth.structure_codes, share, self.options.perturb, self.near)
             codes, sampled = resample(codes, truth.structure_codes, share, self.options.sampled_codes, self.sampler)
@@ -150,7 +151,7 @@ class TextureStage:
         return Painted({k: v.detach() for k, v in losses.items()}, composed.detach(), lengths)
 
     def _pull(self, painted: Tensor, losses: Metrics, sampled: Tensor) -> Tensor:
-        """Add the gradients of the losses of `painted` pictures; return their lengths, as in `Painted`."""
+        """Add the gradients of the losses of `painted` pictures; return their `lengths`, as in `Painted`."""
         weights = self.weights()
         scaled = {k: self.scaler.scale(weights[k] * v / self.processes.accumulate) for k, v in losses.items()}
         adversarial, others = scaled.pop("adversarial"), torch.stack(list(scaled.values())).sum()
@@ -161,7 +162,8 @@ class TextureStage:
         due, usual = self.options.adversarial_ratio * self.anchors.sight, self.anchors.length * unit
         gradient, lengths = balance(painted, others, adversarial, due, sampled, usual)
         painted.backward(gradient)
-        return lengths[~sampled] / unit
+        own = torch.where(sampled, 0.0, lengths / unit)
+        return torch.stack([own.sum(), (~sampled).sum().to(own)])
 
     def weights(self) -> dict[str, float]:
         """Return the weight of every loss of the generator (Eq. 12)."""

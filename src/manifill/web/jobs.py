@@ -21,6 +21,7 @@ from PIL import Image
 from manifill.completion import Completion, Event, Preview
 from manifill.inpainter import Completions
 from manifill.model import Model
+from manifill.photos.crops import Crop
 from manifill.web.batcher import Batcher, CancelledError
 from manifill.web.limits import Limits, RefusedError
 from manifill.web.log import about, log, request_id
@@ -81,7 +82,7 @@ class Job:
         if isinstance(event, Preview):
             self.previews[event.index] = event
             image = f"{root}/structures/{event.index}.png"
-            self.tell("structure", {**data, "image": image, **last_square(self.completions)})
+            self.tell("structure", {**data, "image": image, **shown_square(event.crop, self.completions.hole)})
             return
         self.results[event.index] = event
         likelihood = round(event.log_likelihood, 5)
@@ -264,12 +265,11 @@ def box(completion: Completion) -> list[int]:
     return [int(left), int(top), int(right), int(bottom)]
 
 
-def last_square(completions: Completions) -> dict[str, Any]:
-    """Return where structures lie in the photo: the `box` of a square, which is turned clockwise by `angle` degrees."""
-    if not completions.crops:  # the hole is thin: what is shown is the photo, squeezed
-        height, width = completions.hole.shape
+def shown_square(crop: Crop | None, hole: np.ndarray) -> dict[str, Any]:
+    """Return where a structure lies in the photo: the `box` of a square, turned clockwise by `angle` degrees."""
+    if crop is None:
+        height, width = hole.shape
         return {"box": [0, 0, width, height], "angle": 0.0}
-    crop = completions.crops[-1]
     box = [crop.left, crop.top, crop.left + crop.side, crop.top + crop.side]
     return {"box": box, "angle": round(crop.angle, 2)}
 
