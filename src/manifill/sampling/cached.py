@@ -18,7 +18,7 @@ from manifill.config import SamplingOptions
 from manifill.networks.structure import CausalAttention, CausalConv2d, GatedBlock, StructureGenerator, concat_elu, gate
 from manifill.sampling.naive import Sampled, all_open, sample_codes
 
-LOOK = 3  # rounds from one look at whether a row gives itself to the next
+LOOK = 2  # rounds from one look at whether a row gives itself to the next
 
 
 class RowConv:
