@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -158,11 +159,13 @@ def test_warnings_of_libraries_do_not_leak(monkeypatch: pytest.MonkeyPatch, caps
     def verb() -> int:
         warnings.warn("do not use this function", FutureWarning, stacklevel=1)
         warnings.warn("not writable, which PyTorch does not support", UserWarning, stacklevel=2)
+        logging.getLogger("tifffile").warning("invalid offset to first page")
         warnings.warn("the mask is\ngrey", ManifillWarning, stacklevel=1)
         return 0
 
     monkeypatch.setitem(cli.VERBS, "info", verb)
     monkeypatch.setattr(sys, "warnoptions", [])
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert cli.main(["info"]) == 0
