@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     warnings.showwarning = _warn
-    logging.lastResort = None  # as warnings of libraries: their logs are shown where somebody asks for them
+    logging.basicConfig(handlers=[logging.NullHandler()])  # libraries' logs would go to stderr where nobody takes them
     escape_what_cannot_be_shown()
     if given[0] in ("--version", "-V"):
         print(f"manifill {__version__}")
