@@ -105,14 +105,14 @@ def markdown(methods: dict[str, Any]) -> str:
 
 
 def latex(methods: dict[str, Any]) -> str:
-    """Return the table in LaTeX, for the package booktabs: methods by row, without what means nothing."""
+    """Return the table in LaTeX, for the package booktabs, without what means nothing of so few pictures."""
     count = min(m["about"].get("pictures", 1) for m in methods.values())
     shown = [key for key in keys(methods) if not too_few(key, count)]
-    head = ["", *(_escaped(title(key, dict.fromkeys(ARROWS, ""))) + " " + LATEX[metric(key).better] for key in shown)]
-    body = [[_escaped(name), *(number(m["figures"].get(key)) for key in shown)] for name, m in methods.items()]
-    rows = [" & ".join(cell.strip() for cell in line) + r" \\" for line in (head, *body)]
-    columns = "l" + "r" * len(shown)
-    opening, closing = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+    names = [f"{_escaped(title(key, dict.fromkeys(ARROWS, '')))} {LATEX[metric(key).better]}".strip() for key in shown]
+    values = [[number(m["figures"].get(key)) for m in methods.values()] for key in shown]
+    head = ["", *map(_escaped, methods)]
+    rows = [" & ".join(line) + r" \\" for line in (head, *([n, *v] for n, v in zip(names, values, strict=True)))]
+    opening, closing = rf"\begin{{tabular}}{{l{'r' * len(methods)}}}", r"\end{tabular}"
     return "\n".join([opening, r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", closing]) + "\n"
 
 
