@@ -177,7 +177,12 @@ def test_warnings_of_libraries_do_not_leak(monkeypatch: pytest.MonkeyPatch, caps
     [
         (f"evaluate --data {PHOTO} --baselines biharmonic --out never", "--baselines biharmonic needs skimage: pip"),
         (f"evaluate --data {PHOTO} --curve --report --out never", "--curve with --report needs matplotlib: pip"),
-        ("serve", "serve needs fastapi and uvicorn: pip install 'manifill[serve]'"),
+        (
+            f"evaluate --data {PHOTO} --features {PHOTO} --out never",
+            "--features or --inception needs sklearn: pip install",
+        ),
+        ("serve", "serve needs fastapi, python_multipart, uvicorn: pip install 'manifill[serve]'"),
+        ("push model user/repo", "push needs huggingface_hub: pip install 'manifill[hub]'"),
     ],
 )
 def test_an_extra_that_a_verb_will_need_is_looked_for_first(

@@ -85,6 +85,8 @@ def evaluate(
     for path in (*pred, *merge, *([masks] if masks else [])):
         if not path.is_dir():
             raise ValueError(f"{path}: no such folder")
+    if features or inception:
+        need("--features or --inception", "sklearn")
     if "biharmonic" in baselines:
         need("--baselines biharmonic", "skimage")
     if curve and report:
@@ -159,6 +161,8 @@ def ablate(
 
     """
     check_folder(out)
+    if features:
+        need("--features", "sklearn")
     from manifill.evaluate.ablations import ablate as train_and_measure
     from manifill.evaluate.features import load_networks
     from manifill.train.config import RunOptions

@@ -11,6 +11,7 @@ EXTRAS = {
     "matplotlib": "train",
     "python_multipart": "serve",
     "skimage": "evaluate",
+    "sklearn": "evaluate",
     "tensorboard": "tensorboard",
     "tensorflow": "convert",
     "uvicorn": "serve",
@@ -22,4 +23,4 @@ def need(what: str, *packages: str) -> None:
     """Raise ValueError, which says what to install, where one of these packages is missing."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise ValueError(f"{what} needs {' and '.join(missing)}: pip install 'manifill[{EXTRAS[missing[0]]}]'")
+        raise ValueError(f"{what} needs {', '.join(missing)}: pip install 'manifill[{EXTRAS[missing[0]]}]'")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from manifill.cli.extras import need
 from manifill.cli.options import plainly
 
 
@@ -29,6 +30,7 @@ def push(
         message: What the commit says; the weights' hash unless given.
 
     """
+    need("push", "huggingface_hub")
     from manifill.hub import push_to_hub
 
     print(push_to_hub(model, repository, private=private, license=license, message=message))
