@@ -7,6 +7,7 @@ import torch
 
 from manifill.networks.layers import SameConv2d, same_padding
 from manifill.networks.vqvae import VQVAE, WINDOW, Quantiser, untouched
+from manifill.train.codebooks import reseed
 from manifill.train.presets import PRESETS
 
 
@@ -77,7 +78,7 @@ def test_reseed_takes_features_of_the_batch() -> None:
     features = torch.randn(1, 2, 3, 3)
     dead = torch.tensor([False, True, False, True])
     kept = q.codebook[~dead].clone()
-    assert q.reseed(features, dead) == 2
+    assert reseed(q, features, dead) == 2
     rows = q.flatten(features)
     assert all((rows == row).all(1).any() for row in q.codebook[dead])
     assert torch.equal(q.codebook[~dead], kept)

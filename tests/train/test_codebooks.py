@@ -11,11 +11,12 @@ from torch import Tensor
 
 from manifill.data.pictures import Pictures
 from manifill.networks.vqvae import VQVAE, Quantiser
+from manifill.train.codebooks import first_codebooks, start_from_data
 from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.presets import PRESETS
 from manifill.train.start import unbiased
-from manifill.train.vqvae import VQVAEStage, first_codebooks
+from manifill.train.vqvae import VQVAEStage
 
 TINY, CPU = PRESETS["tiny"], torch.device("cpu")
 
@@ -36,7 +37,7 @@ def begun(data: Pictures, start: str, revive: bool = False, processes: Processes
     stage = VQVAEStage(dataclasses.replace(TINY, vqvae=training), data, CPU, torch.float32, processes=processes)
     if stage.begin == "data":
         torch.manual_seed(5)
-        stage._start_from_data(share(data))
+        start_from_data(stage.model, share(data), processes)
     return stage
 
 

@@ -18,6 +18,7 @@ from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import model_hash
 from manifill.networks.vqvae import VQVAE
 from manifill.train import loop
+from manifill.train.codebooks import REVIVE_EVERY
 from manifill.train.config import RunOptions
 from manifill.train.distributed import ALONE, Processes, Share, launch
 from manifill.train.dropout import Dropout
@@ -25,7 +26,7 @@ from manifill.train.presets import PRESETS
 from manifill.train.run import train
 from manifill.train.structure import StructureStage
 from manifill.train.texture import TextureStage
-from manifill.train.vqvae import REVIVE_EVERY, VQVAEStage
+from manifill.train.vqvae import VQVAEStage
 
 TINY = dataclasses.replace(
     PRESETS["tiny"],

@@ -26,10 +26,10 @@ from manifill.train.distributed import Share
 from manifill.train.gate import check_vqvae
 from manifill.train.loop import average, schedule
 from manifill.train.losses import adversarial_loss, discriminator_loss
+from manifill.train.measure import vqvae_metrics
 from manifill.train.presets import PRESETS
 from manifill.train.run import train
 from manifill.train.sampled_codes import neighbours, perturb
-from manifill.train.vqvae import figures
 from manifill.train.weight_norm import fold, spectral_normalise, weight_normalise
 
 OPTIONS = RunOptions(quiet=True, force=True, log_every=5, validate_every=10, checkpoint_every=5)
@@ -134,7 +134,7 @@ def test_gates(trained: Path, pictures: Path, tmp_path: Path) -> None:
         train(("structure",), [pictures], tmp_path, "tiny", RunOptions(quiet=True))
     vqvae, header = load_vqvae(trained / "model")
     vqvae.encoder.structure_quantiser.codebook.zero_()  # structure codes that carry nothing
-    found = figures(vqvae, Pictures([pictures], 64, quiet=True), torch.device("cpu"))
+    found = vqvae_metrics(vqvae, Pictures([pictures], 64, quiet=True), torch.device("cpu"))
     with pytest.raises(ModelError, match=r"they carry nothing; its structure codebook has collapsed: 1 codes used"):
         check_vqvae(found, header.path, force=False)
     check_vqvae(found, header.path, force=True)

@@ -133,18 +133,6 @@ class Quantiser(nn.Module):
         smoothed = (self.sizes + 1e-5) / (n + k * 1e-5) * n
         self.codebook.copy_(self.sums / smoothed[:, None])
 
-    @torch.no_grad()
-    def reseed(self, features: Tensor, where: Tensor) -> int:
-        """Replace the codes marked in `where` (K, bool) by random features of the batch; return how many."""
-        flat, dead = self.flatten(features), where.nonzero().flatten()
-        dead = dead[: len(flat)]
-        if len(dead) == 0:
-            return 0
-        chosen = flat[torch.randperm(len(flat), device=flat.device)[: len(dead)]]
-        size = self.sizes.sum().clamp(min=1) / len(self.sizes)  # as if all were used evenly
-        self.codebook[dead], self.sizes[dead], self.sums[dead] = chosen, size, chosen * size
-        return len(dead)
-
 
 def untouched(mask: Tensor) -> Tensor:
     """Return which structure codes see nothing of the hole: (N, 1, H, W), 1 in the hole -> (N, H/8, W/8) bool."""

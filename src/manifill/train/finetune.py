@@ -38,8 +38,8 @@ from manifill.networks.vqvae import VQVAE
 from manifill.train.config import RunOptions
 from manifill.train.distributed import Processes
 from manifill.train.gate import vqvae_problems
+from manifill.train.measure import vqvae_metrics
 from manifill.train.settings import same_sizes, saved_settings
-from manifill.train.vqvae import figures
 
 T = TypeVar("T")
 LOST = 1.5  # dB by which a VQ-VAE may reconstruct new pictures worse than its own and still be kept
@@ -60,7 +60,7 @@ def stages_to_train(
     if "vqvae" in stages:
         vqvae, header = load_vqvae(first)
         same_sizes(vqvae, header, wanted.vqvae)
-        serves, why = judge_vqvae(figures(vqvae.to(processes.device), val, processes.device, 200), header.figures)
+        serves, why = judge_vqvae(vqvae_metrics(vqvae.to(processes.device), val, processes.device, 200), header.figures)
         print(f"vqvae: {'kept' if serves else 'to be trained on'}, that of {first} {why}")
         if not serves:
             return list(stages)

@@ -28,6 +28,7 @@ from manifill.train.gate import check_vqvae
 from manifill.train.lock import held
 from manifill.train.logs import read_lines
 from manifill.train.loop import Judge, Stage, run
+from manifill.train.measure import vqvae_metrics
 from manifill.train.perceptual import feature_maps
 from manifill.train.presets import preset as preset_named
 from manifill.train.sampled_codes import CodeSampler
@@ -45,7 +46,7 @@ from manifill.train.structure import SEEN, StructureStage
 from manifill.train.taught_stage import TaughtStage
 from manifill.train.tensorboard import writer_class
 from manifill.train.texture import TextureStage
-from manifill.train.vqvae import VQVAEStage, figures
+from manifill.train.vqvae import VQVAEStage
 
 STAGES = ("vqvae", "structure", "texture")
 
@@ -203,7 +204,7 @@ def build(
         raise ModelError(f"{path}: missing; train the vqvae stage into {out} first")
     vqvae, header = load_vqvae(out / "model")
     vqvae = same_sizes(vqvae, header, settings.model.vqvae).to(device)
-    check_vqvae(figures(vqvae, val, device, limit=100), header.path, options.force)
+    check_vqvae(vqvae_metrics(vqvae, val, device, limit=100), header.path, options.force)
     if name == "structure":
         start = finetune.structure(first, vqvae, val, settings.model.structure) if first else None
         if not settings.structure.autoguidance:

@@ -29,8 +29,8 @@ from manifill.train.losses import (
     feature_losses,
     perceptual_loss,
 )
+from manifill.train.measure import decibels
 from manifill.train.sampled_codes import CodeSampler, neighbours, perturb, resample, targets
-from manifill.train.vqvae import psnr
 from manifill.train.weight_norm import fold, spectral_normalise
 
 VALIDATED = 100  # pictures
@@ -226,7 +226,7 @@ class TextureStage:
             structural, textural = feature_losses(self.vqvae, composed, truth)
             error = (composed - image) ** 2
             values = (
-                psnr(error.mean((1, 2, 3))).mean(),
+                decibels(error.mean((1, 2, 3))).mean(),
                 (composed - image).abs().mean() / mask.mean(),
                 structural,
                 textural,

@@ -15,16 +15,15 @@ from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import save_network
 from manifill.networks.vqvae import VQVAE, Encoding
 from manifill.photos.tensors import grid, to_uint8
-from manifill.train.config import Preset, VQVAETraining
+from manifill.train.codebooks import concatenate, first_codebooks, revive, start_from_data
+from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Metrics, autocast, average, scaler, schedule
+from manifill.train.measure import vqvae_metrics
 from manifill.train.start import authors_weights, unbiased
 
-REVIVE_EVERY = 50
-DEAD = 0.02  # a code used less than this share of an even use is dead
 
-
-class Taken(torch.nn.Module):
+class StepCount(torch.nn.Module):
     """The number of steps taken; a module so that checkpoints carry it."""
 
     steps: Tensor
@@ -73,7 +72,7 @@ class VQVAEStage:
         self.averaged = average(self.model, self.options.averaging)
         self.optimiser = torch.optim.Adam(self.model.parameters())
         self.network = processes.spread(Autoencoder(self.model))
-        self.taken = Taken()
+        self.taken = StepCount()
         self.state = {
             "model": self.model,
             "averaged": self.averaged,
@@ -88,7 +87,7 @@ class VQVAEStage:
         own = own.to(self.device)
         taken = int(self.taken.steps)
         if taken == 0 and self.begin == "data":
-            self._start_from_data(own)
+            start_from_data(self.model, own, self.processes)
         self.optimiser.zero_grad(set_to_none=True)
         learnt = [self._learn(share) for share in self.processes.shares(own, self.network)]
         self.scaler.step(self.optimiser)
@@ -100,6 +99,7 @@ class VQVAEStage:
 
     def _learn(self, share: Share) -> tuple[Metrics, Encoding]:
         """Add the gradients of a share; return its losses and its encoding."""
+        # its codes are found in float32 within (Quantiser.distances), whatever the convolutions run in
         with autocast(self.device, self.precision):
             encoding, decoded = self.network(share.image, self._texture_kept(share))
         reconstruction = F.mse_loss(decoded.float(), share.image)
@@ -114,30 +114,19 @@ class VQVAEStage:
         count = round(self.options.structure_only * share.whole)
         return share.rows((torch.arange(share.whole, device=self.device) >= count).float())
 
-    def _start_from_data(self, own: Share) -> None:
-        """Take the first codebooks from the features of the first batch, structure before texture.
-
-        What is random is drawn alike by all processes, from features that all of them have.
-        """
-        encoder = self.model.encoder
-        for level, quantiser in enumerate((encoder.structure_quantiser, encoder.texture_quantiser)):
-            with torch.no_grad():
-                features = [self.model.encode(share.image)[level] for share in own.split(self.processes.accumulate)]
-            whole = self.processes.gathered(joined(features))
-            quantiser.reseed(whole, torch.ones_like(quantiser.sizes, dtype=torch.bool))
-
     def _update_codebooks(self, shares: Sequence[Encoding], taken: int) -> None:
+        # no gradient reaches a codebook: it follows, as moving averages, the features that chose its codes
         encoder = self.model.encoder
         levels = (
             (encoder.structure_quantiser, [(e.structure_features, e.structure_codes) for e in shares]),
             (encoder.texture_quantiser, [(e.texture_features, e.texture_codes) for e in shares]),
         )
         for quantiser, chosen in levels:
-            features, codes = (joined(x) for x in zip(*chosen, strict=True))
+            features, codes = (concatenate(x) for x in zip(*chosen, strict=True))
             decay = unbiased(self.options.decay, taken) if self.begin == "paper" else self.options.decay
             quantiser.update(features, codes, decay, self.processes.total)
-            if self.options.revive and taken % REVIVE_EVERY == REVIVE_EVERY - 1 and taken < self.steps * 0.8:
-                quantiser.reseed(self.processes.gathered(features), quantiser.sizes < DEAD * quantiser.sizes.mean())
+            if self.options.revive and taken < self.steps * 0.8:
+                revive(quantiser, features, taken, self.processes)
 
     @property
     def shown(self) -> VQVAE:
@@ -145,7 +134,7 @@ class VQVAEStage:
         return cast(VQVAE, self.averaged.module)
 
     def validate(self) -> Metrics:
-        return figures(self.shown, self.val, self.device)
+        return vqvae_metrics(self.shown, self.val, self.device)
 
     def preview(self) -> Image.Image:
         model = self.shown
@@ -165,18 +154,6 @@ class VQVAEStage:
             save_network(folder, "vqvae", self.shown, self.val.size, step, figures)
 
 
-def first_codebooks(options: VQVAETraining) -> str:
-    """Return how a new VQ-VAE starts: paper or data."""
-    if options.codebook_init == "auto":
-        return "data" if options.revive else "paper"
-    return options.codebook_init
-
-
-def joined(parts: Sequence[Tensor]) -> Tensor:
-    """Return the rows of all parts, without a copy where there is but one."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
-
-
 def commitment_loss(encoding: Encoding) -> Tensor:
     """Return the mean squared distances of both levels' features to their codes, added (Eq. 1-3), before the weight."""
     pairs = (
@@ -186,40 +163,3 @@ def commitment_loss(encoding: Encoding) -> Tensor:
     return sum(
         (F.mse_loss(f.float(), q.detach().float()) for f, q in pairs), torch.zeros((), device=pairs[0][0].device)
     )
-
-
-def psnr(squared_error: Tensor) -> Tensor:
-    """Return decibels for a mean squared error between images in [-1, 1]."""
-    return 10 * torch.log10(4 / squared_error)
-
-
-@torch.no_grad()
-def figures(model: VQVAE, pictures: Pictures, device: torch.device, limit: int = 500, batch: int = 25) -> Metrics:
-    """Return mean PSNR (dB), codes used and perplexity.
-
-    PSNR is that of the reconstruction, of structure and texture alone, of the mean colour, and of the reconstruction
-    with the structure codes of another picture: what the decoder loses with them is what they carry.
-    """
-    names = ("psnr", "psnr_structure", "psnr_texture", "psnr_mean_colour", "psnr_swapped")
-    sums, count = dict.fromkeys(names, 0.0), min(limit, len(pictures))
-    histograms = [torch.zeros(model.config.codebook_size), torch.zeros(model.config.codebook_size)]
-    for start in range(0, count, batch):
-        image = pictures.tensor(range(start, min(start + batch, count))).to(device)
-        e = model.encode(image)
-        shown = (
-            model.decode(e.structure, e.texture),
-            model.decode_structure(e.structure),
-            model.decode_texture(e.texture),
-            image.mean((2, 3), keepdim=True),
-            model.decode(e.structure.roll(1, 0), e.texture),
-        )
-        for name, x in zip(names, shown, strict=True):
-            sums[name] += float(psnr(((x.clamp(-1, 1) - image) ** 2).mean((1, 2, 3))).sum())
-        for histogram, codes in zip(histograms, (e.structure_codes, e.texture_codes), strict=True):
-            histogram += torch.bincount(codes.flatten().cpu(), minlength=len(histogram))
-    result: Metrics = {name: total / count for name, total in sums.items()}
-    for name, histogram in zip(("structure", "texture"), histograms, strict=True):
-        share = histogram / histogram.sum()
-        result[f"{name}_codes_used"] = int((histogram > 0).sum())
-        result[f"{name}_perplexity"] = float(torch.exp(torch.special.entr(share).sum()))
-    return result
