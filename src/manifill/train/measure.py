@@ -1,13 +1,17 @@
-"""What a VQ-VAE is worth on pictures: how well it reconstructs them, what each level carries, which codes it uses."""
+"""What networks are worth on held-out pictures: a VQ-VAE, level by level, and a texture generator."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from manifill.data import masks
 from manifill.data.pictures import Pictures
 from manifill.networks.vqvae import VQVAE
 from manifill.train.loop import Metrics
+from manifill.train.losses import feature_losses
+
+VALIDATED = 100  # pictures
 
 
 def decibels(squared_error: Tensor) -> Tensor:
@@ -45,3 +49,26 @@ def vqvae_metrics(model: VQVAE, pictures: Pictures, device: torch.device, limit:
         result[f"{name}_codes_used"] = int((histogram > 0).sum())
         result[f"{name}_perplexity"] = float(torch.exp(torch.special.entr(share).sum()))
     return result
+
+
+@torch.no_grad()
+def texture_metrics(painter: nn.Module, vqvae: VQVAE, pictures: Pictures, device: torch.device) -> Metrics:
+    """Return means over composites with centre holes and true structure codes: PSNR (dB), L1 and feature losses."""
+    count, mask = min(VALIDATED, len(pictures)), masks.centre_mask(pictures.size).to(device)
+    sums = dict.fromkeys(("psnr", "l1_hole", "structural", "textural"), 0.0)
+    for start in range(0, count, 20):
+        image = pictures.tensor(range(start, min(start + 20, count))).to(device)
+        truth = vqvae.encode(image)
+        painted = painter(image, mask.expand(len(image), -1, -1, -1), truth.structure)
+        composed = painted * mask + image * (1 - mask)
+        structural, textural = feature_losses(vqvae, composed, truth)
+        error = (composed - image) ** 2
+        values = (
+            decibels(error.mean((1, 2, 3))).mean(),
+            (composed - image).abs().mean() / mask.mean(),
+            structural,
+            textural,
+        )
+        for key, value in zip(sums, values, strict=True):
+            sums[key] += float(value) * len(image)
+    return {key: value / count for key, value in sums.items()}

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from manifill.config import SamplingOptions
 from manifill.data import masks
 from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import fingerprint, save_network
@@ -20,14 +19,12 @@ from manifill.networks.precision import exact_float32
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import hole_cells
 from manifill.networks.vqvae import VQVAE
-from manifill.photos.tensors import grid, to_uint8
-from manifill.sampling.cached import sample_cached
-from manifill.sampling.naive import gumbel_noise
 from manifill.train.config import Preset
 from manifill.train.directions import choose_backwards, flip_marked
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.dropout import whole_dropouts
 from manifill.train.loop import Best, Metrics, autocast, average, scaler, schedule
+from manifill.train.previews import first_pictures, show_structure
 from manifill.train.weight_norm import fold, weight_normalise
 
 VALIDATED, SEEN = 200, 50  # pictures to validate on, and at most of those that it is trained on
@@ -182,20 +179,10 @@ class StructureStage:
 
     @torch.no_grad()
     def preview(self) -> Image.Image:
-        """Show photo, masked, its true structure and four sampled structures, decoded without texture."""
-        model: Any = fold(self.averaged.module).eval()
-        image = self.val.tensor(range(min(6, len(self.val)))).to(self.device)
-        mask = masks.centre_mask(self.size).to(self.device)
-        mask = mask.expand(len(image), -1, -1, -1)
+        model, image = fold(self.averaged.module).eval(), first_pictures(self.val, 6, self.device)
+        mask = masks.centre_mask(self.size).to(self.device).expand(len(image), -1, -1, -1)
         codes, features = self.given(image, mask)
-        cond = model.cond(image, mask, features)
-        columns = [image, image * (1 - mask), self.vqvae.decode_structure(self.vqvae.lookup(codes))]
-        codebook = self.vqvae.encoder.structure_quantiser.codebook
-        for seed in range(4):
-            noise = gumbel_noise([seed], codes[0].numel(), len(codebook)).expand(len(image), -1, -1)
-            sampled = sample_cached(model, codebook, cond, noise, SamplingOptions())
-            columns.append(self.vqvae.decode_structure(self.vqvae.lookup(sampled.codes)))
-        return grid([to_uint8(x) for x in columns])
+        return show_structure(self.vqvae, model, image, mask, codes, features)  # type: ignore[arg-type]
 
     def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
         figure = figures[self.kept_by]

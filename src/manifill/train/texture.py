@@ -18,7 +18,6 @@ from manifill.networks.discriminator import Discriminator
 from manifill.networks.precision import exact_float32
 from manifill.networks.texture import TextureGenerator
 from manifill.networks.vqvae import VQVAE, Encoding
-from manifill.photos.tensors import grid, to_uint8
 from manifill.train.adversary import Anchors, balance
 from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, Share
@@ -29,11 +28,10 @@ from manifill.train.losses import (
     feature_losses,
     perceptual_loss,
 )
-from manifill.train.measure import decibels
+from manifill.train.measure import texture_metrics
+from manifill.train.previews import first_pictures, paint_codes, show_texture
 from manifill.train.sampled_codes import CodeSampler, neighbours, perturb, resample, targets
 from manifill.train.weight_norm import fold, spectral_normalise
-
-VALIDATED = 100  # pictures
 
 
 class Painted(NamedTuple):
@@ -216,49 +214,22 @@ class TextureStage:
     @torch.no_grad()
     def validate(self) -> Metrics:
         """Return figures of composites with centre holes and true structure codes."""
-        count, mask = min(VALIDATED, len(self.val)), masks.centre_mask(self.size).to(self.device)
-        sums = dict.fromkeys(("psnr", "l1_hole", "structural", "textural"), 0.0)
-        for start in range(0, count, 20):
-            image = self.val.tensor(range(start, min(start + 20, count))).to(self.device)
-            truth = self.vqvae.encode(image)
-            painted = self.shown(image, mask.expand(len(image), -1, -1, -1), truth.structure)
-            composed = painted * mask + image * (1 - mask)
-            structural, textural = feature_losses(self.vqvae, composed, truth)
-            error = (composed - image) ** 2
-            values = (
-                decibels(error.mean((1, 2, 3))).mean(),
-                (composed - image).abs().mean() / mask.mean(),
-                structural,
-                textural,
-            )
-            for key, value in zip(sums, values, strict=True):
-                sums[key] += float(value) * len(image)
-        found = {key: value / count for key, value in sums.items()}
+        found = texture_metrics(self.shown, self.vqvae, self.val, self.device)
         return found | (self.judged_by(self.completed, self.val, self.device) if self.judged_by else {})
 
-    @torch.no_grad()
     def completed(self, image: Tensor, mask: Tensor) -> Tensor:
         """Return pictures (N, 3, H, W) whose holes are painted with the true structure codes."""
-        return self.pasted(image, mask, self.vqvae.encode(image).structure_codes)[1]
+        return paint_codes(self.shown, self.vqvae, image, mask, self.vqvae.encode(image).structure_codes)[1]
 
     @torch.no_grad()
     def preview(self) -> Image.Image:
-        """Show masked, structure, result and photo; where training samples codes, sampled structure and result too."""
-        image = self.val.tensor(range(min(8, len(self.val)))).to(self.device)
+        image, sampled = first_pictures(self.val, 8, self.device), None
         mask = masks.centre_mask(self.size).to(self.device).expand(len(image), -1, -1, -1)
         truth = self.vqvae.encode(image).structure_codes
-        columns = [image * (1 - mask), *self.pasted(image, mask, truth)]
         if self.sampler is not None:
             with autocast(self.device, self.precision):  # as in training
                 sampled = self.sampler.codes(image, mask, truth, torch.arange(len(image)))
-            columns += self.pasted(image, mask, sampled)
-        return grid([to_uint8(x) for x in (*columns, image)])
-
-    def pasted(self, image: Tensor, mask: Tensor, codes: Tensor) -> list[Tensor]:
-        """Return what codes say: their structure alone, and the picture completed with it."""
-        structure = self.vqvae.lookup(codes)
-        painted = self.shown(image, mask, structure)
-        return [self.vqvae.decode_structure(structure), painted * mask + image * (1 - mask)]
+        return show_texture(self.shown, self.vqvae, image, mask, truth, sampled)
 
     def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
         """Write the networks: with a judge the best so far into `folder`, and those of the last step beside it."""

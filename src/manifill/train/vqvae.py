@@ -14,12 +14,12 @@ from torch import Tensor
 from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import save_network
 from manifill.networks.vqvae import VQVAE, Encoding
-from manifill.photos.tensors import grid, to_uint8
 from manifill.train.codebooks import concatenate, first_codebooks, revive, start_from_data
 from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Metrics, autocast, average, scaler, schedule
 from manifill.train.measure import vqvae_metrics
+from manifill.train.previews import show_vqvae
 from manifill.train.start import authors_weights, unbiased
 
 
@@ -137,17 +137,7 @@ class VQVAEStage:
         return vqvae_metrics(self.shown, self.val, self.device)
 
     def preview(self) -> Image.Image:
-        model = self.shown
-        with torch.no_grad():
-            image = self.val.tensor(range(min(8, len(self.val)))).to(self.device)
-            e = model.encode(image)
-            shown = (
-                image,
-                model.decode(e.structure, e.texture),
-                model.decode_structure(e.structure),
-                model.decode_texture(e.texture),
-            )
-        return grid([to_uint8(x) for x in shown])
+        return show_vqvae(self.shown, self.val, self.device)
 
     def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
         if last:  # the other stages build on the final codebooks

@@ -1,0 +1,63 @@
+"""Grids of fixed held-out pictures that show how far a stage is."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from manifill.config import SamplingOptions
+from manifill.data.pictures import Pictures
+from manifill.networks.structure import StructureGenerator
+from manifill.networks.vqvae import VQVAE
+from manifill.photos.tensors import grid, to_uint8
+from manifill.sampling.cached import sample_cached
+from manifill.sampling.naive import gumbel_noise
+
+
+def first_pictures(pictures: Pictures, count: int, device: torch.device) -> Tensor:
+    """Return the first pictures, at most `count`: (N, 3, H, W) in [-1, 1]."""
+    return pictures.tensor(range(min(count, len(pictures)))).to(device)
+
+
+@torch.no_grad()
+def show_vqvae(model: VQVAE, pictures: Pictures, device: torch.device) -> Image.Image:
+    """Show pictures, their reconstruction, structure alone and texture alone."""
+    image = first_pictures(pictures, 8, device)
+    e = model.encode(image)
+    columns = [image, model.decode(e.structure, e.texture), model.decode_structure(e.structure)]
+    return grid([to_uint8(x) for x in (*columns, model.decode_texture(e.texture))])
+
+
+@torch.no_grad()
+def show_structure(
+    vqvae: VQVAE, model: StructureGenerator, image: Tensor, mask: Tensor, codes: Tensor, features: Tensor | None
+) -> Image.Image:
+    """Show photo, masked, its true structure and four sampled structures, decoded without texture."""
+    cond = model.cond(image, mask, features)
+    columns = [image, image * (1 - mask), vqvae.decode_structure(vqvae.lookup(codes))]
+    codebook = vqvae.encoder.structure_quantiser.codebook
+    for seed in range(4):
+        noise = gumbel_noise([seed], codes[0].numel(), len(codebook)).expand(len(image), -1, -1)
+        sampled = sample_cached(model, codebook, cond, noise, SamplingOptions())
+        columns.append(vqvae.decode_structure(vqvae.lookup(sampled.codes)))
+    return grid([to_uint8(x) for x in columns])
+
+
+@torch.no_grad()
+def show_texture(
+    painter: nn.Module, vqvae: VQVAE, image: Tensor, mask: Tensor, truth: Tensor, sampled: Tensor | None
+) -> Image.Image:
+    """Show masked, structure, result and photo; of `sampled` codes, where given, structure and result too."""
+    columns = [image * (1 - mask)]
+    for codes in (truth,) if sampled is None else (truth, sampled):
+        columns += paint_codes(painter, vqvae, image, mask, codes)
+    return grid([to_uint8(x) for x in (*columns, image)])
+
+
+@torch.no_grad()
+def paint_codes(painter: nn.Module, vqvae: VQVAE, image: Tensor, mask: Tensor, codes: Tensor) -> list[Tensor]:
+    """Return what codes say: their structure alone, and the picture completed with it, (N, 3, H, W) each."""
+    structure = vqvae.lookup(codes)
+    painted = painter(image, mask, structure)
+    return [vqvae.decode_structure(structure), painted * mask + image * (1 - mask)]
