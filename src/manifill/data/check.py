@@ -222,9 +222,9 @@ def told(found: Findings, least: int) -> list[str]:
         lines += [
             f"{w.min()} to {w.max()} pixels wide, {h.min()} to {h.max()} high; shorter side "
             f"{np.median(found.sides.min(1)):.0f} in the median; {len(small)} below {least}",
-            f"width to height {ratio.min():.2f} to {ratio.max():.2f}: {share(abs(np.log(ratio)) < 0.05)} square, "
-            f"{share(np.log(ratio) <= -0.05)} upright, {share(np.log(ratio) >= 0.05)} lying; a centred square keeps "
-            f"{(found.sides.min(1) / found.sides.max(1)).mean():.0%} of a picture on average",
+            f"width to height {ratio.min():.2f} to {ratio.max():.2f}: {percent(abs(np.log(ratio)) < 0.05)} square, "
+            f"{percent(np.log(ratio) <= -0.05)} upright, {percent(np.log(ratio) >= 0.05)} lying; a centred square "
+            f"keeps {(found.sides.min(1) / found.sides.max(1)).mean():.0%} of a picture on average",
             "formats: " + ", ".join(f"{name} {n}" for name, n in found.formats.most_common()),
             f"{repeated} repeated file for file, {near} nearly the same as another",
         ]
@@ -235,7 +235,7 @@ def told(found: Findings, least: int) -> list[str]:
     return lines
 
 
-def share(which: np.ndarray) -> str:
+def percent(which: np.ndarray) -> str:
     """Return the share of what is true, in per cent."""
     return f"{which.mean():.0%}"
 

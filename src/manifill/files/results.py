@@ -160,11 +160,11 @@ def filled_by(completions: Completions) -> dict[str, int]:
 
 def save_png(picture: Image.Image, path: Path, text: dict[str, str]) -> None:
     """Write a PNG with text chunks, whole or not at all."""
-    data = png(picture, text)
+    data = png_bytes(picture, text)
     write_atomic(path, lambda f: f.write(data))
 
 
-def png(picture: Image.Image, text: dict[str, str]) -> bytes:
+def png_bytes(picture: Image.Image, text: dict[str, str]) -> bytes:
     """Return a picture as PNG with text chunks; a large one is written fast rather than small."""
     chunks, buffer = PngInfo(), io.BytesIO()
     for key, value in text.items():

@@ -40,7 +40,7 @@ def png(photo: Photo, samples: np.ndarray, text: dict[str, str], kept: Kept | No
 
     parts = [b"\x89PNG\r\n\x1a\n"]
     parts.append(chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, depth, PNG_KINDS[photo.mode.split(";")[0]], 0, 0, 0)))
-    parts += [chunk(kind, data) for kind, data in described(photo, text, int(samples.max()))]
+    parts += [chunk(kind, data) for kind, data in metadata_chunks(photo, text, int(samples.max()))]
     parts.append(chunk(b"IDAT", b"\x78\x01"))
     check = 1
     for data, its_check, length in strips(samples, photo.samples, kept, pressed):
@@ -126,7 +126,7 @@ def joined_check(first: int, second: int, length: int) -> int:
     return high << 16 | low
 
 
-def described(photo: Photo, text: dict[str, str], highest: int) -> Iterator[tuple[bytes, bytes]]:
+def metadata_chunks(photo: Photo, text: dict[str, str], highest: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield a PNG's chunks besides the pixels, (kind, data); the palette has all indices up to the `highest`."""
     yield from photo.info.get("colour_chunks", {}).items()
     if "icc_profile" in photo.info:

@@ -43,7 +43,7 @@ def write_card(out: Path, preset: str, data: Sequence[str], val: Sequence[str] |
         "data": data,
         "pictures": pictures(out),
         "unknown": "`--limit`" if val is not None else "`--limit` and `--val`",
-        "networks": [about(out, n, headers[n], preset, given) for n in headers if n in TITLES],
+        "networks": [network_section(out, n, headers[n], preset, given) for n in headers if n in TITLES],
     }
     text = rendered(TEMPLATES / "card.md", values)
     text = kept(text, path.read_text(encoding="utf-8")) if path.exists() else text
@@ -78,7 +78,7 @@ def pictures(out: Path) -> list[str]:
     return lines
 
 
-def about(out: Path, name: str, header: Header, preset: str, given: list[str]) -> dict[str, Any]:
+def network_section(out: Path, name: str, header: Header, preset: str, given: list[str]) -> dict[str, Any]:
     """Return what the card says of one network: the command that trained it, and its figures on held-out pictures."""
     used = saved_settings(out, name)
     options, rest = command(name, used, preset) if used else ([], [])

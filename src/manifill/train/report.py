@@ -118,7 +118,7 @@ def write(run: Path) -> Path:
         "stages": stages,
         "problems": [(name, words) for name, found in diagnoses.items() for words in found.problems.values()],
         "looked": [[name, "; ".join(found.absent), "; ".join(found.unchecked)] for name, found in diagnoses.items()],
-        "state": [status(there[n]) if n in there else [n, "not trained in this run", "", "", ""] for n in STAGES],
+        "state": [state_row(there[n]) if n in there else [n, "not trained in this run", "", "", ""] for n in STAGES],
         "torn": torn(run, stages),
         "notes": NOTES,
         "columns": COLUMNS,
@@ -156,7 +156,7 @@ def torn(run: Path, stages: list[StageLog]) -> list[str]:
     return found
 
 
-def status(stage: StageLog) -> list[str]:
+def state_row(stage: StageLog) -> list[str]:
     """Return a stage's row of the table of states."""
     steps, speed = stage.training.get("steps"), stage.points("pictures_per_s")
     words = "finished" if stage.finished else "in progress, or interrupted" if stage.lines else "no step logged yet"

@@ -28,7 +28,7 @@ from manifill.sampling.native import sampler_here
 from manifill.web import results, schemas
 from manifill.web.jobs import Job
 from manifill.web.limits import Limits, RefusedError
-from manifill.web.requests import open_picture
+from manifill.web.requests import open_upload
 from manifill.web.schemas import LATER, UPLOAD, failures
 from manifill.web.security import Access, Guard, refusal
 from manifill.web.server import Server
@@ -146,7 +146,7 @@ async def events(here: Here, request: Request, id: str) -> Response:
 @api.get("/jobs/{id}/structures/{index}.png", **PICTURE)
 async def structure(here: Here, id: str, index: int) -> Response:
     """What has been drawn for a completion, before it is painted, at the model's size."""
-    return Response(await here.run(results.structure, here.jobs.find(id), index), media_type="image/png")
+    return Response(await here.run(results.structure_png, here.jobs.find(id), index), media_type="image/png")
 
 
 @api.get("/jobs/{id}/completions/{index}.png", **PICTURE)
@@ -173,7 +173,7 @@ async def patch(here: Here, id: str, index: int) -> Response:
 @api.get("/jobs/{id}/grid.png", **PICTURE)
 async def grid(here: Here, id: str) -> Response:
     """The photo, its hole and all completions that are ready, side by side."""
-    return Response(await here.run(results.grid, here.jobs.find(id)), media_type="image/png")
+    return Response(await here.run(results.grid_png, here.jobs.find(id)), media_type="image/png")
 
 
 @api.get("/jobs/{id}/all.zip", response_class=Response, responses={200: schemas.ZIP, **LATER})
@@ -199,7 +199,7 @@ async def redraw(here: Here, request: Request, id: str) -> schemas.Accepted:
     completion = results.find(here.jobs.find(id), asked.index)
 
     def again() -> Completions:
-        part = open_picture(asked.part, "part", here.limits)
+        part = open_upload(asked.part, "part", here.limits)
         return here.inpainter.redraw(completion, part, num_samples=asked.num_samples, seed=asked.seed)
 
     return here.accepted(Job(await here.made(request, again)))

@@ -111,7 +111,7 @@ class Batcher:
             self.waiting.remove(rows)
             rows.client.begin()
         try:
-            share(batch, own.model.sample(*joined(batch), own.options))
+            hand_out(batch, own.model.sample(*batched(batch), own.options))
         except Exception:
             if len(batch) == 1:
                 raise
@@ -119,10 +119,10 @@ class Batcher:
             for rows in batch:
                 rows.alone = True
             self.waiting += batch[1:]
-            share([own], own.model.sample(own.cond, own.known, own.noise, own.options))
+            hand_out([own], own.model.sample(own.cond, own.known, own.noise, own.options))
 
 
-def joined(batch: Sequence[Rows]) -> tuple[Tensor, Tensor, Tensor]:
+def batched(batch: Sequence[Rows]) -> tuple[Tensor, Tensor, Tensor]:
     """Return the conditions, known codes and noise of all rows; one picture's stay one where it is alone."""
     if len(batch) == 1:
         return batch[0].cond, batch[0].known, batch[0].noise
@@ -131,7 +131,7 @@ def joined(batch: Sequence[Rows]) -> tuple[Tensor, Tensor, Tensor]:
     return cond, known, torch.cat([rows.noise for rows in batch])
 
 
-def share(batch: Sequence[Rows], sampled: Sampled) -> None:
+def hand_out(batch: Sequence[Rows], sampled: Sampled) -> None:
     """Give everybody what is theirs."""
     sizes = [len(rows.noise) for rows in batch]
     parts = zip(sampled.codes.split(sizes), sampled.log_likelihood.split(sizes), strict=True)

@@ -24,7 +24,7 @@ from manifill.model import Model
 from manifill.photos.crops import Crop
 from manifill.web.batcher import Batcher, CancelledError
 from manifill.web.limits import Limits, RefusedError
-from manifill.web.log import about, log, request_id
+from manifill.web.log import log, request_id, request_log
 
 WORKING = 16  # jobs that are worked on at once, as many as fit into a batch; the others wait for a thread
 PATCHED = 12  # bytes kept of a filled pixel: whether it is one, its colours, its samples, its part of a file
@@ -65,7 +65,7 @@ class Job:
         self.cancelled = True
         self.tell(state, data)
         self.ended.set()
-        with about(self.request):
+        with request_log(self.request):
             log.info("job %s: %s, %.3f s", self.id[:6], state, time.perf_counter() - self.began)
 
     def move(self, position: int) -> None:
@@ -87,7 +87,7 @@ class Job:
         self.results[event.index] = event
         likelihood = round(event.log_likelihood, 5)
         place = f"{root}/completions/{event.index}"
-        addresses = {"image": f"{place}.png", "patch": f"{place}/patch.png", "box": box(event)}
+        addresses = {"image": f"{place}.png", "patch": f"{place}/patch.png", "box": changed_box(event)}
         self.tell("completion", {**data, "log_likelihood": likelihood, **addresses})
         if len(self.results) == len(self.completions):
             self.end("done", {"seconds": round(time.perf_counter() - self.began, 3)})
@@ -232,7 +232,7 @@ class Jobs:
         if not job.ended.is_set():
             job.failure = (400, str(error)) if isinstance(error, ValueError) else (500, FAILED)
             job.end("error", {"error": job.failure[1]})
-            with about(job.request):
+            with request_log(job.request):
                 log.error("job %s failed", job.id[:6], exc_info=error)
         if job.id in self.known:
             asyncio.get_running_loop().call_later(self.limits.kept_seconds, self.forget, job.id)
@@ -252,7 +252,7 @@ def work(job: Job, batcher: Batcher, report: Callable[[Event], object]) -> None:
             return
 
 
-def box(completion: Completion) -> list[int]:
+def changed_box(completion: Completion) -> list[int]:
     """Return a rectangle of the photo around all new pixels: left, top, right and bottom, these exclusive.
 
     The margin lets it be scaled and laid over the photo without a seam.

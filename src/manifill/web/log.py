@@ -37,7 +37,7 @@ class Seldom(logging.Filter):
 
 
 @contextmanager
-def about(request: str) -> Iterator[None]:
+def request_log(request: str) -> Iterator[None]:
     """Log lines of another request."""
     before = request_id.set(request)
     try:

@@ -60,7 +60,7 @@ class Uploads:
         except ValidationError as error:
             found = error.errors(include_url=False)[:5]
             status = 400 if found[0]["type"] in MALFORMED else 422
-            raise RefusedError(status, "; ".join(in_words(kind, e) for e in found)) from None
+            raise RefusedError(status, "; ".join(field_error(kind, e) for e in found)) from None
 
     async def form(self, request: Request) -> dict[str, str | bytes]:
         """Return a form's fields, str, and files, bytes; what is empty counts as not given. Raises RefusedError."""
@@ -116,7 +116,7 @@ class Uploads:
             self.bytes -= size
 
 
-def in_words(kind: type[Fields], error: Mapping[str, Any]) -> str:
+def field_error(kind: type[Fields], error: Mapping[str, Any]) -> str:
     """Return what is wrong with a field."""
     name, found, words = ".".join(map(str, error["loc"]))[:80] or "the body", error["input"], error["msg"]
     if error["type"] == "missing":
@@ -127,7 +127,7 @@ def in_words(kind: type[Fields], error: Mapping[str, Any]) -> str:
     return f"{name} is {shown if len(shown) < 60 else shown[:57] + '...'}; {words[0].lower()}{words[1:]}"
 
 
-def open_picture(data: bytes, role: str, limits: Limits) -> Opened:
+def open_upload(data: bytes, role: str, limits: Limits) -> Opened:
     """Decode a picture of one of FORMATS. Raises RefusedError, whatever the bytes."""
     try:
         with Image.open(io.BytesIO(png_chunks(data)[0]), formats=known_formats()) as file:

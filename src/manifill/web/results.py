@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from manifill.completion import Completion
-from manifill.files.results import Overview, describe, png
+from manifill.files.results import Overview, describe, png_bytes
 from manifill.photos.decode import ImageError
 from manifill.photos.encode import Format, encode, format_for
-from manifill.web.jobs import Job, box
+from manifill.web.jobs import Job, changed_box
 from manifill.web.limits import RefusedError
 
 
@@ -32,16 +32,16 @@ def ready(job: Job) -> list[Completion]:
     return [job.results[k] for k in sorted(job.results)]
 
 
-def text(job: Job, seed: int) -> dict[str, str]:
+def made_by(job: Job, seed: int) -> dict[str, str]:
     """Return a PNG's text chunks: the seed, and the name and weights of the model."""
     return {"seed": str(seed), "model": f"{job.completions.inpainter.name} {job.completions.inpainter.weights}"}
 
 
-def structure(job: Job, index: int) -> bytes:
+def structure_png(job: Job, index: int) -> bytes:
     """Encode a structure preview. Raises RefusedError."""
     if index not in job.previews:
         raise RefusedError(404, f"the job has no structure {index}, or not yet")
-    return png(job.previews[index].structure, text(job, job.previews[index].seed))
+    return png_bytes(job.previews[index].structure, made_by(job, job.previews[index].seed))
 
 
 def completed(job: Job, index: int) -> bytes:
@@ -52,8 +52,8 @@ def completed(job: Job, index: int) -> bytes:
     completion = find(job, index)
     photo = completion.request.photo
     if photo.mode == "CMYK":
-        return png(Image.fromarray(completion.rgb), text(job, completion.seed))
-    return encode(photo, completion.samples, "png", None, text(job, completion.seed))
+        return png_bytes(Image.fromarray(completion.rgb), made_by(job, completion.seed))
+    return encode(photo, completion.samples, "png", None, made_by(job, completion.seed))
 
 
 def encoded(job: Job, index: int, format: Format) -> bytes:
@@ -70,20 +70,20 @@ def patch(job: Job, index: int) -> bytes:
     """Encode the part of a completion with all of its new pixels, in the photo's colours. Raises RefusedError."""
     completion = find(job, index)
     photo = completion.request.photo
-    left, top, right, bottom = box(completion)
+    left, top, right, bottom = changed_box(completion)
     part = (slice(top, bottom), slice(left, right))
     if photo.mode == "CMYK":
-        return png(Image.fromarray(np.ascontiguousarray(completion.rgb[part])), text(job, completion.seed))
+        return png_bytes(Image.fromarray(np.ascontiguousarray(completion.rgb[part])), made_by(job, completion.seed))
     info = {key: value for key, value in photo.info.items() if key not in ("exif", "dpi")}
     return encode(replace(photo, info=info), completion.samples[part], "png", None, {})
 
 
-def grid(job: Job) -> bytes:
+def grid_png(job: Job) -> bytes:
     """Lay out the photo, its hole and the completions that are there. Raises RefusedError."""
     results, cells = ready(job), Overview(job.completions)
     for completion in results:
         cells.add(completion)
-    return png(cells.sheet(), text(job, results[0].seed))
+    return png_bytes(cells.sheet(), made_by(job, results[0].seed))
 
 
 def archive(job: Job) -> bytes:

@@ -14,7 +14,7 @@ from manifill.completion import Choice, KnownCodes
 from manifill.config import Fit, SamplingOptions
 
 
-def decoded(given: object, info: ValidationInfo) -> object:
+def from_base64(given: object, info: ValidationInfo) -> object:
     """Decode what is base64 in JSON, with or without the start of a data address; in a form, files are bytes."""
     if info.mode != "json" or not isinstance(given, str):
         return given
@@ -25,7 +25,7 @@ def decoded(given: object, info: ValidationInfo) -> object:
 
 
 FILE = {"type": "string", "contentEncoding": "base64", "minLength": 1}
-File = Annotated[bytes, Strict(), BeforeValidator(decoded), WithJsonSchema(FILE)]
+File = Annotated[bytes, Strict(), BeforeValidator(from_base64), WithJsonSchema(FILE)]
 MASK = "optional: white, or paint on a transparent layer, is the hole; without it, the photo's transparent part"
 SEED = Field(default=None, ge=-1, lt=1 << 40, description="seed of the first sample, the next ones count up; -1: any")
 COUNT = Field(default=1, ge=1, description="how many completions")

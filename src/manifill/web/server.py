@@ -23,7 +23,7 @@ from manifill.web import schemas
 from manifill.web.extend import extend
 from manifill.web.jobs import Job, Jobs
 from manifill.web.limits import Limits, RefusedError
-from manifill.web.requests import Uploads, known_formats, open_picture
+from manifill.web.requests import Uploads, known_formats, open_upload
 from manifill.web.stream import unless_gone
 
 R = TypeVar("R")
@@ -71,8 +71,8 @@ class Server:
 
     def opened(self, asked: schemas.Hole) -> tuple[Photo, Opened | None]:
         """Decode photo and mask."""
-        photo = load_photo(open_picture(asked.photo, "photo", self.limits))
-        return photo, open_picture(asked.mask, "mask", self.limits) if asked.mask else None
+        photo = load_photo(open_upload(asked.photo, "photo", self.limits))
+        return photo, open_upload(asked.mask, "mask", self.limits) if asked.mask else None
 
     def complete(self, s: schemas.Settings) -> Completions:
         """Decode photo and mask and return what is asked for."""
