@@ -18,6 +18,7 @@ from sampling import table
 from manifill.data.batches import Batches
 from manifill.data.dataset import load
 from manifill.networks.vqvae import VQVAE
+from manifill.train.config import RunOptions
 from manifill.train.loop import run
 from manifill.train.presets import preset
 from manifill.train.settings import PRECISIONS, faster_precision
@@ -40,6 +41,7 @@ def main() -> None:
     sizes = replace(paper.model, vqvae=replace(paper.model.vqvae, width=a.width, residual_width=a.width // 2))
     settings = replace(paper, model=sizes, vqvae=replace(paper.vqvae, steps=a.steps))
     precision, rows = PRECISIONS[faster_precision(device)], []
+    options = RunOptions(seed=a.seed, validate_every=a.steps, checkpoint_every=100, quiet=True)
     for averages in ("full", "the authors'"):
         for weights in ("PyTorch's", "the authors'"):
             torch.manual_seed(a.seed)
@@ -51,7 +53,7 @@ def main() -> None:
                 stage.model.load_state_dict(VQVAE(settings.model.vqvae).state_dict())
             out = a.out / f"{averages[:4]}-{weights[:4]}".replace(" ", "-")
             with Batches(pictures, settings.vqvae.batch_size, a.seed, flip=False) as batches:
-                found = run(stage, batches, out, a.steps, a.seed, 50, a.steps, 100, quiet=True)
+                found = run(stage, batches, out, a.steps, options)
             used = f"{found['structure_codes_used']} / {found['texture_codes_used']}"
             rows.append([averages, weights, used, f"{found['psnr']:.1f}", f"{found['psnr_structure']:.1f}"])
             print(rows[-1], flush=True)
