@@ -64,7 +64,20 @@ def test_inpaint_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_verbs_and_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     shown = commands(SHOWN)
     assert {verb for verb, _ in shown} == {
-        *("inpaint", "info", "train", "data", "convert", "masks", "evaluate", "serve", "push", "pack", "ablate"),
+        *(
+            "inpaint",
+            "info",
+            "train",
+            "data",
+            "convert",
+            "masks",
+            "evaluate",
+            "serve",
+            "push",
+            "pack",
+            "ablate",
+            "figures",
+        ),
     }
     for verb, rest in shown:
         stage = rest.split()[:1] if verb == "train" else []
