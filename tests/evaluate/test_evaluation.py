@@ -17,7 +17,7 @@ from manifill import Inpainter, cli
 from manifill.config import Fit
 from manifill.data.pictures import DataError
 from manifill.evaluate import metrics, run
-from manifill.evaluate.features import load_networks
+from manifill.evaluate.features import load_judges
 from manifill.evaluate.methods import Classical, Folder, ModelMethod, Picking, TrueCodes
 from manifill.evaluate.scores import Scores, ScoresError, distribution, figures, merge
 from manifill.photos.tensors import to_tensor, to_uint8
@@ -54,7 +54,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def task(pictures: Path, network: Path) -> run.Task:
-    return run.task([pictures], 64, "lama-medium", None, 6, *load_networks([network]))
+    return run.task([pictures], 64, "lama-medium", None, 6, *load_judges([network]))
 
 
 def method(inpainter: Inpainter, samples: int = 3) -> ModelMethod:
@@ -64,7 +64,7 @@ def method(inpainter: Inpainter, samples: int = 3) -> ModelMethod:
 def test_shards_merge_to_the_single_run_exactly(
     inpainter: Inpainter, pictures: Path, network: Path, tmp_path: Path
 ) -> None:
-    networks = load_networks([network])
+    networks = load_judges([network])
     whole = run.task([pictures], 64, "lama-medium", None, 12, *networks).score(method(inpainter), quiet=True)
     for k in range(2):
         part = run.task([pictures], 64, "lama-medium", None, 12, *networks, shard=f"{k}/2")
@@ -99,7 +99,7 @@ def test_scores_survive_a_file(inpainter: Inpainter, task: run.Task, tmp_path: P
 def test_the_figures_are_what_they_are_called(pictures: Path, network: Path) -> None:
     """Of a trained model: what the reference model draws hardly shows in what it paints."""
     inpainter = Inpainter.from_pretrained()
-    task = run.task([pictures], 128, "lama-medium", None, 6, *load_networks([network]))
+    task = run.task([pictures], 128, "lama-medium", None, 6, *load_judges([network]))
     scores = task.score(method(inpainter), quiet=True)
     found = figures(scores)
     for k in range(6):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from manifill.evaluate import downloads
 from manifill.evaluate.downloads import PUBLIC_FILES, PublicFile, fetch
-from manifill.evaluate.features import LPIPS, InceptionNetwork, TorchScriptNetwork, load_networks, network_name
+from manifill.evaluate.features import LPIPS, InceptionNetwork, TorchScriptNetwork, load_judges, network_name
 from manifill.evaluate.inception import InceptionV3, average3, resize_tf1
 from manifill.evaluate.metrics import mean_distance, unit_differences, unit_features
 
@@ -214,7 +214,7 @@ def test_lpips(net, tmp_path) -> None:
     assert lpips.perceptual(a, a).abs().max() == 0
     assert lpips.distance_maps(a, b).shape == (3, 64, 48)
     save_file(backbone | linear, tmp_path / "both.safetensors")
-    both = load_networks(**{f"lpips_{net}": tmp_path / "both.safetensors"})[1][0]
+    both = load_judges(**{f"lpips_{net}": tmp_path / "both.safetensors"})[1][0]
     assert torch.equal(both.perceptual(a[:2], b[:2]), lpips.perceptual(a[:2], b[:2]))
 
 
@@ -238,9 +238,9 @@ def test_weights_of_another_network_are_refused(tmp_path) -> None:
 
 def test_load_networks(tmp_path) -> None:
     path = scripted(Tiny(), tmp_path / "tiny.ts")
-    pooled, perceptual = load_networks([path])
+    pooled, perceptual = load_judges([path])
     assert [n.name for n in pooled] == [n.name for n in perceptual] == ["tiny"]
-    assert load_networks() == ([], [])
+    assert load_judges() == ([], [])
 
 
 CONTENT = bytes(range(256)) * 9000

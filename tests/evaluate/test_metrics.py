@@ -320,12 +320,12 @@ def test_no_hole_has_no_seam() -> None:
 
 
 def test_a_thin_hole_is_looked_at_with_what_surrounds_it() -> None:
-    from manifill.evaluate.scores import SEEN, around
+    from manifill.evaluate.scores import SEEN, around_hole
 
     for first, last, side in ((10, 12, 64), (0, 1, 64), (60, 64, 64), (5, 55, 64), (0, 32, 32), (3, 4, 32)):
         touched = np.zeros(side, bool)
         touched[first:last] = True
-        found = around(touched)
+        found = around_hole(touched)
         assert 0 <= found.start <= first
         assert last <= found.stop <= side
         assert found.stop - found.start == max(SEEN, last - first)

@@ -14,7 +14,7 @@ from PIL import Image
 from manifill import cli
 from manifill.data.masks import centre
 from manifill.evaluate import protocols
-from manifill.evaluate.protocols import PROTOCOLS, digest, mask, masks, read, write
+from manifill.evaluate.protocols import PROTOCOLS, digest, mask, masks, read_masks, write_masks
 
 FIXED = ("paper-centre", "pic-best50", "repaint-half", "repaint-expand", "repaint-sr2x", "repaint-altlines")
 RANDOM = tuple(name for name in PROTOCOLS if name not in FIXED)
@@ -160,9 +160,9 @@ def test_unusable_arguments() -> None:
 
 
 def test_write_and_read(tmp_path: Path) -> None:
-    name = write("lama-medium", tmp_path / "set", 3, 64)
+    name = write_masks("lama-medium", tmp_path / "set", 3, 64)
     assert sorted(p.name for p in (tmp_path / "set").iterdir()) == [*(f"0000{k}.png" for k in range(3)), "masks.json"]
-    holes, facts = read(tmp_path / "set")
+    holes, facts = read_masks(tmp_path / "set")
     assert np.array_equal(holes, masks("lama-medium", 3, 64))
     assert name == facts["digest"] == digest("lama-medium", 3, 64)
     assert (facts["protocol"], facts["count"], facts["size"]) == ("lama-medium", 3, 64)
@@ -176,7 +176,7 @@ def test_write_and_read(tmp_path: Path) -> None:
 def test_write_replaces_nothing(tmp_path: Path) -> None:
     (tmp_path / "00001.png").write_bytes(b"mine")
     with pytest.raises(ValueError, match="not empty"):
-        write("paper-centre", tmp_path, 2, 64)
+        write_masks("paper-centre", tmp_path, 2, 64)
     assert [p.name for p in tmp_path.iterdir()] == ["00001.png"]
     assert (tmp_path / "00001.png").read_bytes() == b"mine"
 
@@ -190,9 +190,9 @@ def test_an_interrupted_write_is_no_set(tmp_path: Path, monkeypatch: pytest.Monk
     real = protocols.write_atomic
     monkeypatch.setattr(protocols, "write_atomic", stop)
     with pytest.raises(KeyboardInterrupt):
-        write("paper-centre", tmp_path, 3, 64)
+        write_masks("paper-centre", tmp_path, 3, 64)
     with pytest.raises(ValueError, match=r"masks\.json: missing"):
-        read(tmp_path)
+        read_masks(tmp_path)
 
 
 def damage(folder: Path, name: str) -> str:
@@ -234,11 +234,11 @@ def damage(folder: Path, name: str) -> str:
     ["missing", "not_an_image", "truncated", "other_size", "one_pixel", "swapped", "digest", "count", "key", "no_json"],
 )
 def test_a_damaged_set_is_refused(tmp_path: Path, name: str) -> None:
-    write("pconv-30", tmp_path, 3, 64)
-    read(tmp_path)
+    write_masks("pconv-30", tmp_path, 3, 64)
+    read_masks(tmp_path)
     words = damage(tmp_path, name)
     with pytest.raises(ValueError, match=words.replace(".", r"\.")):
-        read(tmp_path)
+        read_masks(tmp_path)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -253,7 +253,7 @@ def test_the_verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     arguments = ("masks", "--protocol", "repaint-half", "--out", tmp_path / "set", "--count", 2, "--size", 64)
     assert run(monkeypatch, *arguments) == 0
     assert digest("repaint-half", 2, 64) in capsys.readouterr().out
-    assert read(tmp_path / "set")[0].shape == (2, 64, 64)
+    assert read_masks(tmp_path / "set")[0].shape == (2, 64, 64)
     assert run(monkeypatch, *arguments) == 2
     assert "set: not empty" in capsys.readouterr().err
 

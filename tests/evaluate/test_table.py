@@ -34,8 +34,8 @@ def test_every_metric_has_a_name_a_direction_and_a_sentence() -> None:
         assert found.says.endswith("."), key
         assert found.name != key or key in ("FID", "KID"), key
         assert found.better or key.startswith("seam"), key
-    assert table.title("psnr") == "PSNR [dB] \u2191"
-    assert table.title("FD-Net") == "Fr\u00e9chet distance (Net) \u2193"
+    assert table.metric_title("psnr") == "PSNR [dB] \u2191"
+    assert table.metric_title("FD-Net") == "Fr\u00e9chet distance (Net) \u2193"
 
 
 @pytest.mark.parametrize(("count", "flagged"), [(40, 2), (1000, 0)])
@@ -44,7 +44,7 @@ def test_metrics_of_too_few_pictures_are_last_and_said_to_mean_nothing(count: in
     assert sum("Means nothing of" in line[-1] for _, line in (*rest, last)) == flagged
     assert last[0] == "precision-Net_2"
     assert [key for key, _ in rest][:2] == ["psnr", "seam_ratio"]
-    printed = table.text(methods(count)).splitlines()
+    printed = table.to_text(methods(count)).splitlines()
     assert printed[0].split() == ["faces_128", "telea"]
     assert len({line.index("25.31") for line in printed if "25.31" in line}) == 1
 

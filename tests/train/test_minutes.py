@@ -11,7 +11,7 @@ import pytest
 from manifill import cli
 from manifill.cli.train import expectation, suited, what_now
 from manifill.train import budget, run
-from manifill.train.budget import Plan
+from manifill.train.budget import StepPlan
 from manifill.train.config import RunOptions
 from manifill.train.diagnosis import Log, diagnose
 from manifill.train.distributed import ALONE
@@ -25,7 +25,7 @@ def test_a_plan_follows_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planned for 1 s a step; another program takes half of the machine, and later all of it."""
     now, settled = [0.0], []
     monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
-    plan = Plan(1000.0, 200, ALONE, settled.append)
+    plan = StepPlan(1000.0, 200, ALONE, settled.append)
     assert plan(10, 1000) == 1000  # from here on the pace is known
     now[0] = 50.0
     assert plan(60, 1000) == 1000  # as planned, nearly
@@ -40,7 +40,7 @@ def test_a_plan_follows_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stage_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
-    plan = Plan(100.0, 10, ALONE, lambda steps: None)
+    plan = StepPlan(100.0, 10, ALONE, lambda steps: None)
     plan(10, 100)
     now[0] = 101.0
     assert plan(60, 100) == 60
@@ -58,7 +58,7 @@ def test_more_minutes_go_on_and_the_codes_stay(
 ) -> None:
     fits = iter([12, 11, 10, 7, 5])
     monkeypatch.setattr(run, "steps_that_fit", lambda *_: next(fits))
-    monkeypatch.setattr(run, "Plan", lambda *_: None)  # the clock has no say
+    monkeypatch.setattr(run, "StepPlan", lambda *_: None)  # the clock has no say
     monkeypatch.setattr(run.report, "write", lambda out: out)  # takes longer than all of this
     out, options = tmp_path / "run", {"quiet": True, "force": True}
     train(STAGES, [pictures], out, "tiny", RunOptions(minutes=1, **options))
@@ -108,7 +108,7 @@ def test_a_stage_that_a_slow_machine_stops_is_an_error_and_can_go_on(
     monkeypatch.setattr(run, "steps_that_fit", lambda *_: 12)
     out, options = tmp_path / "run", {"quiet": True, "force": True, "log_every": 2}
     with monkeypatch.context() as slow:
-        slow.setattr(run, "Plan", lambda _, least, *rest: Plan(time.monotonic() - 1, least, *rest))
+        slow.setattr(run, "StepPlan", lambda _, least, *rest: StepPlan(time.monotonic() - 1, least, *rest))
         with pytest.raises(
             ValueError, match=r"vqvae: about \d steps fit into its part of 1 minutes, and fewer than 10"
         ):
@@ -117,7 +117,7 @@ def test_a_stage_that_a_slow_machine_stops_is_an_error_and_can_go_on(
     assert planned == taken < 10
     with pytest.raises(ValueError, match="give it"):  # the same again is as short
         train(["vqvae"], [pictures], out, "tiny", RunOptions(minutes=1, **options))
-    monkeypatch.setattr(run, "Plan", lambda *_: None)
+    monkeypatch.setattr(run, "StepPlan", lambda *_: None)
     train(["vqvae"], [pictures], out, "tiny", RunOptions(minutes=2, **options))
     assert steps_of(out, "vqvae") == (taken + 12, taken + 12)
 

@@ -32,7 +32,7 @@ def data(
     """
     if out is not None:
         check_folder(out)
-    from manifill.data.check import examine, told, write
+    from manifill.data.check import examine, told, write_findings
     from manifill.data.sources import DataError
 
     if not paths:
@@ -40,5 +40,5 @@ def data(
     found = examine(paths, quiet)
     print("\n".join(told(found, size)))
     if out is not None:
-        print("\n".join(map(str, write(found, size, out))))
+        print("\n".join(map(str, write_findings(found, size, out))))
     return 1 if found.broken else 0

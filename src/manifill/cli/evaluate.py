@@ -95,7 +95,7 @@ def evaluate(
         if name != "auto" and not from_hub(name):
             find_model(name)
     from manifill.evaluate import run
-    from manifill.evaluate.features import load_networks
+    from manifill.evaluate.features import load_judges
     from manifill.inpainter import Inpainter
 
     if merge:
@@ -106,7 +106,7 @@ def evaluate(
     fit = Fit(**vars(fit))
     picking = run.picked(protocol, samples, of, choose)
     listed = run.methods(inpainters, picking, seed, vars(sampling), known_codes, fit, baselines, pred, true_codes)
-    networks, perceptual = load_networks(features, inception, lpips_alex, lpips_vgg)
+    networks, perceptual = load_judges(features, inception, lpips_alex, lpips_vgg)
     task = run.task(data, side, protocol, masks, count, networks, perceptual, shard)
     _print_figures(run.evaluate(task, listed, out, report, curve))
     return 0
@@ -116,7 +116,7 @@ def _print_figures(result: dict[str, Any]) -> None:
     from manifill.evaluate import table
 
     if result:  # a shard alone has none
-        print(table.text(result))
+        print(table.to_text(result))
 
 
 @plainly
@@ -164,10 +164,10 @@ def ablate(
     if features:
         need("--features", "sklearn")
     from manifill.evaluate.ablations import ablate as train_and_measure
-    from manifill.evaluate.features import load_networks
+    from manifill.evaluate.features import load_judges
     from manifill.train.config import RunOptions
 
-    networks, distances = load_networks(features, inception, lpips_alex)
+    networks, distances = load_judges(features, inception, lpips_alex)
     options = RunOptions(seed=seed, steps=steps, batch_size=batch_size, perceptual=perceptual, quiet=quiet)
     first = find_model(model) if model else None
     train_and_measure(data, val, out, preset, tables, options, networks, distances, protocol, first)
@@ -189,6 +189,6 @@ def masks(*, protocol: str, out: Annotated[Path, FOLDER], count: int = 1000, siz
     check_folder(out)
     from manifill.evaluate import protocols
 
-    digest = protocols.write(protocol, out, count, size)
+    digest = protocols.write_masks(protocol, out, count, size)
     print(f"{out}: {count} masks of {size}x{size} pixels, digest {digest}")
     return 0

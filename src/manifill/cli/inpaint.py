@@ -123,7 +123,7 @@ def inpaint(
     with importing():  # of what is light; mistakes that need no model are told before PyTorch is loaded
         from manifill.files import pairs
         from manifill.files.batch import Batch
-        from manifill.files.manifest import Settings, find_line, read_completion
+        from manifill.files.manifest import SavedOptions, find_line, read_completion
         from manifill.files.results import Output
         from manifill.hub import find_model, from_hub
         from manifill.photos.mask import load_mask
@@ -131,7 +131,7 @@ def inpaint(
 
     check_folder(out)
     check_counts(num_samples, of)
-    asked_for = Settings(Fit(**vars(fit)), beyond.known_codes, vars(sampling))
+    asked_for = SavedOptions(Fit(**vars(fit)), beyond.known_codes, vars(sampling))
     SamplingOptions(**{name: value for name, value in vars(sampling).items() if value is not None})
     first = seeds_from(seed, of or num_samples)[0]
     near, redraw = beyond.near, beyond.redraw

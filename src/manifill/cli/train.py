@@ -246,10 +246,10 @@ def pack(
         raise ValueError("--subject and --pictures go together: what the pictures show, and the pictures")
     domain = None
     if subject is not None and pictures is not None:
-        from manifill.evaluate.domain import measure
+        from manifill.evaluate.domain import measure_domain
         from manifill.inpainter import Inpainter
 
-        domain = measure(Inpainter.from_pretrained(model), pictures, subject)
+        domain = measure_domain(Inpainter.from_pretrained(model), pictures, subject)
         print(domain)
     run(model, out, half, vars(sampling), domain)
     print(out)

@@ -245,7 +245,7 @@ def extra(groups: list[list[int]]) -> int:
     return sum(len(group) - 1 for group in groups)
 
 
-def write(found: Findings, least: int, out: Path) -> list[Path]:
+def write_findings(found: Findings, least: int, out: Path) -> list[Path]:
     """Write check.json, with every name, and grids of samples and of near-duplicates; return the paths."""
     out.mkdir(parents=True, exist_ok=True)
     names = found.names

@@ -15,7 +15,7 @@ from manifill.data.pictures import Pictures
 from manifill.evaluate import protocols
 from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
 from manifill.evaluate.methods import TrueCodes
-from manifill.evaluate.run import describe
+from manifill.evaluate.run import describe_run
 from manifill.evaluate.scores import figures
 from manifill.evaluate.task import Task
 from manifill.networks.atomic import write_atomic
@@ -24,7 +24,7 @@ from manifill.train.config import RunOptions
 from manifill.train.finetune import take
 from manifill.train.presets import ABLATIONS
 from manifill.train.presets import preset as preset_named
-from manifill.train.run import load, train_on
+from manifill.train.run import load_pictures, train_on
 from manifill.train.sampled_codes import CodeSampler
 
 BATCH = 20
@@ -50,7 +50,7 @@ def ablate(
     same call goes on after an interruption. Writes OUT/ablations.json, ablations.md and structures.npz; returns the
     figures by variant.
     """
-    pictures, held_out = load(data, val, preset_named(preset).model.image_size, options)
+    pictures, held_out = load_pictures(data, val, preset_named(preset).model.image_size, options)
     names = [path.name for path in data]
     first = model or out / "first" / "model"
     if model is None:
@@ -69,7 +69,7 @@ def ablate(
         take(first, run, ["vqvae", "structure"])
         train_on(["texture"], pictures, held_out, run, f"{preset}+{variant}", options, names)
         found[variant] = score(run / "model", variant, task, codes)
-        write(out, found, task)
+        write_tables(out, found, task)
     return found
 
 
@@ -78,7 +78,7 @@ def measured(
 ) -> Task:
     """Return the evaluation that all variants go through."""
     count = len(held_out)
-    about = describe(held_out, protocol, protocols.digest(protocol, count, held_out.size), count)
+    about = describe_run(held_out, protocol, protocols.digest(protocol, count, held_out.size), count)
     return Task(held_out, lambda k: protocols.mask(protocol, k, held_out.size), networks, perceptual, about)
 
 
@@ -103,7 +103,7 @@ def score(folder: Path, variant: str, task: Task, codes: Tensor) -> dict[str, An
     return {"figures": figures(task.score(method)), "step": trained.step, "about": task.about | method.about}
 
 
-def write(out: Path, found: dict[str, Any], task: Task) -> None:
+def write_tables(out: Path, found: dict[str, Any], task: Task) -> None:
     """Write what is known so far as JSON and as a table in Markdown."""
     write_atomic(out / "ablations.json", lambda f: f.write(json.dumps(found, indent=1).encode()))
     keys = [k for k in next(iter(found.values()))["figures"] if k.startswith(SHOWN) and k != "seam_photo"]

@@ -20,7 +20,7 @@ ACCUSED = 0.02  # fraction of its own pictures that each of the two measures may
 BATCH = 10
 
 
-def measure(model: Model, pictures: Path, subject: str) -> Domain:
+def measure_domain(model: Model, pictures: Path, subject: str) -> Domain:
     """Return the domain of a model by at most COUNT pictures (a folder, list or shards) that show its `subject`."""
     found = Pictures.of(first([pictures])[:COUNT], model.image_size, quiet=True).array
     psnr, bits = familiarities(model, found)

@@ -219,7 +219,7 @@ class LPIPS(Perceptual):
         return maps_at(self.taps, self.convolutions, pictures)
 
 
-def load_networks(
+def load_judges(
     features: Sequence[Path] = (),
     inception: Path | None = None,
     lpips_alex: Path | None = None,

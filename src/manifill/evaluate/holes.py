@@ -39,23 +39,23 @@ class Dice:
         return float(self.integer(0, UNITS - 1)), float(self.integer(0, UNITS - 1))
 
 
-def pixels(low: float, high: float, size: int) -> slice:
+def pixel_span(low: float, high: float, size: int) -> slice:
     """Return the pixels whose centres lie in [low, high) units."""
     first, last = (math.ceil(v * size / UNITS - 0.5) for v in (low, high))
     return slice(max(first, 0), max(min(last, size), 0))
 
 
-def box(hole: np.ndarray, left: float, top: float, width: float, height: float) -> None:
+def open_box(hole: np.ndarray, left: float, top: float, width: float, height: float) -> None:
     """Open a box of units."""
-    hole[pixels(top, top + height, len(hole)), pixels(left, left + width, len(hole))] = True
+    hole[pixel_span(top, top + height, len(hole)), pixel_span(left, left + width, len(hole))] = True
 
 
 def segment(hole: np.ndarray, a: tuple[float, float], b: tuple[float, float], width: float) -> None:
     """Open everything within half a width, a pixel at least, of the line between points (x, y)."""
     size = len(hole)
     radius = max(width, UNITS / size) / 2
-    rows = pixels(min(a[1], b[1]) - radius, max(a[1], b[1]) + radius, size)
-    columns = pixels(min(a[0], b[0]) - radius, max(a[0], b[0]) + radius, size)
+    rows = pixel_span(min(a[1], b[1]) - radius, max(a[1], b[1]) + radius, size)
+    columns = pixel_span(min(a[0], b[0]) - radius, max(a[0], b[0]) + radius, size)
     y = (np.arange(rows.start, rows.stop)[:, None] + 0.5) * UNITS / size - a[1]
     x = (np.arange(columns.start, columns.stop) + 0.5) * UNITS / size - a[0]
     dx, dy = b[0] - a[0], b[1] - a[1]

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from manifill import __version__
-from manifill.evaluate.holes import UNITS, Dice, box, moved, segment
+from manifill.evaluate.holes import UNITS, Dice, moved, open_box, segment
 from manifill.networks.atomic import write_atomic
 from manifill.networks.checkpoint import check_new
 
@@ -95,7 +95,7 @@ def _boxes(count: int, smallest: int, largest: int, margin: int, size: int, dice
     for _ in range(dice.integer(1, count)):
         width, height = dice.integer(smallest, largest), dice.integer(smallest, largest)
         left = dice.integer(margin, UNITS - margin - width)
-        box(hole, left, dice.integer(margin, UNITS - margin - height), width, height)
+        open_box(hole, left, dice.integer(margin, UNITS - margin - height), width, height)
     return hole
 
 
@@ -111,7 +111,7 @@ def _free_form(halves: int, wholes: int, strokes: int, size: int, dice: Dice) ->
         for _ in range(dice.integer(0, count - 1)):
             width, height = dice.integer(0, side - 1), dice.integer(0, side - 1)
             left = dice.integer(-(width // 2), UNITS - width + width // 2 - 1)
-            box(hole, left, dice.integer(-(height // 2), UNITS - height + height // 2 - 1), width, height)
+            open_box(hole, left, dice.integer(-(height // 2), UNITS - height + height // 2 - 1), width, height)
     brushed = np.zeros((size, size), np.bool_)
     for _ in range(dice.integer(0, strokes - 1)):
         _brush(brushed, dice)
@@ -124,7 +124,7 @@ def _authors(size: int, dice: Dice) -> np.ndarray:
     if dice.index % 2 == 0:
         for _ in range(3):
             left, top, x, y = dice.integer(0, 127), dice.integer(0, 127), dice.integer(0, 32), dice.integer(0, 32)
-            box(hole, left + x, top + y, 128 - 2 * x, 128 - 2 * y)
+            open_box(hole, left + x, top + y, 128 - 2 * x, 128 - 2 * y)
     else:
         for _ in range(sum(dice.integer(1, 3) for _ in range(5))):
             _brush(hole, dice, most=11, widest=40)
@@ -290,7 +290,7 @@ def digest(protocol: str, count: int, size: int = UNITS) -> str:
     return _digest(_hash(hole) for hole in _each(protocol, count, size))
 
 
-def write(protocol: str, out: Path, count: int, size: int = UNITS) -> str:
+def write_masks(protocol: str, out: Path, count: int, size: int = UNITS) -> str:
     """Write `out`/00000.png ..., white = hole, and last masks.json, and return the set's digest.
 
     Raises ModelError, a ValueError, when `out` is not empty, and ValueError as `mask` does; nothing is written then.
@@ -314,7 +314,7 @@ def write(protocol: str, out: Path, count: int, size: int = UNITS) -> str:
     return facts["digest"]
 
 
-def read(folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
+def read_masks(folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
     """Return a written set: masks, bool (count, size, size), and what masks.json says of them.
 
     Raises ValueError naming the file that is missing, unreadable, of another size or changed.

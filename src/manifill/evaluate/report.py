@@ -57,7 +57,7 @@ def write(out: Path, result: dict[str, Any], scored: dict[str, Scores], task: Ta
 def figure_table(methods: dict[str, Any]) -> list[list[str]]:
     """Return figures by row, methods by column, and the paper's where it has the figure; first the head."""
     body = [
-        [table.title(key), *values, table.number(PUBLISHED.get(paper_name(key))), said]
+        [table.metric_title(key), *values, table.number(PUBLISHED.get(paper_name(key))), said]
         for key, (_, *values, said) in table.lines(methods).items()
     ]
     return [["metric", *methods, "the paper, other protocol", "what it says"], *body]

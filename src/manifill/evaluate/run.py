@@ -30,7 +30,7 @@ CURVE = ((1.0, 1.0), (0.9, 1.0), (0.8, 1.0), (0.7, 1.0), (0.9, 0.9), (0.8, 0.8),
 CURVE_PICTURES = 100
 
 
-def describe(pictures: Pictures, protocol: str, digest: str, count: int) -> dict[str, Any]:
+def describe_run(pictures: Pictures, protocol: str, digest: str, count: int) -> dict[str, Any]:
     """Return what every result states: what was evaluated, and with what."""
     packages = {name: version(name) for name in ("manifill", "torch", "numpy")}
     return {
@@ -60,7 +60,7 @@ def task(
         print(f"  unreadable: {name}")
     holes: Callable[[int], np.ndarray] = partial(protocols.mask, protocol, size=size)
     if masks is not None:
-        written, facts = protocols.read(masks)
+        written, facts = protocols.read_masks(masks)
         if len(written) < len(pictures) or written.shape[1:] != (size, size):
             raise ScoresError(
                 f"{masks}: {len(written)} masks of {written.shape[2]}x{written.shape[1]} pixels; "
@@ -70,7 +70,7 @@ def task(
     else:
         digest = f"{protocols.digest(protocol, len(pictures), size)} of {len(pictures)}"
     return Task(
-        pictures, holes, networks, perceptual, describe(pictures, protocol, digest, len(pictures)), shard_of(shard)
+        pictures, holes, networks, perceptual, describe_run(pictures, protocol, digest, len(pictures)), shard_of(shard)
     )
 
 

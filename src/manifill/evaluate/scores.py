@@ -123,7 +123,7 @@ def distances(
         return found
     kinds = {"composite": units}
     if min(hole.shape) >= SEEN:
-        rows, columns = (around(np.asarray(hole.any(axis))) for axis in (1, 0))
+        rows, columns = (around_hole(np.asarray(hole.any(axis))) for axis in (1, 0))
         kinds["hole"] = network.units(composites[:, :, rows, columns])
     if full is not None:
         kinds["full"] = network.units(tensor(full))
@@ -132,7 +132,7 @@ def distances(
     return found | {f"diversity_score_{network.name}": metrics.diversity_score(maps[None])[0]}
 
 
-def around(touched: np.ndarray) -> slice:
+def around_hole(touched: np.ndarray) -> slice:
     """Return what the hole touches along an axis (side,), or SEEN pixels around it where that is less."""
     first, last = np.flatnonzero(touched)[[0, -1]]
     missing = max(0, SEEN - (last + 1 - first))
@@ -193,10 +193,10 @@ def distribution(name: str, real: np.ndarray, features: np.ndarray, logits: np.n
         for x in logits.swapaxes(0, 1)
     ]
     found["IS"], found["MIS"] = (float(np.mean(column)) for column in zip(*both, strict=True))
-    return {label(figure, name): value for figure, value in found.items()}
+    return {metric_name(figure, name): value for figure, value in found.items()}
 
 
-def label(figure: str, network: str) -> str:
+def metric_name(figure: str, network: str) -> str:
     """Name a figure after its network; with Inception it has the field's name: FID, KID, IS."""
     if network == "Inception":
         return {"FD": "FID", "KD": "KID"}.get(figure, figure)

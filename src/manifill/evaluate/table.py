@@ -76,7 +76,7 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def title(key: str, arrows: Mapping[str, str] = ARROWS) -> str:
+def metric_title(key: str, arrows: Mapping[str, str] = ARROWS) -> str:
     """Return a metric's name with its unit and an arrow to what is better."""
     found = metric(key)
     return " ".join(part for part in (found.name, found.unit and f"[{found.unit}]", arrows[found.better]) if part)
@@ -93,7 +93,7 @@ def lines(methods: dict[str, Any]) -> dict[str, list[str]]:
     found = {}
     for key in sorted(keys(methods), key=lambda key: bool(too_few(key, count))):
         said = metric(key).says + (f" Means nothing of {warned}." if (warned := too_few(key, count)) else "")
-        found[key] = [title(key), *(number(m["figures"].get(key)) for m in methods.values()), said]
+        found[key] = [metric_title(key), *(number(m["figures"].get(key)) for m in methods.values()), said]
     return found
 
 
@@ -108,7 +108,9 @@ def latex(methods: dict[str, Any]) -> str:
     """Return the table in LaTeX, for the package booktabs, without what means nothing of so few pictures."""
     count = min(m["about"].get("pictures", 1) for m in methods.values())
     shown = [key for key in keys(methods) if not too_few(key, count)]
-    names = [f"{_escaped(title(key, dict.fromkeys(ARROWS, '')))} {LATEX[metric(key).better]}".strip() for key in shown]
+    names = [
+        f"{_escaped(metric_title(key, dict.fromkeys(ARROWS, '')))} {LATEX[metric(key).better]}".strip() for key in shown
+    ]
     values = [[number(m["figures"].get(key)) for m in methods.values()] for key in shown]
     head = ["", *map(_escaped, methods)]
     rows = [" & ".join(line) + r" \\" for line in (head, *([n, *v] for n, v in zip(names, values, strict=True)))]
@@ -133,7 +135,7 @@ def comma_separated(methods: dict[str, Any]) -> str:
     return file.getvalue()
 
 
-def text(methods: dict[str, Any]) -> str:
+def to_text(methods: dict[str, Any]) -> str:
     """Return the table for a terminal, in columns."""
     body = [["", *methods, ""], *lines(methods).values()]
     widths = [max(len(line[k]) for line in body) for k in range(len(body[0]) - 1)]

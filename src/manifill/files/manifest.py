@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class SavedOptions:
     """How a completion was asked for; None is the model's own."""
 
     fit: Fit
     known_codes: KnownCodes
     sampling: Sampling
 
-    def of_saved(self, line: dict[str, Any]) -> Settings:
+    def of_saved(self, line: dict[str, Any]) -> SavedOptions:
         """Return the settings of a saved completion; sampling options are these where given."""
         sampling: Any = {name: line.get(name) if value is None else value for name, value in self.sampling.items()}
-        return Settings(saved_fit(line), line["known_codes"], sampling)
+        return SavedOptions(saved_fit(line), line["known_codes"], sampling)
 
 
 def read_completion(completions: Completions, path: Path) -> Completion:

@@ -38,7 +38,7 @@ class Budget:
 
 
 @dataclass
-class Plan:
+class StepPlan:
     """How many steps a stage takes, by the pace at which it runs, validations included: `run` asks for it.
 
     The stage has until `ends` on the monotonic clock. `settle` keeps a new number where the run remembers it; where
@@ -70,7 +70,7 @@ class Plan:
         return fits
 
 
-def too_short(name: str, steps: int, least: int, minutes: float) -> str:
+def say_too_short(name: str, steps: int, least: int, minutes: float) -> str:
     """Return in words that a stage has too few steps to become anything, and what would do."""
     enough = math.ceil(1.2 * minutes * least / max(steps, 1)) if steps else None
     advice = f"give it {enough} minutes or more (--minutes {enough})" if enough else "give it much more time"

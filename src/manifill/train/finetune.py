@@ -141,12 +141,12 @@ def least_squares(together: Tensor, old: VQVAE, new: VQVAE) -> Tensor:
     return torch.linalg.solve(square + ridge, x.t() @ weight @ y).t().float()
 
 
-def structure(first: Path, vqvae: VQVAE, val: Pictures, wanted: StructureConfig) -> StructureGenerator:
+def init_structure(first: Path, vqvae: VQVAE, val: Pictures, wanted: StructureConfig) -> StructureGenerator:
     """Return the structure generator of the model `first`, in the codes of `vqvae`. Raises ModelError."""
     return load_for_codes(first, vqvae, val, wanted, load_structure, carry_structure)
 
 
-def texture(first: Path, vqvae: VQVAE, val: Pictures, wanted: TextureConfig) -> TextureGenerator:
+def init_texture(first: Path, vqvae: VQVAE, val: Pictures, wanted: TextureConfig) -> TextureGenerator:
     """Return the texture generator of the model `first`, in the features of `vqvae`. Raises ModelError."""
     return load_for_codes(first, vqvae, val, wanted, load_texture, carry_texture)
 
@@ -169,7 +169,7 @@ def load_for_codes(
     return network
 
 
-def discriminator(first: Path, wanted: DiscriminatorConfig) -> Discriminator | None:
+def init_discriminator(first: Path, wanted: DiscriminatorConfig) -> Discriminator | None:
     """Return the discriminator of the model `first`, which knows no codes; None, and says so, when it has none."""
     if not has_discriminator(first):
         print(f"{first}: has no discriminator, so it starts anew")

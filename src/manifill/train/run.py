@@ -20,7 +20,7 @@ from manifill.data.stream import Stream
 from manifill.memory import keep_freed_memory
 from manifill.networks.checkpoint import ModelError, load_structure, load_vqvae
 from manifill.train import finetune, report
-from manifill.train.budget import LEAST, VALIDATIONS, Budget, Plan, steps_that_fit, too_short
+from manifill.train.budget import LEAST, VALIDATIONS, Budget, StepPlan, say_too_short, steps_that_fit
 from manifill.train.card import write_card
 from manifill.train.config import Preset, RunOptions
 from manifill.train.distributed import ALONE, Processes, launch
@@ -70,7 +70,7 @@ def train(
     named = preset_named(preset)
     with launch(options.accumulate, options.compile) as processes:
         options = dataclasses.replace(options, quiet=options.quiet or not processes.first)
-        pictures, held_out = load(data, val, named.model.image_size, options)
+        pictures, held_out = load_pictures(data, val, named.model.image_size, options)
         names = [last_part(p) for p in data], [last_part(p) for p in val]
         train_on(stages, pictures, held_out, out, preset, options, *names, processes, judge)
         if processes.first:
@@ -89,7 +89,7 @@ def train_on(
     processes: Processes = ALONE,
     judge: Judge | None = None,
 ) -> None:
-    """Train `stages` on pictures that `load` returned; the names say in the card where they are from (see card.py)."""
+    """Train `stages` on pictures of `load_pictures`; the names say in the card where they are from (see card.py)."""
     settings = with_options(preset_named(preset), stages, options)
     stages = finetune.stages_to_train(stages, held_out, out, settings.model, options, processes)
     before = max((saved_settings(out, name).get("minutes") or 0.0 for name in STAGES), default=0.0)
@@ -112,7 +112,7 @@ def train_on(
                 run(stage, batches, out, getattr(settings, name).steps, own, processes, plan)
         if plan is not None and stage.steps < plan.least:
             assert options.minutes is not None
-            raise ValueError(too_short(name, stage.steps, plan.least, options.minutes))
+            raise ValueError(say_too_short(name, stage.steps, plan.least, options.minutes))
         if processes.first:
             finetune.complete_model(out, options.init_from)
             write_card(out, preset, names, val_names)
@@ -138,7 +138,7 @@ def timed(
     seconds: float,
     processes: Processes,
     built_upon: bool = False,
-) -> tuple[Preset, RunOptions, Plan | None]:
+) -> tuple[Preset, RunOptions, StepPlan | None]:
     """Return settings and options with the steps that fit into `seconds`, and the plan that looks again as it runs.
 
     A stage that was started takes the steps that it was started with, without a plan, unless it is given more minutes
@@ -159,10 +159,10 @@ def timed(
             fits = steps_that_fit(stage, batches, options.seed, seconds, processes)
         steps = fits + taken(out, name)
     if steps < least and (more or before.get("minutes") is not None):
-        raise ValueError(too_short(name, steps, least, options.minutes))
+        raise ValueError(say_too_short(name, steps, least, options.minutes))
     if more:
         print(f"{name}: about {steps} steps in {seconds / 60:.1f} minutes")
-        plan = Plan(ends, least, processes, partial(settle, out, name) if processes.first else lambda steps: None)
+        plan = StepPlan(ends, least, processes, partial(settle, out, name) if processes.first else lambda steps: None)
     every = max(1, -(-steps // VALIDATIONS))
     options = dataclasses.replace(
         options,
@@ -206,15 +206,15 @@ def build(
     vqvae = same_sizes(vqvae, header, settings.model.vqvae).to(device)
     check_vqvae(vqvae_metrics(vqvae, val, device, limit=100), header.path, options.force)
     if name == "structure":
-        start = finetune.structure(first, vqvae, val, settings.model.structure) if first else None
+        start = finetune.init_structure(first, vqvae, val, settings.model.structure) if first else None
         if not settings.structure.autoguidance:
             return StructureStage(settings, vqvae, val, device, dtype, start, processes, seen)
         assert start is not None  # RunOptions asks for both
         assert options.weaker is not None
         weaker, _ = load_structure(options.weaker, header.codebook)
         return TaughtStage(settings, vqvae, val, device, dtype, start, weaker, processes, seen)
-    generator = finetune.texture(first, vqvae, val, settings.model.texture) if first else None
-    discriminator = finetune.discriminator(first, settings.model.discriminator) if first else None
+    generator = finetune.init_texture(first, vqvae, val, settings.model.texture) if first else None
+    discriminator = finetune.init_discriminator(first, settings.model.discriminator) if first else None
     pyramid = feature_maps(options.perceptual, device) if options.perceptual else None
     sampler = None
     if settings.texture.sampled_codes:
@@ -224,7 +224,7 @@ def build(
     )
 
 
-def load(
+def load_pictures(
     data: Sequence[Path | str], val: Sequence[Path | str], size: int, options: RunOptions
 ) -> tuple[dataset.Collection | Stream, Pictures]:
     """Return training and validation pictures; without a validation set every 20th picture is held out."""
