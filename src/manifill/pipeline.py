@@ -135,7 +135,7 @@ class Square:
         self.known = torch.full_like(self.cond[:, 0], -1, dtype=torch.int64) if known is None else known  # (1, h, w)
         if request.start is not None and request.start.part is not None:
             part = torch.from_numpy(view.shrunk(request.start.part))[None, None].float().to(model.device)
-            # a part is drawn anew: its cells are open, all others keep the codes of the completion it starts from
+            # a part is sampled anew: its cells are open, all others keep the codes of the completion it starts from
             again = hole_cells(part * mask, *self.known.shape[1:]).view_as(self.known)
             before = torch.from_numpy(request.start.completion.codes[i : i + 1]).to(model.device)
             self.known = torch.where(again, -1, before)

@@ -236,7 +236,7 @@ def told(found: Findings, least: int) -> list[str]:
 
 
 def percent(which: np.ndarray) -> str:
-    """Return the share of what is true, in per cent."""
+    """Return the fraction of what is true, in per cent."""
     return f"{which.mean():.0%}"
 
 

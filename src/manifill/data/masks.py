@@ -1,4 +1,4 @@
-"""Training masks, drawn on the fly (section 4.1): (1, size, size) float32, 1 = hole. Lengths scale with size / 256."""
+"""Training masks, made on the fly (section 4.1): (1, size, size) float32, 1 = hole. Lengths scale with size / 256."""
 
 from __future__ import annotations
 

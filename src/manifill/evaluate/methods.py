@@ -50,7 +50,7 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Picking:
-    """Which completions of a picture count: `samples`, chosen of `of` drawn ones where that is given.
+    """Which completions of a picture count: `samples`, chosen of `of` sampled ones where that is given.
 
     With `nearest` only that of them which is nearest to the original, in L1: a reference-guided choice, as some
     published figures make it.

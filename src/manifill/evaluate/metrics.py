@@ -22,7 +22,7 @@ ROWS = 4096  # features at once
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:
-    """Return the mean absolute difference of pictures as a share of full scale, 0..1: (N,)."""
+    """Return the mean absolute difference of pictures as a fraction of full scale, 0..1: (N,)."""
     return (a.float() - b.float()).abs().mean((1, 2, 3)) / 255
 
 
@@ -156,10 +156,10 @@ def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def paired_inception_discriminative(real: Array, fake: Array) -> tuple[float, float]:
-    """Return P-IDS and U-IDS as shares of 1: how often a linear SVM is fooled; higher is better.
+    """Return P-IDS and U-IDS as fractions: how often a linear SVM is fooled; higher is better.
 
-    `fake[k]` completes `real[k]`. The SVM is fitted to both sets and judged on them: P-IDS is the share of pairs whose
-    fake looks more real than its own photo, U-IDS the share of wrong labels (Zhao et al. 2021, CoModGAN, section 4).
+    `fake[k]` completes `real[k]`. The SVM is fitted to both sets and judged on them: P-IDS is the fraction of pairs
+    whose fake looks more real than its own photo, U-IDS that of wrong labels (Zhao et al. 2021, CoModGAN, section 4).
     Raises ImportError without scikit-learn and ValueError for sets that are not paired.
     """
     if real.shape != fake.shape:
@@ -176,7 +176,7 @@ def paired_inception_discriminative(real: Array, fake: Array) -> tuple[float, fl
 
 
 def precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[float, float]:
-    """Return the share of fakes inside the real manifold and the share of reals inside the fake one.
+    """Return the fraction of fakes inside the real manifold and the fraction of reals inside the fake one.
 
     A manifold is the union of balls around the features of a set, each reaching to its k-th nearest neighbour in that
     set (Kynkäänniemi et al. 2019, equations 1 and 2). Raises ValueError unless both sets have more than `k` features.

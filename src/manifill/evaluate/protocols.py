@@ -31,7 +31,7 @@ Draw = Callable[[int, Dice], np.ndarray]
 
 
 def _until(draw: Draw, low: float, high: float, size: int, dice: Dice) -> np.ndarray:
-    """Draw until the hole's share of the picture lies in (low, high]."""
+    """Draw until the hole's fraction of the picture lies in (low, high]."""
     while True:
         hole = draw(size, dice)
         if low < hole.mean() <= high:
@@ -59,7 +59,7 @@ def _lattice(step: int, size: int, dice: Dice) -> np.ndarray:
 
 
 def _wander(low: float, high: float, size: int, dice: Dice) -> np.ndarray:
-    """Return brush strokes that wander until they cover a share drawn from (low, high]; the parameters are ours.
+    """Return brush strokes that wander until they cover a fraction drawn from (low, high]; the parameters are ours.
 
     A stroke has 2 to 12 segments of 8 to 40 units, is 4 to 32 wide and turns by up to 1.2 each time.
     """

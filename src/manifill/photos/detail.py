@@ -12,7 +12,7 @@ from manifill.networks.texture import cell_scores
 from manifill.photos.crops import Region, meet
 from manifill.photos.tensors import enlarge
 
-LEAST = 0.02  # share of a source that is worth the work
+LEAST = 0.02  # fraction of a source that is worth the work
 SUPPORT = 3  # pixels of the model's size: how far scaling up looks, and those that the hole touches
 FLAT = 5.0  # grey levels: a photo that deviates by less along a hole's border is flat there
 SOURCES = 4  # known cells whose details a cell mixes: an average of many is no detail

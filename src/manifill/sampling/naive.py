@@ -42,7 +42,7 @@ def philox(seed: int, first: int, count: int) -> np.ndarray:
 
 
 def noisy_logits(logits: Tensor, noise: Tensor, options: SamplingOptions) -> Tensor:
-    """Return filtered logits / temperature + noise, (N, K) each; its argmax is the drawn code.
+    """Return filtered logits / temperature + noise, (N, K) each; its argmax is the sampled code.
 
     The Gumbel-max trick: argmax(logits + Gumbel noise) is a sample of softmax(logits). What is random is thus known
     before anything is computed, and every sampler that computes the same logits returns the same codes.
@@ -60,7 +60,7 @@ def noisy_logits(logits: Tensor, noise: Tensor, options: SamplingOptions) -> Ten
 
 
 def sample_codes(logits: Tensor, noise: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
-    """Return the codes drawn from logits (N, K) with noise (N, K), and their log-likelihoods without filters: (N,)."""
+    """Return the codes sampled from logits (N, K) with noise (N, K), and their unfiltered log-likelihoods: (N,)."""
     codes = noisy_logits(logits, noise.to(logits), options).argmax(1)
     return codes, logits.log_softmax(1).gather(1, codes[:, None])[:, 0]
 

@@ -1,4 +1,4 @@
-"""More like this one: the noise that would have drawn given codes, moved a little towards fresh noise."""
+"""More like this one: the noise that would have given these codes, moved a little towards fresh noise."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MARGIN = 1e-3  # by which the other codes stay behind, so that rounding in anoth
 
 
 def noise_of(codes: Tensor, logits: Tensor, options: SamplingOptions, fresh: Tensor) -> Tensor:
-    """Return Gumbel noise, distributed as if it had been drawn, with which the codes are drawn from the logits.
+    """Return Gumbel noise, distributed as if it were fresh, with which the codes are sampled from the logits.
 
     `codes` (P,), `logits` (P, K), `fresh` (P, K) Gumbel noise. The largest sum of logit and noise is a Gumbel variable
     around the log of their total, the others are Gumbel variables below it. A code that the options exclude keeps
-    noise that draws it without them.
+    noise that gives it without them.
     """
     scaled = noisy_logits(logits, torch.zeros_like(logits), options).double()
     plain = logits.double() / options.temperature
@@ -34,7 +34,7 @@ def mix_noise(noise: Tensor, fresh: Tensor, amount: float) -> Tensor:
     """Return Gumbel noise between two: the first at amount 0, the second, independent of it, at 1.
 
     The Gumbel variables are turned into normal ones, which are rotated, so that the mixture is Gumbel noise again: what
-    is drawn with it has the model's own distribution.
+    is sampled with it has the model's own distribution.
     """
     if not 0 <= amount <= 1:
         raise ValueError(f"amount is {amount}; expected a number from 0 (the same) to 1 (another)")

@@ -16,14 +16,14 @@ from manifill.train.length import too_short
 
 Line = Mapping[str, Any]
 
-EARLY, BLINDNESS_DUE = 0.03, 0.15  # share of a run before which nothing is said, and nothing of blindness,
+EARLY, BLINDNESS_DUE = 0.03, 0.15  # fraction of a run before which nothing is said, and nothing of blindness,
 FEWEST, MOST = 200, 30_000  # but not before so many steps and not longer than so many
 MARGIN = 1.0  # dB by which the structure alone must beat the mean colour, or the picture's own structure another's
 PERPLEXITY = 4.0  # of a codebook that has not collapsed
-USED = 0.5  # share of the codes that should occur in the validation pictures
+USED = 0.5  # fraction of the codes that should occur in the validation pictures
 TEXTURE = 0.5  # dB that the texture codes should add
-NOTHING = 0.95  # share of log2(K) bits above which a prior has learnt nothing
-KNOWN = 0.8  # bits outside the hole, as a share of those inside, above which the condition is not used
+NOTHING = 0.95  # fraction of log2(K) bits above which a prior has learnt nothing
+KNOWN = 0.8  # bits outside the hole, as a fraction of those inside, above which the condition is not used
 APART = 0.5  # bits between held-out pictures and those seen in training
 RISEN = 0.05  # bits above the best
 WON, FAR = 0.1, 1.5  # hinge loss and distance of the scores of a discriminator that has won
@@ -51,7 +51,7 @@ class Log:
         return max((line["step"] for line in self.lines), default=0)
 
     def early(self, share: float) -> bool:
-        """Whether the run is too young for what shows after a share of its steps; a finished one never is."""
+        """Whether the run is too young for what shows after a fraction of its steps; a finished one never is."""
         steps = self.training.get("steps", 0)
         return self.taken < min(steps, max(FEWEST, min(share * steps, MOST)))
 
@@ -77,7 +77,7 @@ class Log:
 class Check:
     """Something that can be wrong: its name, the figures that tell, and what says so in words or returns None.
 
-    `due` is the share of a run before which it cannot be told.
+    `due` is the fraction of a run before which it cannot be told.
     """
 
     name: str
@@ -151,7 +151,7 @@ def structure_empty(log: Log) -> str | None:
     share = log.training.get("structure_only", 0)
     return (
         f"The structure codes carry nothing: alone they decode to {found:.1f} dB, and each picture's mean colour "
-        f"gives {grey:.1f} dB; several dB above it is healthy. Train longer, or decode a larger share of each batch "
+        f"gives {grey:.1f} dB; several dB above it is healthy. Train longer, or decode a larger fraction of each batch "
         f"without texture codes (structure_only, here {share}; 0.25 in faces-128)."
     )
 
@@ -163,7 +163,7 @@ def texture_empty(log: Log) -> str | None:
         return None
     return (
         f"The texture codes carry nothing: pictures decode to {both:.1f} dB with them and to {alone:.1f} dB without; "
-        "2 dB more is healthy. Train longer, or decode a smaller share of each batch without them (structure_only, "
+        "2 dB more is healthy. Train longer, or decode a smaller fraction of each batch without them (structure_only, "
         f"here {log.training.get('structure_only', 0)})."
     )
 

@@ -80,7 +80,7 @@ class TaughtStage(StructureStage):
 
     @torch.no_grad()
     def validate(self) -> Metrics:
-        """Return what StructureStage does and `taught`: bits lost a hole's code, in structures that it draws."""
+        """Return what StructureStage does and `taught`: bits lost a hole's code, in structures that it samples."""
         found, total, count = super().validate(), 0.0, min(COMPARED, len(self.val))
         network = Predictor(self.averaged.module.eval())
         for numbers, image, mask in self.batches(self.val, count):
