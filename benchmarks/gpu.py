@@ -44,13 +44,12 @@ class Extent:
 SMALL = Extent(models=("faces-128",), random=("tiny",), presets=(("tiny", (2, 4)),), seeds=2, samples=(1, 2), times=1)
 
 
-def inputs(model: Inpainter, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def inputs(model: Inpainter, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
     """Return the example's image, mask, `cond` and known codes, and the noise of seeds 0 to n - 1."""
     image, mask = (x.to(model.device) for x in given(model, model.image_size // 2))
     cond, known = model.condition(image, mask), model.known(image, mask, "exact")
-    assert known is not None
-    wanted = known.lt(0).any(0).flatten().cpu().numpy()
-    noise = gumbel_noise(range(n), len(wanted), model.structure.config.codebook_size, wanted)
+    wanted = None if known is None else known.lt(0).any(0).flatten().cpu().numpy()
+    noise = gumbel_noise(range(n), cond[0, 0].numel(), model.structure.config.codebook_size, wanted)
     return image, mask, cond, known, noise.to(model.device)
 
 

@@ -72,6 +72,14 @@ def test_specks_are_thin_and_a_hole_without_surroundings_is_not() -> None:
     assert not thin_part(np.zeros((9, 9), np.bool_)).any()
 
 
+@pytest.mark.parametrize("hole", [box(9, 20, 60, 3) | box(40, 9, 30, 30), box(0, 0, 50, 4) | box(30, 0, 60, 60)])
+def test_what_is_far_from_a_hole_does_not_matter(hole: np.ndarray) -> None:
+    """Its surroundings are cut off: in a large photo they are most of the work."""
+    part, everywhere = thin_part(hole), thin._thin(hole, thin.widest(SHAPE) / 2 + 1)
+    assert part.any()
+    assert np.array_equal(part, everywhere)
+
+
 def test_a_line_along_the_border_counts_as_wide_as_it_is_seen() -> None:
     assert thin_part(box(0, 0, 2, 451)).all(where=box(0, 0, 2, 451))
 

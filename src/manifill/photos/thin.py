@@ -36,11 +36,20 @@ def thin_part(hole: np.ndarray) -> np.ndarray:
 
     Nothing is thin where no pixel is known.
     """
+    found = np.zeros_like(hole)
+    if hole.any() and not hole.all():
+        # a hole is mostly a small part of a large photo, and what is known next to it is all that is asked about
+        (top, bottom), (left, right) = (np.flatnonzero(hole.any(axis))[[0, -1]] for axis in (1, 0))
+        box = slice(max(0, top - 1), bottom + 2), slice(max(0, left - 1), right + 2)
+        reach = widest(hole.shape) / 2 + 1  # a drawn line of w pixels is up to w + 2 wide where it runs aslant
+        found[box] = _thin(hole[box], reach)
+    return found
+
+
+def _thin(hole: np.ndarray, reach: float) -> np.ndarray:
+    """Return which pixels of a hole lie in parts of no more than `reach` on either side."""
     import cv2
 
-    if hole.all() or not hole.any():
-        return np.zeros_like(hole)
-    reach = widest(hole.shape) / 2 + 1  # a drawn line of w pixels is up to w + 2 wide where it runs aslant
     depth = cv2.distanceTransform(np.pad(hole.astype(np.uint8), 1, mode="edge"), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     depth = depth[1:-1, 1:-1]
     core = depth > reach
