@@ -76,7 +76,7 @@ def say_too_short(name: str, steps: int, least: int, minutes: float) -> str:
     advice = f"give it {enough} minutes or more (--minutes {enough})" if enough else "give it much more time"
     return (
         f"{name}: about {steps} steps fit into its part of {minutes:g} minutes, and fewer than {least} become nothing; "
-        f"{advice}, or a smaller model (--preset small-128)"
+        f"{advice}; the smallest preset of any use is small-128"
     )
 
 
