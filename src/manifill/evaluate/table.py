@@ -27,7 +27,9 @@ class Metric:
     least: int = 1
 
 
-KINDS: dict[str, Metric] = {  # by the beginning of the key; what follows it is the name of a feature network
+# By the beginning of the key; what follows it is the name of a feature network. The 200 pictures are measured: see
+# docs/evaluation.md. FID takes as many as its network has features; the other numbers are not measured, only cautious.
+KINDS: dict[str, Metric] = {
     "l1": Metric(
         "L1", "of full scale", "lower", "Mean difference to the photo, from which even right ones may be far."
     ),
