@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 
 from manifill import Completion, Fit, ImageError, Inpainter, Preview, cli
-from manifill.inpainter import best, bundled, farthest
+from manifill.inpainter import bundled
 from manifill.networks.texture import hole_cells
 from manifill.pipeline import Draft, read_squares
+from manifill.sampling.choose import best, farthest
 
 
 def test_the_best_come_first() -> None:

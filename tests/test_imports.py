@@ -17,7 +17,7 @@ CONFIG = {"config", "memory"}
 NETWORKS = CONFIG | {"networks"}
 PHOTOS = NETWORKS | {"photos"}
 SAMPLING = NETWORKS | {"sampling"}
-CORE = PHOTOS | SAMPLING | {"hub", "completion", "model", "pipeline", "inpainter"}
+CORE = PHOTOS | SAMPLING | {"hub", "completion", "model", "pipeline", "completions", "inpainter"}
 DATA = PHOTOS | {"data"}
 TRAIN = CORE | {"data", "train"}
 LAW = {
@@ -31,6 +31,7 @@ LAW = {
     "completion": PHOTOS | SAMPLING,
     "model": PHOTOS | SAMPLING | {"completion"},
     "pipeline": PHOTOS | SAMPLING | {"completion", "model"},
+    "completions": PHOTOS | SAMPLING | {"completion", "model", "pipeline"},
     "inpainter": CORE,
     "files": CORE,
     "web": CORE | {"files", "__init__"},
