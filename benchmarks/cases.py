@@ -221,7 +221,7 @@ def asked_of_the_api(place: Place, photo: str, mask: str) -> int:
     from manifill.web.limits import Limits
     from manifill.web.security import Access
 
-    app = create_app(Inpainter.from_pretrained(place.model, "cpu"), Limits(), Access())
+    app = create_app([Inpainter.from_pretrained(place.model, "cpu")], Limits(), Access())
     files = {"photo": (place.cases / photo).read_bytes(), "mask": (place.cases / mask).read_bytes()}
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         return client.post("/api/v1/inpaint", files={k: (k, v) for k, v in files.items()}).status_code

@@ -17,7 +17,7 @@ from manifill import ImageError, Inpainter, Preview
 
 PHOTO = Path(__file__).parent / "astronaut.png"
 SIDE = 1024  # pixels; larger photos are scaled down
-inpainter = Inpainter.from_pretrained("faces-128")
+inpainter = Inpainter.from_pretrained()
 
 
 def hole_of(drawn: dict[str, Any]) -> np.ndarray:

@@ -166,7 +166,7 @@ def openapi() -> Golden:
     from manifill.web.limits import Limits
     from manifill.web.security import Access
 
-    app: Any = create_app(Inpainter.from_pretrained(REFERENCE, "cpu"), Limits(), Access())
+    app: Any = create_app([Inpainter.from_pretrained(REFERENCE, "cpu")], Limits(), Access())
     return app.app.openapi()
 
 

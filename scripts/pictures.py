@@ -33,7 +33,7 @@ def main() -> None:
     photo = Image.fromarray(skimage.data.astronaut()).crop(PORTRAIT)
     hole = Image.new("L", photo.size)
     ImageDraw.Draw(hole).ellipse(CIRCLE, fill=255)
-    completions = [c.image for c in Inpainter.from_pretrained()(photo, hole, num_samples=3, seed=0)]
+    completions = [c.image for c in Inpainter.from_pretrained("faces-128")(photo, hole, num_samples=3, seed=0)]
     masked = Image.composite(Image.new("RGB", photo.size, "white"), photo, hole)
     panels = [np.asarray(p.resize(PANEL, Image.Resampling.LANCZOS)) for p in (photo, masked, *completions)]
     grid([panel[None] for panel in panels], gap=4).save(DOCS / "photo.png", optimize=True)

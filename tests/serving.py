@@ -124,7 +124,7 @@ def here(inpainter: Inpainter, limits: Limits, access: Access | None = None, roo
     gate, sample = Gate(inpainter), inpainter.sample
     inpainter.sample = gate  # type: ignore[method-assign]
     listening = listen("127.0.0.1", 0)
-    app = create_app(inpainter, limits, access or Access(), root_path)
+    app = create_app([inpainter], limits, access or Access(), root_path)
     server = uvicorn.Server(uvicorn.Config(app, **HOW))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()

@@ -29,7 +29,7 @@ from manifill.photos.thin import thin_patch
 
 __all__ = ["Completion", "Completions", "Inpainter", "KnownCodes", "Preview", "bundled", "find_model"]
 
-FACES, SCENES = "faces-128", "scenes-128"  # what "auto" chooses from
+AUTO, FACES, SCENES = "auto", "faces-128", "scenes-128"  # the first chooses from the others
 
 
 class Inpainter(Model):
@@ -40,7 +40,7 @@ class Inpainter(Model):
 
     Example:
         >>> from manifill import Inpainter
-        >>> inpainter = Inpainter.from_pretrained("faces-128")
+        >>> inpainter = Inpainter.from_pretrained()
         >>> for completion in inpainter("photo.png", "mask.png", num_samples=4, seed=0):
         ...     completion.image.save(f"{completion.seed}.png")
 
@@ -48,13 +48,13 @@ class Inpainter(Model):
 
     @classmethod
     def from_pretrained(
-        cls, name_or_folder: str | Path = "faces-128", device: str = "auto", dtype: torch.dtype | None = None
+        cls, name_or_folder: str | Path = AUTO, device: str = "auto", dtype: torch.dtype | None = None
     ) -> Self:
         """Load a model.
 
         Args:
-            name_or_folder: A bundled model ("faces-128", "scenes-128"), "auto" for whichever suits each
-                hole, a model folder or "user/repo" of the hub.
+            name_or_folder: "auto" takes "faces-128" where a hole meets a face and "scenes-128" elsewhere, each loaded
+                when it is first needed; or one of these, a model folder, or "user/repo" of the hub.
             device: "auto", "cpu", "cuda", ...
             dtype: None samples structures in float32, so that a seed means the same codes everywhere, and paints in
                 bfloat16 where the processor multiplies it fast; torch.bfloat16 or torch.float32 is used for all.
@@ -66,8 +66,8 @@ class Inpainter(Model):
             ModelError: There is no such model, or it cannot be used.
 
         """
-        if name_or_folder == "auto" and cls is Inpainter:
-            return Auto(device, dtype)  # type: ignore[return-value]
+        if name_or_folder == AUTO:
+            return Auto(cls, device, dtype)  # type: ignore[return-value]
         folder = find_model(name_or_folder)
         name = hub.title(str(name_or_folder)) if from_hub(name_or_folder) else folder.name
         return cls.load(folder, name, device, dtype)
@@ -132,6 +132,11 @@ class Inpainter(Model):
         for note in unlike:
             warnings.warn(note, Doubt, stacklevel=2)
         return Completions(model, dataclasses.replace(request, notes=(*photo.notes, *notes, *unlike)))
+
+    @property
+    def members(self) -> Sequence[Inpainter]:
+        """The single models that it fills holes with."""
+        return [self]
 
     def plan(self, photo: Photo, hole: np.ndarray, fit: Fit) -> Plan:
         """Plan how a hole, bool (H, W), of a photo is filled."""
@@ -207,8 +212,8 @@ class Auto(Inpainter):
     Each is loaded when it is first needed. What is asked of this inpainter as of one model, SCENES answers.
     """
 
-    def __init__(self, device: str = "auto", dtype: torch.dtype | None = None) -> None:
-        self.asked, self.name = (str(find_device(device)), dtype), "auto"
+    def __init__(self, kind: type[Inpainter], device: str, dtype: torch.dtype | None) -> None:
+        self.kind, self.asked, self.name = kind, (str(find_device(device)), dtype), AUTO
         self.faces_header, self.scenes_header = (read_header(find_model(name), "vqvae") for name in (FACES, SCENES))
         if self.faces_header.image_size != self.scenes_header.image_size:
             raise ModelError(f"{FACES} and {SCENES} are of different sizes, so they cannot fill the holes of one photo")
@@ -221,12 +226,17 @@ class Auto(Inpainter):
     @cached_property
     def faces(self) -> Inpainter:
         """The model that knows faces."""
-        return Inpainter.from_pretrained(FACES, *self.asked)
+        return self.kind.from_pretrained(FACES, *self.asked)
 
     @cached_property
     def scenes(self) -> Inpainter:
         """The model of everything else."""
-        return Inpainter.from_pretrained(SCENES, *self.asked)
+        return self.kind.from_pretrained(SCENES, *self.asked)
+
+    @property
+    def members(self) -> Sequence[Inpainter]:
+        """Both models, that of scenes first."""
+        return [self.scenes, self.faces]
 
     @cached_property
     def both(self) -> Inpainter:
@@ -251,3 +261,20 @@ class Auto(Inpainter):
     def options(self, **given: Unpack[Sampling]) -> SamplingOptions:
         """Return sampling options that each model completes with its own. Raises ValueError."""
         return SamplingOptions(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+
+
+def load_models(names: Sequence[str], device: str = "auto", dtype: torch.dtype | None = None) -> list[Inpainter]:
+    """Load several models, as `from_pretrained` does; what "auto" chooses from is loaded once where it is named, too.
+
+    Raises ModelError also where two have one name.
+    """
+    models = [Inpainter.from_pretrained(name, device, dtype) for name in names if name != AUTO]
+    found = {model.name: model for model in models}
+    if AUTO in names:
+        auto = Inpainter.from_pretrained(AUTO, device, dtype)
+        vars(auto).update({kind: found[name] for kind, name in (("faces", FACES), ("scenes", SCENES)) if name in found})
+        models.insert(names.index(AUTO), auto)
+        found[AUTO] = auto
+    if not names or len(found) < len(names):
+        raise ModelError(f"models are {', '.join(names) or 'none'}; expected one or more, each with a name of its own")
+    return models

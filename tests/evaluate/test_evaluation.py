@@ -98,7 +98,7 @@ def test_scores_survive_a_file(inpainter: Inpainter, task: run.Task, tmp_path: P
 
 def test_the_figures_are_what_they_are_called(pictures: Path, network: Path) -> None:
     """Of a trained model: what the reference model draws hardly shows in what it paints."""
-    inpainter = Inpainter.from_pretrained()
+    inpainter = Inpainter.from_pretrained("faces-128")
     task = run.task([pictures], 128, "lama-medium", None, 6, *load_judges([network]))
     scores = task.score(method(inpainter), quiet=True)
     found = figures(scores)

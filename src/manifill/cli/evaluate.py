@@ -96,8 +96,10 @@ def evaluate(
             find_model(name)
     from manifill.evaluate import run
     from manifill.evaluate.features import load_judges
-    from manifill.inpainter import Inpainter
+    from manifill.inpainter import AUTO, Inpainter
 
+    if AUTO in model:
+        raise ValueError("evaluate measures one model at a time; auto is two, so name one of them")
     if merge:
         _print_figures(run.join(merge, out))
         return 0

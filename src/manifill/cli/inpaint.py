@@ -212,18 +212,34 @@ def inpaint(
 
 
 @plainly
-def info(model: Positional[str] = "faces-128", /) -> int:
+def info(model: Positional[str] = "auto", /) -> int:
     """Say what is in a model (sizes, parameters, figures, hash) and how it would be sampled here.
 
     Args:
-        model: A bundled model's name, a model folder, or USER/REPO[@REVISION] on the Hugging Face hub (extra `hub`).
+        model: auto, for both that it chooses from, a bundled model's name, a model folder, or USER/REPO[@REVISION] on
+            the Hugging Face hub (extra `hub`).
 
     """
+    names = [model]
+    if model == "auto":
+        from manifill.inpainter import FACES, SCENES
+
+        names = [FACES, SCENES]
+        print(f"auto: {FACES} where a hole meets a face, {SCENES} elsewhere; both in one photo where it has both\n")
+    for name in names:
+        _describe(name)
+    from manifill.sampling.native import sampler_here
+
+    print(f"native sampler: {sampler_here()}")
+    return 0
+
+
+def _describe(model: str) -> None:
+    """Print what is in a model."""
     from manifill.hub import find_model, from_hub, title
 
     folder = find_model(model)
     from manifill.networks.checkpoint import NETWORKS, load_network, parameters, weights_name
-    from manifill.sampling.native import sampler_here
 
     called = title(model) if from_hub(model) else folder.name
     headers = {  # all are read and checked before anything is said of them
@@ -232,6 +248,8 @@ def info(model: Positional[str] = "faces-128", /) -> int:
         if name == "vqvae" or (folder / f"{name}.safetensors").exists()
     }
     print(f"{called}  weights {weights_name(headers.items())}  in {folder}")
+    if (domain := headers["vqvae"].domain) is not None:
+        print(f"knows {domain.subject}" + (", framed by eyes and mouth" if domain.framing else ""))
     for name in NETWORKS:
         if name not in headers:
             print(f"{name}: not in this folder")
@@ -246,9 +264,7 @@ def info(model: Positional[str] = "faces-128", /) -> int:
         if header.figures:
             print("  validation: " + ", ".join(f"{k} {v:.4g}" for k, v in header.figures.items()))
     card = folder / "README.md"
-    print(f"card: {card}" if card.exists() else "card: none")
-    print(f"native sampler: {sampler_here()}")
-    return 0
+    print(f"card: {card}\n" if card.exists() else "card: none\n")
 
 
 @contextlib.contextmanager

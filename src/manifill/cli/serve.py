@@ -33,7 +33,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    model: str = "faces-128",
+    model: tuple[str, ...] = ("auto", "faces-128", "scenes-128"),
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     token: str | None = None,
@@ -53,7 +53,9 @@ def serve(
     Args:
         host: Where to listen. Other machines reach it only where this is not a loopback address; it then wants a token.
         port: The port; 0 takes a free one.
-        model: A bundled model's name, a model folder, or USER/REPO[@REVISION] on the Hugging Face hub (extra `hub`).
+        model: Models that requests can name, the first of which fills where they name none: auto, which takes faces-128
+            where a hole meets a face and scenes-128 elsewhere, bundled models' names, model folders, or
+            USER/REPO[@REVISION] on the Hugging Face hub (extra `hub`).
         device: auto, cpu, cuda, ...
         dtype: auto draws in float32, so that a seed means the same everywhere, and paints in bfloat16 where that helps.
         token: What clients must know, 16 characters or more. One is made and printed where one is needed. Others on
@@ -81,7 +83,7 @@ def serve(
             import torch
             import uvicorn
 
-            from manifill.inpainter import Inpainter
+            from manifill.inpainter import load_models
             from manifill.memory import keep_freed_memory
             from manifill.web import log
             from manifill.web.app import create_app
@@ -90,8 +92,8 @@ def serve(
 
         keep_freed_memory()
         limits = Limits(max_pixels, max_samples, queue=queue, body_bytes=max_body << 20, memory_bytes=memory << 20)
-        inpainter = Inpainter.from_pretrained(model, device, None if dtype == "auto" else getattr(torch, dtype))
-        app = create_app(inpainter, limits, Access(token, hosts, is_loopback(host)), root_path)
+        inpainters = load_models(model, device, None if dtype == "auto" else getattr(torch, dtype))
+        app = create_app(inpainters, limits, Access(token, hosts, is_loopback(host)), root_path)
         log.start()
         url = address(listening, token)
         print(f"manifill: {url}", flush=True)

@@ -158,6 +158,13 @@ def filled_by(completions: Completions) -> dict[str, int]:
     return found
 
 
+def fillers(completions: Completions) -> list[dict[str, str | None]]:
+    """Return the `model`s that fill the hole and `why`, None for what fills whatever nothing else does."""
+    known = {"diffusion": "thin parts need no model"}
+    known |= {completions.inpainter.of(crop).name: "a face was found" for crop in completions.crops if crop.face}
+    return [{"model": name, "why": known.get(name)} for name in filled_by(completions)]
+
+
 def save_png(picture: Image.Image, path: Path, text: dict[str, str]) -> None:
     """Write a PNG with text chunks, whole or not at all."""
     data = png_bytes(picture, text)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from os import stat_result
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -64,22 +64,31 @@ site = APIRouter()
 
 
 @api.get("/model", response_description="the model", responses=failures())
-async def model(here: Here) -> schemas.ModelCard:
-    """The model and what this server takes."""
-    inpainter, limits = here.inpainter, here.limits
-    networks = (inpainter.vqvae, inpainter.structure, inpainter.texture)
-    config = inpainter.structure.config
+async def model(here: Here) -> schemas.Served:
+    """The models and what this server takes."""
+    cards, limits = [card(inpainter) for inpainter in here.inpainters], here.limits
+    return schemas.Served(
+        **dict(cards[0]),
+        models=cards,
+        native=sampler_here(),
+        choices=list(get_args(Choice)),
+        limits=schemas.Taken.model_validate(limits),
+    )
+
+
+def card(inpainter: Inpainter) -> schemas.ModelCard:
+    """Describe a model; of one that chooses from others, sizes and sampling options are those of the first of them."""
+    members, config = inpainter.members, inpainter.members[0].structure.config
+    networks = [network for m in members for network in (m.vqvae, m.structure, m.texture)]
     return schemas.ModelCard(
         name=inpainter.name,
-        weights=inpainter.weights,
+        weights="+".join(m.weights for m in members),
+        knows=" and ".join(m.domain.subject for m in members if m.domain) or None,
         image_size=inpainter.image_size,
         parameters=sum(p.numel() for network in networks for p in network.parameters()),
         codebook_size=config.codebook_size,
         temperature=config.temperature,
         top_p=config.top_p,
-        native=sampler_here(),
-        choices=list(get_args(Choice)),
-        limits=schemas.Taken.model_validate(limits),
     )
 
 
@@ -102,7 +111,8 @@ async def inpaint(here: Here, request: Request) -> Response:
     found, warnings = results.ready(job), list(job.completions.notes)
     pictures = [await here.run(results.completed, job, c.index) for c in found]
     if len(found) == 1:
-        headers = {"X-Seed": str(found[0].seed), "X-Warnings": json.dumps(warnings)}
+        said = {"X-Models": json.dumps(job.models), "X-Warnings": json.dumps(warnings)}
+        headers = {"X-Seed": str(found[0].seed), **said}
         return Response(pictures[0], media_type="image/png", headers=headers)
     drawn = [
         schemas.Drawn(
@@ -110,7 +120,8 @@ async def inpaint(here: Here, request: Request) -> Response:
         )
         for c, data in zip(found, pictures, strict=True)
     ]
-    return JSONResponse(schemas.Answer(completions=drawn, warnings=warnings).model_dump())
+    filled = [schemas.Filler(**f) for f in job.models]
+    return JSONResponse(schemas.Answer(completions=drawn, models=filled, warnings=warnings).model_dump())
 
 
 @api.post("/jobs", **JOB, openapi_extra=schemas.body(schemas.Settings))
@@ -196,11 +207,12 @@ async def redraw(here: Here, request: Request, id: str) -> schemas.Accepted:
     here.jobs.check_line()
     asked = await here.uploads.read(request, schemas.Redraw)
     here.check_samples(asked.num_samples)
-    completion = results.find(here.jobs.find(id), asked.index)
+    job = here.jobs.find(id)
+    completion, inpainter = results.find(job, asked.index), cast(Inpainter, job.completions.inpainter)
 
     def again() -> Completions:
         part = open_upload(asked.part, "part", here.limits)
-        return here.inpainter.redraw(completion, part, num_samples=asked.num_samples, seed=asked.seed)
+        return inpainter.redraw(completion, part, num_samples=asked.num_samples, seed=asked.seed)
 
     return here.accepted(Job(await here.made(request, again)))
 
@@ -211,9 +223,10 @@ async def near(here: Here, request: Request, id: str) -> schemas.Accepted:
     here.jobs.check_line()
     asked = await here.uploads.read(request, schemas.Near)
     here.check_samples(asked.num_samples)
-    completion = results.find(here.jobs.find(id), asked.index)
+    job = here.jobs.find(id)
+    completion, inpainter = results.find(job, asked.index), cast(Inpainter, job.completions.inpainter)
     seeds = {"num_samples": asked.num_samples, "seed": asked.seed}
-    return here.accepted(Job(await here.made(request, partial(here.inpainter.near, completion, asked.amount, **seeds))))
+    return here.accepted(Job(await here.made(request, partial(inpainter.near, completion, asked.amount, **seeds))))
 
 
 @site.get("/health", response_description="it lives", responses=failures())
@@ -263,7 +276,7 @@ async def failed(_: Request, __: Exception) -> Response:
 async def working(app: FastAPI) -> AsyncIterator[None]:
     """Ready the model; afterwards cancel what still runs."""
     jobs = app.state.server.jobs
-    await jobs.prepare(app.state.server.example())
+    await jobs.prepare(app.state.server.examples())
     try:
         yield
     finally:
@@ -271,8 +284,8 @@ async def working(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(jobs.threads.shutdown, cancel_futures=True)
 
 
-def create_app(inpainter: Inpainter, limits: Limits, access: Access, root_path: str = "") -> ASGIApp:
-    """Return the application for one model; `root_path` is where a proxy shows it, "/fill"."""
+def create_app(inpainters: Sequence[Inpainter], limits: Limits, access: Access, root_path: str = "") -> ASGIApp:
+    """Return the application for some models; `root_path` is where a proxy shows it, "/fill"."""
     app = FastAPI(
         title="manifill",
         version=__version__,
@@ -284,7 +297,7 @@ def create_app(inpainter: Inpainter, limits: Limits, access: Access, root_path: 
         exception_handlers={HTTPException: refused, RequestValidationError: refused, Exception: failed},
         redirect_slashes=False,
     )
-    app.state.server = Server(inpainter, limits)
+    app.state.server = Server(inpainters, limits)
     app.include_router(api)
     app.include_router(site)
     app.mount("/static", STATIC)

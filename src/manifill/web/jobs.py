@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from manifill.completion import Completion, Event, Preview
+from manifill.files.results import fillers
 from manifill.inpainter import Completions
-from manifill.model import Model
 from manifill.photos.crops import Crop
 from manifill.web.batcher import Batcher, CancelledError
 from manifill.web.limits import Limits, RefusedError
@@ -50,6 +50,7 @@ class Job:
         self.changed, self.ended = asyncio.Event(), asyncio.Event()
         self.failure: tuple[int, str] = (499, "the job was cancelled")
         self.cost = size(completions)
+        self.models: Any = fillers(completions)
 
     def tell(self, kind: str, data: dict[str, Any]) -> None:
         """Add an event and wake all listeners."""
@@ -87,8 +88,8 @@ class Job:
         self.results[event.index] = event
         likelihood = round(event.log_likelihood, 5)
         place = f"{root}/completions/{event.index}"
-        addresses = {"image": f"{place}.png", "patch": f"{place}/patch.png", "box": changed_box(event)}
-        self.tell("completion", {**data, "log_likelihood": likelihood, **addresses})
+        more = {"image": f"{place}.png", "patch": f"{place}/patch.png", "box": changed_box(event)}
+        self.tell("completion", {**data, "log_likelihood": likelihood, **more, "models": self.models})
         if len(self.results) == len(self.completions):
             self.end("done", {"seconds": round(time.perf_counter() - self.began, 3)})
 
@@ -111,7 +112,7 @@ class Job:
 class Jobs:
     """All jobs that are known; `line` are those that have not begun, in the order in which they came."""
 
-    def __init__(self, model: Model, limits: Limits) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.limits, self.batcher = limits, Batcher()
         self.known: dict[str, Job] = {}
         self.line: list[Job] = []
@@ -213,9 +214,14 @@ class Jobs:
             job.move(0)
             self.tell_positions()
 
-    async def prepare(self, first: Completions) -> None:
-        """Complete `first`, which readies the model and is not kept."""
-        await asyncio.get_running_loop().run_in_executor(self.threads, list, first)
+    async def prepare(self, examples: Iterator[Completions]) -> None:
+        """Complete all examples, which readies the models; none is kept."""
+
+        def work() -> None:
+            for example in examples:
+                list(example)
+
+        await asyncio.get_running_loop().run_in_executor(self.threads, work)
 
     def close(self) -> None:
         """Cancel all jobs."""

@@ -65,6 +65,7 @@ Fitting: Any = create_model("Fitting", __base__=Sampling, **declared(Fit))
 class Settings(Fitting):
     """How a hole is filled; what is not given is the model's own."""
 
+    model: str | None = Field(None, description="one of the server's models; the first unless given")
     num_samples: int = COUNT
     seed: int | None = SEED
     known_codes: KnownCodes = Field("exact", description="structure codes taken from the photo instead of being drawn")
@@ -117,6 +118,13 @@ class Failure(BaseModel):
 SAID = Field(description="what a person may not have meant about photo and mask, in words")
 
 
+class Filler(BaseModel):
+    """What fills the hole or a part of it: a model, or diffusion, which needs none."""
+
+    model: str
+    why: str | None = Field(description="in words, where the photo has decided it")
+
+
 class Drawn(BaseModel):
     """One completion; `image` is a PNG in base64."""
 
@@ -130,6 +138,7 @@ class Answer(BaseModel):
     """Several completions."""
 
     completions: list[Drawn]
+    models: list[Filler]
     warnings: list[str] = SAID
 
 
@@ -163,15 +172,22 @@ class Taken(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """The model and what this server takes."""
+    """A model that the server has."""
 
     name: str
     weights: str = Field(description="hash of the weights")
+    knows: str | None = Field(description="what its pictures show")
     image_size: int
     parameters: int
     codebook_size: int
     temperature: float
     top_p: float
+
+
+class Served(ModelCard):
+    """The model that fills where a request names none, all that can be named, and what this server takes."""
+
+    models: list[ModelCard]
     limits: Taken
     choices: list[str] = Field(description="by what the best of many can be kept")
     native: str = Field(description="which code draws structures")
@@ -209,6 +225,7 @@ PICTURE = {"image/png": {"schema": BINARY}}
 ENCODED = {f"image/{kind}": {"schema": BINARY} for kind in ("jpeg", "webp", "tiff", "avif", "heif")}
 SEEDED = {
     "X-Seed": {"description": "the seed", "schema": {"type": "integer"}},
+    "X-Models": {"description": "a list in JSON, as the field models", "schema": {"type": "string"}},
     "X-Warnings": {"description": "a list in JSON, as the field warnings", "schema": {"type": "string"}},
 }
 WARNED = {name: value for name, value in SEEDED.items() if name == "X-Warnings"}
@@ -217,7 +234,7 @@ COPY: dict[str, Any] = {"description": "the picture", "content": ENCODED}
 ZIP: dict[str, Any] = {"description": "the archive", "content": {"application/zip": {"schema": BINARY}}}
 DATA = (
     "JSON: position; index, seed, image, box (left, top, right, bottom); angle of the box in degrees; log_likelihood, "
-    "patch; seconds; error"
+    "patch, models (each with model and why); seconds; error"
 )
 KINDS = ("queued", "structure", "completion", "done", "error", "cancelled")
 EVENT = {

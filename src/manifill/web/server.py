@@ -1,10 +1,10 @@
-"""What all requests share: the model's worker, the limits, the threads that decode and encode."""
+"""What all requests share: the models, their worker, the limits, the threads that decode and encode."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, TypeVarTuple, cast
 
@@ -34,14 +34,14 @@ Ts = TypeVarTuple("Ts")
 class Server:
     """What all requests share; `codecs` are threads, so that neither the model nor the network waits for pictures."""
 
-    inpainter: Inpainter
+    inpainters: Sequence[Inpainter]  # the first fills where a request names none
     limits: Limits
     jobs: Jobs = field(init=False)
     uploads: Uploads = field(init=False)
     codecs: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
 
     def __post_init__(self) -> None:
-        self.jobs, self.uploads = Jobs(self.inpainter, self.limits), Uploads(self.limits)
+        self.jobs, self.uploads = Jobs(self.limits), Uploads(self.limits)
         known_formats()  # Pillow loads its decoders now, before threads do
 
     async def run(self, function: Callable[[*Ts], R], *args: *Ts) -> R:
@@ -60,6 +60,7 @@ class Server:
         self.jobs.check_line()  # before anything is read
         settings = await self.uploads.read(request, schemas.Settings)
         self.check_samples(settings.num_samples, settings.of or 0)
+        self.model(settings.model)
         return Job(await self.made(request, self.complete, settings))
 
     def check_samples(self, *counts: int) -> None:
@@ -68,6 +69,14 @@ class Server:
             raise RefusedError(
                 422, f"{max(counts)} samples are asked for; this server draws {self.limits.samples} at most"
             )
+
+    def model(self, name: str | None) -> Inpainter:
+        """Return the model of this name, the first without one. Raises RefusedError."""
+        found = self.inpainters[0] if name is None else next((m for m in self.inpainters if m.name == name), None)
+        if found is None:
+            names = ", ".join(m.name for m in self.inpainters)
+            raise RefusedError(422, f"model is {name!r}; this server has {names}")
+        return found
 
     def opened(self, asked: schemas.Hole) -> tuple[Photo, Opened | None]:
         """Decode photo and mask."""
@@ -81,7 +90,7 @@ class Server:
             photo, hole = extend(photo, hole, s.sides, self.limits)
         own = ("num_samples", "seed", "invert_mask", "known_codes", "of", "choose")
         fit, options = Fit(**s.only(Fit)), cast(Sampling, s.only(SamplingOptions))
-        return self.inpainter(photo, hole, fit=fit, **{name: getattr(s, name) for name in own}, **options)
+        return self.model(s.model)(photo, hole, fit=fit, **{name: getattr(s, name) for name in own}, **options)
 
     def hole(self, asked: schemas.Hole) -> tuple[bytes, list[str]]:
         """Return what is taken as the hole, as PNG, and the warnings about it."""
@@ -101,13 +110,14 @@ class Server:
         if job.state != "done":
             raise RefusedError(*job.failure)
 
-    def example(self) -> Completions:
-        """Return one completion of a black square."""
-        size = self.inpainter.image_size
-        hole = np.zeros((size, size), np.bool_)
-        hole[size // 4 : -size // 4, size // 4 : -size // 4] = True
-        with warnings.catch_warnings(action="ignore"):  # a black square is like nothing that a model knows
-            return self.inpainter(np.zeros((size, size, 3), np.uint8), hole, num_samples=1, seed=0)
+    def examples(self) -> Iterator[Completions]:
+        """Yield one completion of a black square by each model."""
+        for model in {id(m): m for inpainter in self.inpainters for m in inpainter.members}.values():
+            size = model.image_size
+            hole = np.zeros((size, size), np.bool_)
+            hole[size // 4 : -size // 4, size // 4 : -size // 4] = True
+            with warnings.catch_warnings(action="ignore"):  # a black square is like nothing that a model knows
+                yield model(np.zeros((size, size, 3), np.uint8), hole, num_samples=1, seed=0)
 
     def accepted(self, job: Job) -> schemas.Accepted:
         """Put a job into the line and say where to listen."""
