@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from manifill.completion import Preview
+    from manifill.completion import Doubt, Preview
     from manifill.config import Fit, ModelError, SamplingOptions
     from manifill.hub import push_to_hub
     from manifill.inpainter import Completion, Completions, Inpainter
@@ -16,6 +16,7 @@ __version__ = "0.2.0"
 __all__ = [
     "Completion",
     "Completions",
+    "Doubt",
     "Fit",
     "ImageError",
     "Inpainter",
@@ -28,6 +29,7 @@ __all__ = [
 _HOME = {
     "Completion": "inpainter",
     "Completions": "inpainter",
+    "Doubt": "completion",
     "Fit": "config",
     "Inpainter": "inpainter",
     "Preview": "completion",

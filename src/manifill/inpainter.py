@@ -22,7 +22,7 @@ from manifill.model import Model, find_device
 from manifill.networks.checkpoint import read_header
 from manifill.photos.crops import Crop, dilated
 from manifill.photos.decode import ImageError, Picture
-from manifill.photos.framing import Plan, plan_photo
+from manifill.photos.framing import Plan, meets_face, plan_photo
 from manifill.photos.mask import load_mask
 from manifill.photos.photo import Photo, load_photo
 from manifill.photos.thin import thin_patch
@@ -128,7 +128,7 @@ class Inpainter(Model):
             options, others = (part.options(**sampling) for part in model.parts)
         thin = thin_patch(photo, hole, plan.thin)
         request = Request(photo, hole, plan.crops, seeds, options, known_codes, fit, keep, choose, None, thin, others)
-        unlike = [f"{photo.name}: {note}" for note in (*plan.notes, *model.doubts(request))]
+        unlike = [f"{photo.name}: {note}" for note in plan.notes or model.doubts(request)]
         for note in unlike:
             warnings.warn(note, Doubt, stacklevel=2)
         return Completions(model, dataclasses.replace(request, notes=(*photo.notes, *notes, *unlike)))
@@ -141,7 +141,11 @@ class Inpainter(Model):
     def plan(self, photo: Photo, hole: np.ndarray, fit: Fit) -> Plan:
         """Plan how a hole, bool (H, W), of a photo is filled."""
         framing = self.domain.framing if self.domain else None
-        return plan_photo(photo.rgb, hole, self.image_size, fit, framing, only=True)
+        plan = plan_photo(photo.rgb, hole, self.image_size, fit, framing, only=True)
+        if self.domain and not framing and fit.strategy == "auto" and plan.crops and meets_face(photo.rgb, hole):
+            note = f"the hole meets a face, and {self.name} knows {self.domain.subject}: expect little"
+            return dataclasses.replace(plan, notes=[*plan.notes, note])
+        return plan
 
     def model_for(self, crops: Sequence[Crop]) -> Inpainter:
         """Return the inpainter that fills these crops."""

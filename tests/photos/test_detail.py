@@ -10,7 +10,7 @@ import torch
 
 from manifill import Fit, Inpainter
 from manifill.photos.crops import Crop, square_at
-from manifill.photos.detail import Membrane, Residual, detail_sources, fading, gains
+from manifill.photos.detail import Border, Membrane, Residual, detail_sources, fading, gains
 from manifill.photos.tensors import enlarge, shrink
 from manifill.photos.view import View
 
@@ -238,3 +238,17 @@ def test_part_of_an_enlargement_is_part_of_the_whole(size: int) -> None:
     assert whole.shape == (size, size, 3)
     part = enlarge(picture, size, slice(10, 37), slice(20, 61))
     assert np.abs(part - whole[10:37, 20:61]).max() < 0.01
+
+
+@pytest.mark.parametrize(("deviation", "inside", "outside"), [(0, 1, 0), (40, 0, 1)])
+def test_a_border_is_met_across_it_on_flat_ground_and_beside_it_elsewhere(
+    deviation: float, inside: float, outside: float
+) -> None:
+    hole, random = middle(64), np.random.default_rng(0)
+    photo = (128 + random.normal(0, deviation or 1e-9, (64, 64, 3))).clip(0, 255).astype(np.uint8)
+    painted = np.where(hole[..., None], photo - 20.0, photo - 4.0).astype(np.float32)
+    found = Border(photo, hole)(painted)
+    along = cv2.dilate(hole.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~hole
+    expected = 20 * inside + 4 * outside
+    assert abs(found[along].mean() - expected) < 1.5
+    assert np.array_equal(found, Border(photo, hole)(painted))

@@ -14,9 +14,9 @@ from manifill.networks.domain import Domain, Framing
 from manifill.photos.faces import find_faces
 from manifill.photos.tensors import to_tensor
 
-COUNT = 200  # pictures that are measured
+COUNT = 250  # pictures that are measured
 FACES = 0.8  # with a face in so many of them, a model's pictures are faces
-ACCUSED = 0.02  # fraction of its own pictures that each of the two measures may call strange
+ACCUSED = 0.01  # fraction of its own pictures that each of the two measures may call strange
 BATCH = 10
 
 

@@ -19,7 +19,7 @@ from manifill.config import Fit, Sampling, SamplingOptions
 from manifill.data.pictures import SUFFIXES, DataError
 from manifill.inpainter import Inpainter, KnownCodes
 from manifill.networks.vqvae import VQVAE
-from manifill.photos.detail import Membrane, border_values
+from manifill.photos.detail import Border, Membrane
 from manifill.photos.tensors import to_tensor, to_uint8
 
 SEEDS = 1000  # seeds kept apart for each picture: sample s of picture k has seed + SEEDS * k + s
@@ -164,10 +164,7 @@ class TrueCodes:
         if self.seamless:
             values = ((painted[0].permute(1, 2, 0) + 1) * 127.5).cpu().numpy()
             pasted = (
-                (values + Membrane(hole)(border_values(picture, values, hole)))
-                .round()
-                .clip(0, 255)
-                .astype(np.uint8)[None]
+                (values + Membrane(hole)(Border(picture, hole)(values))).round().clip(0, 255).astype(np.uint8)[None]
             )
         else:
             pasted = full

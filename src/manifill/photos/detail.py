@@ -135,28 +135,35 @@ class Membrane:
         return result
 
 
-def border_values(low: np.ndarray, painted: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Return what a painted picture lacks in colour along the border of a hole, for a Membrane: float32 (S, S, 3).
+class Border:
+    """What painted pictures of one photo lack in colour along the border of a hole, for a Membrane.
 
-    `low` uint8 and `painted` float32 (S, S, 3), in [0, 255]; `hole` bool (S, S). Only values outside the hole count. On
-    textured ground they are the photo's colours less the painted ones outside, which keeps the painted texture. On flat
+    On textured ground it is the photo's colours less the painted ones outside, which keeps the painted texture. On flat
     ground the eye sees the jump from the photo to what is painted *inside*, which the painter need not have reproduced:
     there it is the difference of the means of two rings on either side, smoothed along the border.
     """
+
+    def __init__(self, low: np.ndarray, hole: np.ndarray) -> None:
+        """Take a photo, uint8 (S, S, 3), and its hole, bool (S, S)."""
+        self.photo, self.inner = low.astype(np.float32), widened(~hole, 2) & hole
+        outer, around = widened(hole, 2) & ~hole, widened(hole, 4) & ~hole
+        centred = self.photo - _mean_near(self.photo, around, 2.5)
+        deviation = np.sqrt(_mean_near(centred**2, around, 2.5).mean(2, keepdims=True))
+        self.flat = np.exp(-((deviation / FLAT) ** 2))
+        self.outside = _mean_near(self.photo, outer, 2.0)
+
+    def __call__(self, painted: np.ndarray) -> np.ndarray:
+        """Return it for a painted picture, float32 (S, S, 3) in [0, 255]; only values outside the hole count."""
+        across = self.outside - _mean_near(painted, self.inner, 2.0)
+        return self.flat * across + (1 - self.flat) * (self.photo - painted)
+
+
+def _mean_near(values: np.ndarray, which: np.ndarray, sigma: float) -> np.ndarray:
+    """Return the mean of those values (S, S, 3) that are marked, bool (S, S), by a Gaussian around every pixel."""
     import cv2
 
-    def mean(values: np.ndarray, which: np.ndarray, sigma: float) -> np.ndarray:
-        weight = cv2.GaussianBlur(which.astype(np.float32), (0, 0), sigma)[..., None]
-        return cv2.GaussianBlur(values * which[..., None], (0, 0), sigma) / np.maximum(weight, 1e-4)
-
-    photo = low.astype(np.float32)
-    outer, inner = widened(hole, 2) & ~hole, widened(~hole, 2) & hole
-    around = widened(hole, 4) & ~hole
-    centred = photo - mean(photo, around, 2.5)
-    deviation = np.sqrt(mean(centred**2, around, 2.5).mean(2, keepdims=True))
-    flat = np.exp(-((deviation / FLAT) ** 2))
-    across = mean(photo, outer, 2.0) - mean(painted, inner, 2.0)
-    return flat * across + (1 - flat) * (photo - painted)
+    weight = cv2.GaussianBlur(which.astype(np.float32), (0, 0), sigma)[..., None]
+    return cv2.GaussianBlur(values * which[..., None], (0, 0), sigma) / np.maximum(weight, 1e-4)
 
 
 def _neighbours(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

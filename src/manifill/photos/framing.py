@@ -20,6 +20,7 @@ UPRIGHT = 3.0  # degrees: faces turned by less are as upright as those in traini
 NEAR_SCALE, NEAR_SHIFT, NEAR_ANGLE = 0.15, 0.05, 6.0
 # What belongs to a face, as an ellipse in the training square: hair and neck do, what is behind the head does not.
 CENTRE, RADII = (0.5, 0.52), (0.42, 0.55)
+NOTICED = 0.05  # fraction of a face, from brows to chin, that a model which knows no faces may fill without a word
 
 
 def similarity_transform(source: np.ndarray, target: np.ndarray) -> tuple[complex, complex]:
@@ -81,6 +82,12 @@ def face_crops(hole: np.ndarray, faces: Sequence[Face], framing: Framing) -> lis
     owner[0] = -1
     crops = [place.crop(owner[labels] == k) for k, place in enumerate(places) if (owner == k).any()]
     return [replace(crop, face=True) for crop in crops if crop.own.any()]
+
+
+def meets_face(rgb: np.ndarray, hole: np.ndarray) -> bool:
+    """Say whether a hole, bool (H, W), hides a part of a face of a photo, uint8 (H, W, 3), that one would notice."""
+    boxes = (np.maximum(face.box, 0).astype(int) for face in find_faces(rgb, hole))
+    return any(hole[top:bottom, left:right].mean() > NOTICED for left, top, right, bottom in boxes)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from manifill.config import Fit
 from manifill.photos.crops import Crop, meet
-from manifill.photos.detail import Membrane, Residual, border_values, detail_sources, fading, gains
+from manifill.photos.detail import Border, Membrane, Residual, detail_sources, fading, gains
 from manifill.photos.tensors import enlarge, shrink, to_model, to_tensor
 
 
@@ -99,6 +99,11 @@ class View:
         """The solver for this hole."""
         return Membrane(self.low_hole)
 
+    @cached_property
+    def border(self) -> Border:
+        """What colours are missed along the border of this hole."""
+        return Border(self.low, self.low_hole)
+
     def finish(self, painted: np.ndarray, structure: Tensor, fuse: bool, fit: Fit) -> np.ndarray:
         """Return what was painted at the photo's size, in the crop's box: float32 (h, w, 3) in about [0, 255].
 
@@ -143,5 +148,5 @@ class View:
         """Return what brings the painted colours to those around the hole, float32 (S, S, 3); None when unwanted."""
         if not (fit.seamless or fit.feather):
             return None
-        inside = self.membrane(border_values(self.low, painted, self.low_hole))
+        inside = self.membrane(self.border(painted))
         return np.where(self.low_hole[..., None], inside, self.low - painted).astype(np.float32)
