@@ -206,7 +206,8 @@ def sharpness(picture: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
     The energy is of 3x3 Sobel filters; the step is the mean difference of neighbouring pixels.
     """
     grey = picture.astype(np.float32).mean(2)
-    energy = sum(cv2.Sobel(grey, cv2.CV_32F, *axis, ksize=3) ** 2 for axis in ((1, 0), (0, 1)))
+    gx, gy = (cv2.Sobel(grey, cv2.CV_32F, *axis, ksize=3) for axis in ((1, 0), (0, 1)))
+    energy = gx**2 + gy**2
     depth = cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 5)
     away = cv2.distanceTransform((~hole).astype(np.uint8), cv2.DIST_L2, 5)
     reach = float(depth.max()) / 3
