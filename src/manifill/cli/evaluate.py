@@ -92,14 +92,14 @@ def evaluate(
     if curve and report:
         need("--curve with --report", "matplotlib")
     for name in model:
-        if name != "auto" and not from_hub(name):
+        if name == "auto":
+            raise ValueError("evaluate measures one model at a time; auto is two, so name one of them")
+        if not from_hub(name):
             find_model(name)
     from manifill.evaluate import run
     from manifill.evaluate.features import load_judges
-    from manifill.inpainter import AUTO, Inpainter
+    from manifill.inpainter import Inpainter
 
-    if AUTO in model:
-        raise ValueError("evaluate measures one model at a time; auto is two, so name one of them")
     if merge:
         _print_figures(run.join(merge, out))
         return 0

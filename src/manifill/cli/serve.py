@@ -75,8 +75,9 @@ def serve(
     if root_path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", root_path):
         raise ValueError(f"the root path is {root_path!r}; expected one like /fill")
     need("serve", "fastapi", "python_multipart", "uvicorn")
-    if model != "auto" and not from_hub(model):
-        find_model(model)
+    for name in model:
+        if name != "auto" and not from_hub(name):
+            find_model(name)
     token = chosen_token(host, token, no_token, token_file)
     with listen(host, port) as listening:
         with importing():
