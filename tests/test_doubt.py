@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from manifill import Doubt, Fit, Inpainter
-from manifill.evaluate.domain import measure
+from manifill.evaluate.domain import measure_domain
 from manifill.hub import find_model
 from manifill.networks.checkpoint import model_hash, pack, read_header
 from manifill.networks.domain import Domain
@@ -97,7 +97,7 @@ def test_what_a_header_says_of_pictures_is_no_part_of_the_weights_name(name: str
 def test_a_domain_is_measured_on_pictures(tmp_path: Path) -> None:
     for k in range(3):
         Image.fromarray(CAT[20 * k : 20 * k + 160, :160]).save(tmp_path / f"{k}.png")
-    found = measure(Inpainter.from_pretrained(TINY, "cpu"), tmp_path, "cats")
+    found = measure_domain(Inpainter.from_pretrained(TINY, "cpu"), tmp_path, "cats")
     assert (found.subject, found.framing) == ("cats", None)
     assert found.least_psnr is not None
     assert found.most_bits is not None
