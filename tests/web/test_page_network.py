@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from browsing import SMALL, fill, menu, open_photo, serve
@@ -78,9 +80,10 @@ def test_what_the_server_says_of_models_and_photos_is_shown(visit):
     )
 
     def events(route):
-        text = route.fetch().text()
-        more = f'"models": [{{"model": "faces-128", "why": "a face was found"}}], "warnings": ["{notice}"], "box"'
-        route.fulfill(body=text.replace('"box"', more), content_type="text/event-stream")
+        more = f'"models": [{{"model": "faces-128", "why": "a face was found"}}], "warnings": ["{notice}"]'
+        body, count = re.subn(r'"models": \[[^]]*\]', more, route.fetch().text())
+        assert count == 1
+        route.fulfill(body=body, content_type="text/event-stream")
 
     page.route("**/events", events)
     page.reload()
