@@ -9,8 +9,8 @@ import photo_files as photos
 import pytest
 from PIL import Image
 
-from manifill.photos.decode import ImageError
-from manifill.photos.mask import load_mask, touched
+from manifill.photos.decode import ImageError, open_picture
+from manifill.photos.mask import layer_of, load_mask, touched
 from manifill.photos.photo import Photo, load_photo, upright
 
 
@@ -93,3 +93,13 @@ def test_a_hole_of_one_pixel_survives_scaling() -> None:
 def test_masks_that_mark_nothing(mask: np.ndarray | Image.Image, words: str) -> None:
     with pytest.raises(ImageError, match=words):
         load_mask(mask, plain())
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_grey_mask_stays_one_number_a_pixel(tmp_path: Path, orientation: int) -> None:
+    """Three alike were looked through for colours, for a second in a photo of 12 megapixels."""
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    Image.fromarray(grey).save(tmp_path / "mask.png", exif=photos.exif(orientation))
+    colours = layer_of(open_picture(tmp_path / "mask.png", "mask")).colours
+    assert np.array_equal(colours[..., 2], upright(grey, orientation))
+    assert colours.strides[2] == 0

@@ -39,7 +39,9 @@ class Layer:
     def turned(self, orientation: int) -> Layer:
         """Return it turned by an EXIF orientation."""
         opacity = None if self.opacity is None else upright(self.opacity, orientation)
-        return Layer(self.name, upright(self.colours, orientation), opacity, self.lossy)
+        grey = self.colours.strides[2] == 0  # one number a pixel, and it stays one: large masks take a second otherwise
+        colours = upright(self.colours[..., :1] if grey else self.colours, orientation)
+        return Layer(self.name, np.broadcast_to(colours, (*colours.shape[:2], 3)), opacity, self.lossy)
 
 
 def load_mask(source: Picture | None, photo: Photo, invert: bool = False, notes: list[str] | None = None) -> np.ndarray:
