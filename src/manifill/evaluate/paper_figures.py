@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from manifill.photos.tensors import grid, to_tensor, to_uint8
 from manifill.train.presets import ABLATIONS
 
 PAPER = "attention-full-structural"  # with both feature losses: the paper's model, in both tables
-TITLE = 14  # pixels of a line of text
+LINE, LETTER = 14, 6  # pixels of a line and of a letter of a title
 AS_PAPER = Fit(strategy="resize", seamless=False, thin=False)
 
 
@@ -121,20 +122,25 @@ def side_by_side(methods: Sequence[Method], pictures: Pictures, holes: Sequence[
         rows = enumerate(zip(pictures.array, holes, pictures.names, strict=True))
         done = [method.complete(photo, hole, k, name).composites for k, (photo, hole, name) in rows]
         blocks.append((method.name, np.stack(done)))
-    boxes = [boxed(title, grid(list(shown.swapaxes(0, 1)))) for title, shown in blocks]
+    grids = [(title, grid(list(shown.swapaxes(0, 1)))) for title, shown in blocks]
+    titles = [textwrap.wrap(title, shown.width // LETTER) for title, shown in grids]
+    lines = max(map(len, titles))
+    boxes = [boxed(title, lines, shown) for title, (_, shown) in zip(titles, grids, strict=True)]
     sheet = Image.new("RGB", (sum(b.width for b in boxes), boxes[0].height), "white")
     for k, box in enumerate(boxes):
         sheet.paste(box, (sum(b.width for b in boxes[:k]), 0))
     return sheet
 
 
-def boxed(title: str, picture: Image.Image) -> Image.Image:
-    """Return a picture in a frame under a title, which is cut where it is longer than the picture."""
-    sheet = Image.new("RGB", (picture.width + 6, picture.height + TITLE + 6), "white")
-    sheet.paste(picture, (3, TITLE + 3))
+def boxed(title: Sequence[str], lines: int, picture: Image.Image) -> Image.Image:
+    """Return a picture in a frame under the lines of its title, with room for so many `lines`."""
+    top = LINE * lines
+    sheet = Image.new("RGB", (picture.width + 6, picture.height + top + 6), "white")
+    sheet.paste(picture, (3, top + 3))
     draw = ImageDraw.Draw(sheet)
-    draw.text((4, 1), title, fill="black")
-    draw.rectangle((1, TITLE, sheet.width - 2, sheet.height - 2), outline="black")
+    for k, line in enumerate(title):
+        draw.text((4, 1 + LINE * k), line, fill="black", font_size=10)
+    draw.rectangle((1, top, sheet.width - 2, sheet.height - 2), outline="black")
     return sheet
 
 
