@@ -40,6 +40,7 @@ FACES_128 = Preset(
         averaging=0.998,
         structure_only=0.25,
         revive=True,
+        codebook_init="paper",
         flip=True,
     ),
     structure=StructureTraining(
