@@ -91,7 +91,7 @@ export class Drawing {
     if (data.warnings) round.warn(data.warnings);
     if (kind === "done") {
       round.close(`${data.seconds.toFixed(1)} s`, true);
-      this.report(`${plural(round.drawn, "variation")} in ${data.seconds.toFixed(1)} s`, true);
+      this.report(`${plural(round.drawn, "variation")} in ${data.seconds.toFixed(1)}\u00a0s`, true);
     } else {
       this.api.forget(round.job);
       round.close(kind === "cancelled" ? `Cancelled at ${round.summary}` : `Stopped at ${round.summary}`, false);
