@@ -1,7 +1,7 @@
 """Odd files, masks and folders as people bring them: `python benchmarks/cases.py FOLDER` prints a line a case.
 
 FOLDER holds the cases' files and `make_trees.py`. Each case says what should come of it: completed rightly, or refused
-in one sentence with exit code 2. The page's case needs playwright and a browser and is told of as skipped without.
+in one sentence with exit code 2. The page's case runs its tests, which need playwright and a browser.
 """
 
 from __future__ import annotations
@@ -184,7 +184,11 @@ def _(place: Place) -> str:
 
 @case(6)
 def _(place: Place) -> str:
-    return "skipped: needs a browser; tests/web/test_page_photos.py opens such photos in one"
+    test = Path(__file__).parent.parent / "tests" / "web" / "test_page_photos.py"
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", test], capture_output=True, text=True, check=False)
+    last = done.stdout.strip().splitlines()[-1]
+    expect(done.returncode == 0, last)
+    return f"the page's tests: {last}"
 
 
 @case(7)
@@ -249,6 +253,22 @@ def _(place: Place) -> str:
 def _(place: Place) -> str:
     strict = all_done(place, "bytes", 3, 0, "\\udce9", PYTHONIOENCODING="utf-8:strict")
     return strict + "; " + all_done(place, "emoji", 3, 0, "\\U0001f600", PYTHONIOENCODING="ascii")
+
+
+@case(11)
+def _(place: Place) -> str:
+    hole = place.hole("scratches_mask.png")
+    done = place.run("scratches.jpg", "scratches_mask.png")
+    expect(done.code == 0, done.said)
+    photo, original = (cv2.imread(str(place.cases / name)) for name in ("scratches.jpg", "scratches_original.jpg"))
+    telea = cv2.inpaint(photo, hole.astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    ours = cv2.imread(str(next(done.out.glob("*_000.*"))))
+    found, wanted = (
+        10 * np.log10(255**2 / np.square(picture[hole].astype(float) - original[hole]).mean())
+        for picture in (ours, telea)
+    )
+    expect(found > wanted - 0.5, f"{found:.1f} dB, Telea {wanted:.1f}")
+    return f"{found:.1f} dB, Telea {wanted:.1f}"
 
 
 @case(12)
