@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from manifill import cli
 from manifill.data.pictures import DataError
 from manifill.networks.atomic import remove_stray, write_atomic
-from manifill.networks.checkpoint import NETWORKS, model_hash
+from manifill.networks.checkpoint import NETWORKS, ModelError, model_hash
 from manifill.train import loop, resume
 from manifill.train.config import RunOptions
 from manifill.train.run import train
@@ -135,6 +137,37 @@ def test_settings_that_were_removed(run: Path, pictures: Path) -> None:
     path.unlink()
     with pytest.raises(DataError, match=rf"{path}: missing, so nobody can tell"):
         train(("vqvae",), [pictures], run, "tiny", LONGER)
+
+
+def test_a_vqvae_that_was_removed(run: Path, pictures: Path) -> None:
+    """What builds on it names the file; its own stage, asked for again, writes it again."""
+    path = run / "model" / "vqvae.safetensors"
+    whole = path.read_bytes()
+    path.unlink()
+    for stage in ("structure", "texture"):
+        with pytest.raises(ModelError, match=rf"{path}: missing; train the vqvae stage into {run} first"):
+            train((stage,), [pictures], run, "tiny", FIRST)
+    train(("vqvae",), [pictures], run, "tiny", FIRST)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("rate", ["1e8", "1e30"])
+def test_a_training_that_diverges(
+    pictures: Path, tmp_path: Path, rate: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """One sentence that names stage, step and what became infinite; no checkpoint holds it."""
+    options = "--preset tiny --steps 60 --checkpoint-every 1 --log-every 1 --quiet --force --learning-rate"
+    words = ["train", "vqvae", "--data", str(pictures), "--out", str(tmp_path), *options.split(), rate]
+    monkeypatch.setattr("sys.argv", ["manifill", *words])
+    assert cli.main() == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.fullmatch(r"manifill: .* at step \d+; the last checkpoint is kept", said)
+    saved = tmp_path / "vqvae" / "checkpoint.pt"
+    if saved.exists():
+        parts = torch.load(saved, weights_only=True)["state"].values()
+        tensors = [value for part in parts for value in part.values() if isinstance(value, torch.Tensor)]
+        assert tensors
+        assert all(tensor.isfinite().all() for tensor in tensors)
 
 
 def test_the_same_training_leaves_the_same_files(pictures: Path, tmp_path: Path) -> None:
