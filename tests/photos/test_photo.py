@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import tempfile
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -141,11 +140,12 @@ def test_a_thumbnail_of_what_was_there_is_not_kept(tmp_path: Path) -> None:
     assert read(encode(photo, photo.samples, "png", None, {})).getexif().get(0x013B) == "Someone"
 
 
-def test_damaged_exif_is_left_out_with_a_warning(tmp_path: Path) -> None:
-    photos.rgb(40, 40).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0\x2a\0\0\0\x08\xff\xff" + bytes(range(100)))
-    with warnings.catch_warnings(record=True):
-        warnings.simplefilter("always")
-        photo = load_photo(tmp_path / "a.jpg")
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("exif", [b"MM\0\x2a\0\0\0\x08\xff\xff" + bytes(range(100)), b"no TIFF" + bytes(20)])
+def test_damaged_exif_is_left_out_with_a_warning(tmp_path: Path, kind: str, exif: bytes) -> None:
+    photos.rgb(40, 40).save(tmp_path / f"a.{kind}", exif=b"Exif\0\0" + exif)
+    with pytest.warns(UserWarning, match=rf"a\.{kind}: damaged EXIF data is left out"):
+        photo = load_photo(tmp_path / f"a.{kind}")
     assert photo.rgb.shape == (40, 40, 3)
     encode(photo, photo.samples, "png", None, {})
 

@@ -34,7 +34,8 @@ class Opened:
     """A decoded picture with its name for messages, not yet upright: it is to be turned by `orientation`.
 
     `deep` are samples that Pillow would cut to 8 bits, uint16 (H, W, C), C being 2 (grey and alpha), 3 or 4. `stored`
-    is the file's orientation, also where the picture has been turned already.
+    is the file's orientation, also where the picture has been turned already; `bits` are the file's, of a sample that
+    has been cut to 8.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Opened:
     orientation: int
     deep: np.ndarray | None = None
     stored: int = 1
+    bits: int = 8
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -135,7 +137,17 @@ def _decoded(data: bytes, file: ImageFile.ImageFile, chunks: Chunks, name: str) 
     deep = _deep(data, file, layout, page)
     if deep is not None:
         return Opened(name, file, stored, deep, stored)
-    return Opened(name, tiff.mend(file), orientation_of(file), None, stored)
+    bits = boxed_bits(data) if file.format in ("AVIF", "HEIF") else 8
+    return Opened(name, tiff.mend(file), orientation_of(file), None, stored, bits)
+
+
+def boxed_bits(data: bytes) -> int:
+    """Return the bits of a sample that an AVIF or HEIC file announces (`pixi`, ISO/IEC 23008-12), 8 where it does not.
+
+    Pillow and pillow-heif cut them to 8. Of several pictures in one file (a gain map, opacity) the deepest counts.
+    """
+    found = re.findall(rb"pixi\0{4}[\1-\4]([\x08-\x10])", data[: 1 << 16])
+    return max((bits[0] for bits in found), default=8)
 
 
 def _tiff_by_tifffile(data: bytes, name: str, role: str) -> Opened:

@@ -44,11 +44,13 @@ def check_format(wanted: Format | None, quality: int | None = None) -> None:
         raise ImageError("format is avif, which needs Pillow 11.3 or newer")
 
 
-def format_for(photo: Photo, wanted: Format | None, quality: int | None = None) -> Format:
+def format_for(
+    photo: Photo, wanted: Format | None, quality: int | None = None, notes: list[str] | None = None
+) -> Format:
     """Return the format to write a photo in: PNG unless told otherwise, TIFF for CMYK. Raises ImageError.
 
     Transparency in a palette counts as such: JPEG and TIFF's palettes have none. Warns where a PNG's chunks say how its
-    colours are to be seen and the format has no place for them.
+    colours are to be seen and the format has no place for them; `notes`, where given, gets the warning instead.
     """
     check_format(wanted, quality)
     if wanted is None:
@@ -61,12 +63,14 @@ def format_for(photo: Photo, wanted: Format | None, quality: int | None = None) 
         raise ImageError(f"{photo.name}: {wanted} cannot hold {what} pixels; use {format_for(photo, None)}")
     lost = [kind.decode() for kind in photo.info.get("colour_chunks", {}) if kind != b"sRGB"]
     if wanted != "png" and lost and ("cICP" in lost or "icc_profile" not in photo.info):
-        warnings.warn(
+        note = (
             f"{photo.name}: its {', '.join(lost)}, which {wanted} has no place for, may change how its "
-            "colours are seen; png keeps it",
-            ManifillWarning,
-            stacklevel=2,
+            "colours are seen; png keeps it"
         )
+        if notes is None:
+            warnings.warn(note, ManifillWarning, stacklevel=2)
+        else:
+            notes.append(note)
     return wanted
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -147,7 +148,7 @@ def _colour_chunks(picture: Image.Image) -> dict[bytes, bytes]:
 
 def _exif(picture: Image.Image, notes: list[str]) -> Image.Exif:
     """Return a copy of the EXIF data that is to survive; damaged data is left out, and noted."""
-    kept = Image.Exif()
+    kept, damage = Image.Exif(), _exif_damage(picture.info.get("exif"))
     try:
         found = picture.getexif()
         tags = DESCRIBING if picture.format == "TIFF" else set(found) - {ORIENTATION, *SUBFOLDERS}
@@ -159,9 +160,20 @@ def _exif(picture: Image.Image, notes: list[str]) -> Image.Exif:
             kept.get_ifd(folder).update({tag: value for tag, value in own.items() if tag != INTEROPERABILITY})
         kept.tobytes()
     except Exception as error:  # damage shows in many ways
-        notes.append(f"damaged EXIF data is left out ({error})")
-        return Image.Exif()
+        damage, kept = str(error), Image.Exif()
+    if damage:
+        notes.append(f"damaged EXIF data is left out ({' '.join(damage.split())})")
     return kept
+
+
+def _exif_damage(raw: Any) -> str:
+    """Return what is wrong with EXIF data: Pillow says so once and then shows a picture without, or only warns."""
+    try:
+        with warnings.catch_warnings(action="error"):
+            Image.Exif().load(raw if isinstance(raw, bytes) else b"")
+    except Exception as error:  # damage shows in many ways
+        return str(error) or type(error).__name__
+    return ""
 
 
 def _dpi(found: Any, unit: Any = 2) -> tuple[float, float] | None:

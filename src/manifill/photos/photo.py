@@ -51,7 +51,7 @@ def load_photo(source: Picture | Photo) -> Photo:
         picture = Image.fromarray(np.asarray(picture).astype(np.uint16))
     if picture.mode not in MODES:
         raise ImageError(f"{name}: pixel format {picture.mode}; expected 8- or 16-bit grey or RGB, palette or CMYK")
-    notes: list[str] = []
+    notes = [f"its {opened.bits} bits a sample are cut to 8"] if opened.bits > 8 else []
     info = metadata(opened.picture, notes)
     try:
         if opened.deep is not None:

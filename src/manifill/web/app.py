@@ -171,8 +171,8 @@ async def completion(here: Here, id: str, index: int) -> Response:
 @api.get("/jobs/{id}/completions/{index}.{format}", response_class=Response, responses={200: schemas.COPY, **LATER})
 async def encoded(here: Here, id: str, index: int, format: Format) -> Response:
     """One completed photo in another format; but for tiff and webp, this changes all of its pixels a little."""
-    data = await here.run(results.encoded, here.jobs.find(id), index, format)
-    return Response(data, media_type=f"image/{format}")
+    data, notes = await here.run(results.encoded, here.jobs.find(id), index, format)
+    return Response(data, media_type=f"image/{format}", headers={"X-Warnings": json.dumps(notes)})
 
 
 @api.get("/jobs/{id}/completions/{index}/patch.png", **PICTURE)

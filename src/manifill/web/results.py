@@ -56,12 +56,12 @@ def completed(job: Job, index: int) -> bytes:
     return encode(photo, completion.samples, "png", None, made_by(job, completion.seed))
 
 
-def encoded(job: Job, index: int, format: Format) -> bytes:
-    """Encode a completion in a format that can hold it. Raises RefusedError."""
+def encoded(job: Job, index: int, format: Format) -> tuple[bytes, list[str]]:
+    """Encode a completion in a format that can hold it; return the warnings about it too. Raises RefusedError."""
     completion = find(job, index)
-    photo = completion.request.photo
+    photo, notes = completion.request.photo, list[str]()
     try:
-        return encode(photo, completion.samples, format_for(photo, format), None, {})
+        return encode(photo, completion.samples, format_for(photo, format, notes=notes), None, {}), notes
     except ImageError as error:
         raise RefusedError(422, str(error)) from None
 

@@ -230,7 +230,7 @@ SEEDED = {
 }
 WARNED = {name: value for name, value in SEEDED.items() if name == "X-Warnings"}
 PNG: dict[str, Any] = {"description": "the picture", "content": PICTURE}
-COPY: dict[str, Any] = {"description": "the picture", "content": ENCODED}
+COPY: dict[str, Any] = {"description": "the picture", "headers": WARNED, "content": ENCODED}
 ZIP: dict[str, Any] = {"description": "the archive", "content": {"application/zip": {"schema": BINARY}}}
 DATA = (
     "JSON: position; index, seed, image, box (left, top, right, bottom); angle of the box in degrees; log_likelihood, "

@@ -98,7 +98,7 @@ class Server:
         photo, mask = self.opened(asked)
         found, buffer = load_mask(mask, photo, asked.invert_mask, notes), io.BytesIO()
         Image.fromarray(found.astype(np.uint8) * 255).save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue(), notes
+        return buffer.getvalue(), [*photo.notes, *notes]
 
     async def finished(self, job: Job, request: Request) -> None:
         """Have a job drawn and wait for it. Raises RefusedError when it fails or the client leaves."""
