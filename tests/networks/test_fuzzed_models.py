@@ -196,7 +196,7 @@ def fuzz_checkpoints(work: Path, count: int) -> None:
     """Change a checkpoint so often; one that is still read holds what was saved."""
     path, network = work / "checkpoint.pt", torch.nn.Linear(20, 30)
     state = {"network": Part(network.state_dict()), "scaler": Part({"scale": 1.0, "steps": 3})}
-    resume.save(state, path, 7, {"loss": 0.5})
+    resume.save_checkpoint(state, path, 7, {"loss": 0.5})
     whole, refused = path.read_bytes(), 0
     for k in range(count):
         rng, said, began, found = random.Random(k), "", time.process_time(), None
@@ -204,7 +204,7 @@ def fuzz_checkpoints(work: Path, count: int) -> None:
         path.write_bytes(changed_file(rng, whole, len(whole) // 4))
         parts = {name: Part({}) for name in state}
         try:
-            found = resume.load(parts, path)
+            found = resume.load_checkpoint(parts, path)
         except DataError as error:
             said = str(error)
         within(began, before)

@@ -219,6 +219,8 @@ def run(
             if first and saves:
                 resume.save_checkpoint(stage.state, checkpoint, done, figures)
     bar.close()
+    if first and start >= steps and not all(path.exists() for path in stage_files(out, stage.name)):
+        stage.export(out / "model", start, figures, last=True)  # what a finished stage wrote was removed
     processes.finish()
     return figures
 
