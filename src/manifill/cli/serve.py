@@ -129,16 +129,15 @@ def chosen_token(host: str, token: str | None, no_token: bool, token_file: Path 
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens there. Raises OSError in words."""
+    if not 0 <= port < 1 << 16:  # for which create_server leaves its socket open
+        raise OSError(f"{host}, port {port}: cannot listen there (expected a port from 0 to 65535)")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=HOW["backlog"])
-        listening.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )  # else every answer waits for an acknowledgement
-        return listening
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise OSError(f"{host}, port {port}: cannot listen there ({why})") from None
+    except OSError as error:
+        raise OSError(f"{host}, port {port}: cannot listen there ({error.strerror or error})") from None
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else every answer waits for an acknowledgement
+    return listening
 
 
 def address(listening: socket.socket, token: str | None) -> str:
