@@ -7,6 +7,7 @@ import io
 import sys
 import time
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -66,15 +67,16 @@ class Uploads:
         """Return a form's fields, str, and files, bytes; what is empty counts as not given. Raises RefusedError."""
 
         async def to_the_end() -> AsyncGenerator[bytes]:
-            async for chunk in self.chunks(request):
+            async for chunk in chunks:
                 yield chunk
             if not parser.ended:
                 raise MultiPartException("it ends too early, or its boundary is another than the content type says")
 
         limits = {"max_files": PARTS, "max_fields": PARTS, "max_part_size": self.limits.body_bytes}
-        parser, found = FormParser(request.headers, to_the_end(), **limits), dict[str, str | bytes]()
+        found = dict[str, str | bytes]()
         try:
-            form = await parser.parse()
+            async with aclosing(self.chunks(request)) as chunks:  # what it counts ends here, whatever the form is
+                form = await (parser := FormParser(request.headers, to_the_end(), **limits)).parse()
         except MultiPartException as error:
             raise RefusedError(400, f"the form cannot be read ({error.message})") from None
         parts = [(n, part if isinstance(part, str) else await part.read()) for n, part in form.multi_items()]
