@@ -29,29 +29,35 @@ from manifill.web.stream import unless_gone
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
+SMALL = 1 << 20  # pixels of a photo that is planned in a moment, whatever its hole
+
 
 @dataclass
 class Server:
-    """What all requests share; `codecs` are threads, so that neither the model nor the network waits for pictures."""
+    """What all requests share; `codecs` are threads, so that neither the model nor the network waits for pictures.
+
+    Large photos have one for themselves: a hole of a million dots takes seconds, for which small ones do not wait.
+    """
 
     inpainters: Sequence[Inpainter]  # the first fills where a request names none
     limits: Limits
     jobs: Jobs = field(init=False)
     uploads: Uploads = field(init=False)
     codecs: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
+    large: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
     def __post_init__(self) -> None:
         self.jobs, self.uploads = Jobs(self.limits), Uploads(self.limits)
         known_formats()  # Pillow loads its decoders now, before threads do
 
-    async def run(self, function: Callable[[*Ts], R], *args: *Ts) -> R:
-        """Call a function in one of the threads that decode and encode pictures."""
-        return await anyio.to_thread.run_sync(function, *args, limiter=self.codecs)
+    async def run(self, function: Callable[[*Ts], R], *args: *Ts, large: bool = False) -> R:
+        """Call a function in one of the threads that decode and encode pictures, or in that of large ones."""
+        return await anyio.to_thread.run_sync(function, *args, limiter=self.large if large else self.codecs)
 
-    async def made(self, request: Request, function: Callable[[*Ts], R], *args: *Ts) -> R:
+    async def made(self, request: Request, function: Callable[[*Ts], R], *args: *Ts, large: bool = False) -> R:
         """Return what comes of a request's pictures, unless the client leaves before. Raises RefusedError."""
         try:
-            return await unless_gone(self.run(function, *args), request)
+            return await unless_gone(self.run(function, *args, large=large), request)
         except ValueError as error:
             raise RefusedError(400, str(error)) from None
 
@@ -61,7 +67,8 @@ class Server:
         settings = await self.uploads.read(request, schemas.Settings)
         self.check_samples(settings.num_samples, settings.of or 0)
         self.model(settings.model)
-        return Job(await self.made(request, self.complete, settings))
+        large = await self.run(is_large, settings.photo)
+        return Job(await self.made(request, self.complete, settings, large=large))
 
     def check_samples(self, *counts: int) -> None:
         """Raise RefusedError for more samples than are drawn here."""
@@ -124,3 +131,12 @@ class Server:
         self.jobs.submit(job)
         seeds, warnings = list(job.completions.seeds), list(job.completions.notes)
         return schemas.Accepted(id=job.id, seeds=seeds, events=f"/api/v1/jobs/{job.id}/events", warnings=warnings)
+
+
+def is_large(photo: bytes) -> bool:
+    """Say, from its header, whether a photo has more than SMALL pixels; one that cannot be read is soon refused."""
+    try:
+        with Image.open(io.BytesIO(photo), formats=known_formats()) as file:
+            return file.width * file.height > SMALL
+    except Exception:  # decoders meet damage in many ways, and decoding it says which
+        return False
