@@ -48,7 +48,7 @@ def test_batches_with_geometry_are_a_function_of_seed_and_step_and_of_no_divisio
 @pytest.mark.parametrize("seed", range(3))
 def test_holes_of_any_fraction(seed):
     rng = np.random.default_rng(seed)
-    fractions = np.array([masks.anything(64, rng).mean() for _ in range(150)])
+    fractions = np.array([masks.KINDS["any"](64, rng).mean() for _ in range(150)])
     assert fractions.min() < 0.15
     assert fractions.max() > 0.85
     assert (fractions > 0.04).all()

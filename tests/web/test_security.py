@@ -209,7 +209,7 @@ def test_addresses_and_ports_in_words() -> None:
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(OSError, match=r"uvicorn.*pip install 'manifill\[serve\]'"):
+    with pytest.raises(ValueError, match=r"uvicorn.*pip install 'manifill\[serve\]'"):
         serve(port=0)
 
 
