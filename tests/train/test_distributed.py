@@ -101,7 +101,7 @@ def alone(pictures: Path) -> dict[str, dict]:
     return {name: advance(name, pictures) for name in STAGES}
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_two_processes_reach_the_weights_of_one(
     alone: dict[str, dict], pictures: Path, tmp_path: Path, accumulate: int
 ) -> None:

@@ -295,8 +295,7 @@ def test_tensorboard_is_not_asked_for_unless_wanted(tmp_path: Path, monkeypatch:
     assert (tmp_path / "structure" / "metrics.jsonl").read_text() == before
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
 def test_in_a_browser(chromium: Any, trained: Path, scheme: str, width: int) -> None:
     """Nothing is asked for from elsewhere, pictures show, nothing is wider than the screen, axe finds no fault."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe: pip install 'manifill[dev]'")
