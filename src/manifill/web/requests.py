@@ -132,8 +132,7 @@ def field_error(kind: type[Fields], error: Mapping[str, Any]) -> str:
 def open_upload(data: bytes, role: str, limits: Limits) -> Opened:
     """Decode a picture of one of FORMATS. Raises RefusedError, whatever the bytes."""
     try:
-        with Image.open(io.BytesIO(png_chunks(data)[0]), formats=known_formats()) as file:
-            w, h = file.size
+        w, h = size_of(data)
         if w * h > limits.pixels:
             raise RefusedError(413, f"the {role} has {w}x{h} pixels; this server takes {limits.pixels} in all")
         return decode(data, f"the {role}", role)
@@ -150,6 +149,12 @@ def open_upload(data: bytes, role: str, limits: Limits) -> Opened:
         raise RefusedError(400, str(error)) from error
     except Exception as error:  # decoders meet damage in many ways; whatever it is, the file is at fault
         raise RefusedError(400, f"the {role} is damaged or truncated ({error})") from error
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Return width and height of a picture of one of FORMATS, as its header says. Raises what Pillow raises."""
+    with Image.open(io.BytesIO(png_chunks(data)[0]), formats=known_formats()) as file:
+        return file.size
 
 
 @cache

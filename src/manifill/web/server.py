@@ -23,7 +23,7 @@ from manifill.web import schemas
 from manifill.web.extend import extend
 from manifill.web.jobs import Job, Jobs
 from manifill.web.limits import Limits, RefusedError
-from manifill.web.requests import Uploads, known_formats, open_upload
+from manifill.web.requests import Uploads, known_formats, open_upload, size_of
 from manifill.web.stream import unless_gone
 
 R = TypeVar("R")
@@ -136,7 +136,7 @@ class Server:
 def is_large(photo: bytes) -> bool:
     """Say, from its header, whether a photo has more than SMALL pixels; one that cannot be read is soon refused."""
     try:
-        with Image.open(io.BytesIO(photo), formats=known_formats()) as file:
-            return file.width * file.height > SMALL
+        width, height = size_of(photo)
+        return width * height > SMALL
     except Exception:  # decoders meet damage in many ways, and decoding it says which
         return False
