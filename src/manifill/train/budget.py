@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from manifill.data.batches import Batches
 from manifill.train.config import RunOptions
 from manifill.train.distributed import Processes
@@ -59,8 +57,7 @@ class StepPlan:
             return steps
         seconds, taken = now - self.began[0], done - self.began[1]
         fits = done + max(0, int((self.ends - now) * taken / max(seconds, 1e-9)))
-        told = torch.tensor([float(fits)], device=self.processes.device)
-        fits = int(self.processes.gathered(told)[0])
+        fits = self.processes.first_says(fits)
         if fits < self.least:
             fits = done
         elif abs(fits - steps) <= NEARLY * steps and fits > done:
@@ -91,8 +88,7 @@ def steps_that_fit(stage: Stage, batches: Batches, seed: int, seconds: float, pr
         run(stage, batches, Path(scratch), TRIED, trial, processes)
         spent = time.monotonic() - began
         steps = steps_allowed(Path(scratch) / stage.name / "metrics.jsonl", batches.batch_size, spent, seconds - spent)
-    told = torch.tensor([float(steps)], device=processes.device)
-    return max(0, int(processes.gathered(told)[0]))
+    return max(0, processes.first_says(steps))
 
 
 def steps_allowed(log: Path, batch_size: int, spent: float, seconds: float) -> int:

@@ -129,6 +129,10 @@ class Processes:
         """Return whether all processes have the same number."""
         return bool((self.gathered(torch.tensor([number], device=self.device)) == number).all())
 
+    def first_says(self, number: int) -> int:
+        """Return the first process's number, to all of them."""
+        return int(self.gathered(torch.tensor([float(number)], device=self.device))[0])
+
     def means(self, steps: Sequence[Sequence[dict[str, Tensor]]]) -> dict[str, float]:
         """Return every figure's mean over steps from what each share of each step gave.
 
