@@ -164,7 +164,7 @@ def test_warnings_of_libraries_do_not_leak(monkeypatch: pytest.MonkeyPatch, caps
         warnings.warn("the mask is\ngrey", ManifillWarning, stacklevel=1)
         return 0
 
-    monkeypatch.setitem(cli.VERBS, "info", verb)
+    monkeypatch.setattr("manifill.cli.inpaint.info", verb)
     monkeypatch.setattr(sys, "warnoptions", [])
     with warnings.catch_warnings():
         warnings.simplefilter("always")
