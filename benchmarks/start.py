@@ -19,7 +19,7 @@ from manifill.data.batches import Batches
 from manifill.data.dataset import load
 from manifill.networks.vqvae import VQVAE
 from manifill.train.config import RunOptions
-from manifill.train.loop import run
+from manifill.train.loop import Setup, run
 from manifill.train.presets import preset
 from manifill.train.settings import PRECISIONS, faster_precision
 from manifill.train.vqvae import VQVAEStage
@@ -45,7 +45,7 @@ def main() -> None:
     for averages in ("full", "the authors'"):
         for weights in ("PyTorch's", "the authors'"):
             torch.manual_seed(a.seed)
-            stage = VQVAEStage(settings, held_out, device, precision)
+            stage = VQVAEStage(Setup(settings, held_out, device, precision))
             if averages == "full":
                 stage.begin = "given"  # whose averages are full from the first step
             if weights == "PyTorch's":

@@ -41,7 +41,7 @@ from manifill.networks.vqvae import VQVAE
 from manifill.photos.tensors import to_tensor
 from manifill.train.config import Preset
 from manifill.train.distributed import Processes, Share
-from manifill.train.loop import Stage
+from manifill.train.loop import Setup, Stage
 from manifill.train.presets import preset as preset_named
 from manifill.train.settings import PRECISIONS, faster_precision
 from manifill.train.structure import StructureStage
@@ -188,11 +188,11 @@ def built(name: str, settings: Preset, device: torch.device, precision: torch.dt
     """Return a stage with random weights."""
     torch.manual_seed(0)
     val, processes = Pictures([EXAMPLE], settings.model.image_size, quiet=True), Processes(None, 1, compiled)
+    setup = Setup(settings, val, device, precision, processes)
     if name == "vqvae":
-        return VQVAEStage(settings, val, device, precision, None, processes)
+        return VQVAEStage(setup)
     vqvae = VQVAE(settings.model.vqvae).eval().requires_grad_(False)
-    kind = StructureStage if name == "structure" else TextureStage
-    return kind(settings, vqvae, val, device, precision, processes=processes)
+    return (StructureStage if name == "structure" else TextureStage)(setup, vqvae)
 
 
 def given(size: int, batch: int, kinds: tuple[str, ...], device: torch.device) -> Share:

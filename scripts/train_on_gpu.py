@@ -22,6 +22,7 @@ from torch import Tensor
 
 from manifill.config import StructureConfig
 from manifill.data import geometry
+from manifill.data.pictures import Pictures
 from manifill.evaluate.features import LPIPS
 from manifill.networks.checkpoint import (
     fingerprint,
@@ -35,8 +36,8 @@ from manifill.networks.structure import StructureGenerator
 from manifill.networks.vqvae import Encoding
 from manifill.train import finetune
 from manifill.train.distributed import Share
-from manifill.train.loop import Metrics
-from manifill.train.losses import perceptual_loss
+from manifill.train.loop import Metrics, Setup
+from manifill.train.perceptual import perceptual_loss
 from manifill.train.presets import preset as preset_named
 from manifill.train.structure import StructureStage
 from manifill.train.texture import TextureStage
@@ -71,6 +72,8 @@ class Held:
     def tensor(self, index: range) -> Tensor:
         """Return pictures (n, 3, size, size) in [-1, 1]."""
         return self.pictures[list(index)].permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    batches = Pictures.batches
 
 
 class Batches:
@@ -165,7 +168,7 @@ def build(a: argparse.Namespace, held: Held) -> tuple[VQVAEStage | StructureStag
     bf16 = torch.bfloat16 if CUDA.type == "cuda" else torch.float32
     if a.stage == "vqvae":
         settings = replace(settings, vqvae=replace(settings.vqvae, steps=a.steps, batch_size=a.batch))
-        return VQVAEStage(settings, held, CUDA, bf16, load_vqvae(a.model)[0]), (a.rate or 8e-4,)
+        return VQVAEStage(Setup(settings, held, CUDA, bf16), load_vqvae(a.model)[0]), (a.rate or 8e-4,)
     vqvae = load_vqvae(a.out if (a.out / "vqvae.safetensors").exists() else a.model)[0].to(CUDA)
     if a.stage == "structure":
         wanted = replace(settings.model.structure, width=a.width, dropout=a.dropout, both_directions=True)
@@ -178,7 +181,7 @@ def build(a: argparse.Namespace, held: Held) -> tuple[VQVAEStage | StructureStag
             model=replace(settings.model, structure=wanted),
             structure=replace(settings.structure, steps=a.steps, averaging=0.999),
         )
-        return StructureStage(settings, vqvae, held, CUDA, bf16, start), (a.rate or 1e-3,)
+        return StructureStage(Setup(settings, held, CUDA, bf16), vqvae, start), (a.rate or 1e-3,)
     codes = read_header(a.model, "vqvae").codebook
     generator = load_texture(a.model, codes)[0]
     if fingerprint(vqvae) != codes:
@@ -187,7 +190,7 @@ def build(a: argparse.Namespace, held: Held) -> tuple[VQVAEStage | StructureStag
     settings = replace(
         settings, texture=replace(settings.texture, adversarial_ratio=a.adversarial, perturb=0.1, steps=a.steps)
     )
-    stage = PerceptualStage(settings, vqvae, held, CUDA, bf16, generator, discriminator)
+    stage = PerceptualStage(Setup(settings, held, CUDA, bf16), vqvae, generator, discriminator)
     stage.vgg = LPIPS("vgg", a.vgg, device=CUDA)
     stage.vgg.convolutions.to(memory_format=torch.channels_last)
     return stage, (a.rate or 3e-4, 1.5 * (a.rate or 3e-4))
@@ -254,7 +257,7 @@ def main() -> None:
                 raise SystemExit("not finite")
             taken, logged = [], now
             if isinstance(stage, StructureStage):  # its share of backward readings goes by the steps to come
-                stage.options = replace(stage.options, steps=max(1, round(step / max(done, 0.01))))
+                stage.steps = max(1, round(step / max(done, 0.01)))
             if not early and done > a.early:
                 save(a, stage, a.out.with_name(a.out.name + "-early"), step)
                 early = True

@@ -5,10 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from manifill.networks.structure import StructureGenerator
-from manifill.train.directions import flip_marked
+from manifill.networks.structure import StructureGenerator, flip_marked
 from manifill.train.presets import preset
-from manifill.train.structure import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +40,7 @@ def test_backwards_rows_see_their_condition_flipped(model):
     image, mask = torch.rand(2, 3, 32, 32) * 2 - 1, torch.zeros(2, 1, 32, 32)
     mask[:, :, :, 16:] = 1
     structure, marked = torch.randn(2, 8, 4, 4), torch.tensor([False, True])
-    found = Predictor(model)(structure, image, mask, None, marked)
+    found = model(structure, image, mask, None, marked)
     cond = model.cond(image, mask)
     assert torch.allclose(found[0], model.logits(structure[:1], cond[:1])[0], atol=1e-5)
     assert torch.allclose(found[1], model.logits(structure[1:], cond[1:].flip(3), -torch.ones(1))[0], atol=1e-5)

@@ -17,6 +17,7 @@ from manifill.train import loop
 from manifill.train.adversary import Anchors, balance
 from manifill.train.config import RunOptions
 from manifill.train.distributed import ALONE, Processes, Share
+from manifill.train.loop import Setup
 from manifill.train.losses import discriminator_loss
 from manifill.train.presets import PRESETS
 from manifill.train.texture import TextureStage
@@ -33,9 +34,7 @@ def stage(data: Pictures, norm: str = "none", share: float = 0.5, processes: Pro
     torch.manual_seed(0)
     vqvae = VQVAE(TINY.model.vqvae).eval().requires_grad_(False)
     training = dataclasses.replace(TINY.texture, perturb=0.0, discriminator_norm=norm, adversarial_ratio=share)
-    found = TextureStage(
-        dataclasses.replace(TINY, texture=training), vqvae, data, CPU, torch.float32, processes=processes
-    )
+    found = TextureStage(Setup(dataclasses.replace(TINY, texture=training), data, processes=processes), vqvae)
     for optimiser in (found.optimiser, found.opponent):
         optimiser.param_groups[0]["eps"] = 1e-3  # else Adam makes whole steps of gradients that are rounding alone
     return found

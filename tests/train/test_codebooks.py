@@ -14,6 +14,7 @@ from manifill.networks.vqvae import VQVAE, Quantiser
 from manifill.train.codebooks import first_codebooks, start_from_data
 from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, Share
+from manifill.train.loop import Setup
 from manifill.train.presets import PRESETS
 from manifill.train.start import unbiased
 from manifill.train.vqvae import VQVAEStage
@@ -34,7 +35,7 @@ def share(data: Pictures) -> Share:
 def begun(data: Pictures, start: str, revive: bool = False, processes: Processes = ALONE) -> VQVAEStage:
     torch.manual_seed(0)
     training = dataclasses.replace(TINY.vqvae, codebook_init=start, revive=revive)
-    stage = VQVAEStage(dataclasses.replace(TINY, vqvae=training), data, CPU, torch.float32, processes=processes)
+    stage = VQVAEStage(Setup(dataclasses.replace(TINY, vqvae=training), data, processes=processes))
     if stage.begin == "data":
         torch.manual_seed(5)
         start_from_data(stage.model, share(data), processes)
@@ -82,7 +83,7 @@ def test_start_is_a_function_of_the_seed_however_the_batch_is_divided(data: Pict
 
 def test_given_weights_keep_their_codebooks(data: Pictures) -> None:
     preset = dataclasses.replace(TINY, vqvae=dataclasses.replace(TINY.vqvae, codebook_init="data"))
-    assert VQVAEStage(preset, data, CPU, torch.float32, start=VQVAE(TINY.model.vqvae)).begin == "given"
+    assert VQVAEStage(Setup(preset, data), VQVAE(TINY.model.vqvae)).begin == "given"
 
 
 def test_authors_averages_are_those_from_zero_divided_by_what_is_missing() -> None:

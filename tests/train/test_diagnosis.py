@@ -20,6 +20,7 @@ from manifill.networks.checkpoint import ModelError, load_vqvae
 from manifill.train.diagnosis import CHECKS, EARLY, Log, diagnose
 from manifill.train.gate import check_vqvae
 from manifill.train.logs import of_run, read_lines
+from manifill.train.loop import Setup
 from manifill.train.presets import PRESETS
 from manifill.train.structure import StructureStage
 
@@ -265,7 +266,7 @@ def test_seen_pictures_are_measured_as_held_out_ones(reference_model: Path, pict
     stages = []
     for seen in (None, held, other):
         torch.manual_seed(0)
-        stages.append(StructureStage(preset, vqvae, held, CPU, torch.float32, seen=seen))
+        stages.append(StructureStage(Setup(preset, held), vqvae, seen=seen))
     plain, same, differing = (stage.validate() for stage in stages)
     assert set(plain) == {"bits", "bits_hole", "bits_known"}
     assert all(same[f"seen_{key}"] == same[key] == plain[key] for key in plain)

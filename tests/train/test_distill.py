@@ -20,8 +20,8 @@ from manifill.networks.vqvae import VQVAE
 from manifill.train.config import RunOptions, StructureTraining
 from manifill.train.distill import PLAUSIBLE, Teacher, divergence
 from manifill.train.distributed import ALONE, Processes, Share
+from manifill.train.loop import Setup
 from manifill.train.presets import PRESETS
-from manifill.train.structure import Predictor
 from manifill.train.taught_stage import TaughtStage
 
 TINY, CPU = PRESETS["tiny"], torch.device("cpu")
@@ -48,7 +48,7 @@ def generators(**settings: float) -> tuple[VQVAE, StructureGenerator, StructureG
 
 def stage(data: Pictures, processes: Processes = ALONE, **settings: float) -> TaughtStage:
     vqvae, strong, weak = generators(**settings)
-    found = TaughtStage(TAUGHT, vqvae, data, CPU, torch.float32, strong, weak, processes)
+    found = TaughtStage(Setup(TAUGHT, data, processes=processes), vqvae, strong, weak)
     found.optimiser.param_groups[0]["lr"] = 3e-3
     return found
 
@@ -119,7 +119,7 @@ def test_rows_read_from_right_to_left_are_taught_so(data: Pictures) -> None:
     vqvae, strong, weak = generators(both_directions=True)
     one = StructureGenerator(dataclasses.replace(weak.config, both_directions=False))
     with pytest.raises(ValueError, match="left to right alone"):
-        TaughtStage(TAUGHT, vqvae, data, CPU, torch.float32, strong, one)
+        TaughtStage(Setup(TAUGHT, data), vqvae, strong, one)
 
 
 def test_two_shares_are_taught_as_one(data: Pictures) -> None:
@@ -140,9 +140,8 @@ def test_held_out_pictures_choose_what_is_kept(data: Pictures, tmp_path: Path) -
     figures = found.validate()
     assert figures == found.validate()  # the same codes are drawn each time
     share = batch(data)
-    lost = found.lost(
-        Predictor(found.model.eval()), found.given(share.image, share.mask)[0], share.image, share.mask, None
-    )
+    codes, _ = found.given(share.image, share.mask)
+    lost = found.lost(found.model.eval(), codes, share.image, share.mask, None)
     assert lost.shape == (8, 8, 8)
     assert figures["taught"] > 0
     path = tmp_path / "structure.safetensors"
@@ -165,7 +164,7 @@ def test_what_it_cannot_do_is_refused(data: Pictures) -> None:
     vqvae, strong, _ = generators()
     fed = StructureGenerator(dataclasses.replace(TINY.model.structure, condition_features=True))
     with pytest.raises(ValueError, match="condition_features"):
-        TaughtStage(TAUGHT, vqvae, data, CPU, torch.float32, strong, fed)
+        TaughtStage(Setup(TAUGHT, data), vqvae, strong, fed)
     with pytest.raises(ValueError, match="autoguidance is -1"):
         StructureTraining(autoguidance=-1)
 

@@ -43,11 +43,10 @@ def fresh(name: str, data: Pictures, processes: Processes, precision: torch.dtyp
     """A stage with the weights of seed 0."""
     torch.manual_seed(0)
     vqvae = VQVAE(TINY.model.vqvae).eval().requires_grad_(False)
+    setup = loop.Setup(TINY, data, CPU, precision, processes)
     if name == "vqvae":
-        return VQVAEStage(TINY, data, CPU, precision, processes=processes)
-    if name == "structure":
-        return StructureStage(TINY, vqvae, data, CPU, precision, processes=processes)
-    return TextureStage(TINY, vqvae, data, CPU, precision, processes=processes)
+        return VQVAEStage(setup)
+    return (StructureStage if name == "structure" else TextureStage)(setup, vqvae)
 
 
 def weights(stage) -> dict[str, Tensor]:
@@ -69,7 +68,7 @@ def advance(
     start, records = weights(stage), []
     for step in range(STEPS):
         if name == "vqvae" and step == 2:
-            stage.taken.steps.fill_(REVIVE_EVERY - 1)
+            stage.averaged.n_averaged.fill_(REVIVE_EVERY - 1)
             stage.model.encoder.structure_quantiser.sizes[:5] = 0
         torch.manual_seed(step)
         records.append(stage.step(loop._fetch(batches, stage.masks, CPU, step)))

@@ -21,6 +21,7 @@ from manifill.networks.checkpoint import load_discriminator, load_structure, loa
 from manifill.networks.vqvae import Encoding
 from manifill.train.config import Preset
 from manifill.train.distributed import Share
+from manifill.train.loop import Setup
 from manifill.train.presets import PRESETS
 from manifill.train.structure import StructureStage
 from manifill.train.texture import TextureStage
@@ -52,16 +53,16 @@ def computed(val: Pictures) -> Iterator[tuple[str, dict[str, float]]]:
     image, mask = (torch.from_numpy(given[k].transpose(0, 3, 1, 2).copy()) for k in ("image", "mask"))
     share = Share(image, mask, 0, 1)
     vqvae, header = load_vqvae(folder)
-    first = VQVAEStage(PAPER, val, CPU, torch.float32, start=vqvae)
+    first = VQVAEStage(Setup(PAPER, val), vqvae)
     found, _ = first._learn(share)
     yield "vqvae", losses(found) | lengths(encoder=first.model.encoder, decoder=first.model.decoder)
     vqvae = load_vqvae(folder)[0].requires_grad_(False)
-    second = StructureStage(PAPER, vqvae, val, CPU, torch.float32, load_structure(folder, header.codebook)[0])
+    second = StructureStage(Setup(PAPER, val), vqvae, load_structure(folder, header.codebook)[0])
     second.model.eval()  # without dropout, whose noise no two frameworks draw alike
     found = second._learn(share)
     yield "structure", losses(found) | lengths(pixelcnn=second.model.pixelcnn, condition=second.model.condition)
     painter, judge = load_texture(folder, header.codebook)[0], load_discriminator(folder, header.codebook)[0]
-    third = TextureStage(PAPER, vqvae, val, CPU, torch.float32, painter, judge)
+    third = TextureStage(Setup(PAPER, val), vqvae, painter, judge)
     painted = third._paint(share)
     yield "painting", losses(painted.losses) | lengths(texture=third.model)
     third.discriminator.eval()  # without a power iteration
@@ -80,12 +81,12 @@ def test_target_codes_are_those_of_inference_in_bfloat16_too(pictures: Path, mon
     folder, val = REFERENCE / "model", Pictures([pictures], 64, quiet=True)
     vqvae, header = load_vqvae(folder)
     image = val.tensor(range(len(val)))
-    mask = centre_mask(64).expand(len(image), -1, -1, -1)
+    mask = centre_mask(image)
     wanted = vqvae.encode(image)
     with torch.autocast("cpu", torch.bfloat16):
         assert not torch.equal(vqvae.encode(image).texture_codes, wanted.texture_codes)  # what is to be avoided
         structure = load_structure(folder, header.codebook)[0]
-        codes, _ = StructureStage(PAPER, vqvae, val, CPU, torch.bfloat16, structure).given(image, mask)
+        codes, _ = StructureStage(Setup(PAPER, val, CPU, torch.bfloat16), vqvae, structure).given(image, mask)
     assert torch.equal(codes, wanted.structure_codes)
     found = []
 
@@ -95,6 +96,7 @@ def test_target_codes_are_those_of_inference_in_bfloat16_too(pictures: Path, mon
 
     monkeypatch.setattr("manifill.train.texture.feature_losses", losses_with)
     painter, judge = load_texture(folder, header.codebook)[0], load_discriminator(folder, header.codebook)[0]
-    TextureStage(PAPER, vqvae, val, CPU, torch.bfloat16, painter, judge)._paint(Share(image, mask, 0, len(image)))
+    setup = Setup(PAPER, val, CPU, torch.bfloat16)
+    TextureStage(setup, vqvae, painter, judge)._paint(Share(image, mask, 0, len(image)))
     assert torch.equal(found[0].structure_codes, wanted.structure_codes)
     assert torch.equal(found[0].texture_codes, wanted.texture_codes)

@@ -18,6 +18,7 @@ from manifill.data.pictures import Pictures
 from manifill.networks.vqvae import untouched
 from manifill.photos.tensors import to_tensor
 from manifill.train.distributed import ALONE, Processes, Share
+from manifill.train.loop import Setup
 from manifill.train.losses import UNKNOWN, feature_loss
 from manifill.train.presets import PRESETS
 from manifill.train.sampled_codes import CodeSampler, targets
@@ -48,7 +49,8 @@ def test_codes_are_those_of_completions_by_default(bundled: Inpainter, face: np.
 
 
 def test_the_precision_of_a_training_does_not_change_what_is_sampled(bundled: Inpainter, face: np.ndarray) -> None:
-    image, mask = to_tensor(face).expand(3, -1, -1, -1), masks.centre_mask(128).expand(3, -1, -1, -1)
+    image = to_tensor(face).expand(3, -1, -1, -1)
+    mask = masks.centre_mask(image)
     truth, seeds = bundled.vqvae.encode(image).structure_codes, torch.tensor([5, 6, 7])
     sampler = CodeSampler(bundled.structure, bundled.vqvae, CPU)
     alone = sampler.codes(image, mask, truth, seeds)
@@ -72,9 +74,12 @@ def test_nothing_is_asked_where_the_code_is_unknown(bundled: Inpainter, face: np
 
 
 def test_what_is_aimed_at(bundled: Inpainter, face: np.ndarray) -> None:
-    truth = bundled.vqvae.encode(to_tensor(face).expand(2, -1, -1, -1))
-    mask, codes = masks.centre_mask(128).expand(2, -1, -1, -1), torch.full((2, 16, 16), 7)
-    found = targets(truth, codes, mask, torch.tensor([False, True]))
+    image = to_tensor(face).expand(2, -1, -1, -1)
+    truth, codes, painted = bundled.vqvae.encode(image), torch.full((2, 16, 16), 7), torch.zeros_like(image)
+    mask = masks.centre_mask(image)
+    wanted, found = targets(Share(image, mask, 0, 2), truth, codes, torch.tensor([False, True]), painted)
+    assert torch.equal(wanted[0], image[0])
+    assert torch.equal(wanted[1], image[1] * (1 - mask[1]))
     assert torch.equal(found.structure_codes[0], truth.structure_codes[0])
     assert torch.equal(found.structure_codes[1], codes[1])
     assert torch.equal(found.texture_codes[0], truth.texture_codes[0])
@@ -102,15 +107,8 @@ def stage(inpainter: Inpainter, data: Pictures, processes: Processes = ALONE, **
     )
     texture = dataclasses.replace(TINY.model.texture, codebook_dim=inpainter.texture.config.codebook_dim)
     preset = dataclasses.replace(TINY, texture=options, model=dataclasses.replace(TINY.model, texture=texture))
-    found = TextureStage(
-        preset,
-        inpainter.vqvae,
-        data,
-        CPU,
-        torch.float32,
-        processes=processes,
-        sampler=Constant(),  # type: ignore[arg-type]
-    )
+    setup, sampler = Setup(preset, data, processes=processes), Constant()
+    found = TextureStage(setup, inpainter.vqvae, sampler=sampler)  # type: ignore[arg-type]
     for optimiser in (found.optimiser, found.opponent):
         optimiser.param_groups[0]["eps"] = 1e-3  # else Adam makes whole steps of gradients that are rounding alone
     return found
@@ -177,7 +175,7 @@ def test_the_preview_shows_what_is_sampled(inpainter: Inpainter, data: Pictures)
 def test_a_stage_needs_someone_who_draws(inpainter: Inpainter, data: Pictures) -> None:
     preset = dataclasses.replace(TINY, texture=dataclasses.replace(TINY.texture, sampled_codes=0.5))
     with pytest.raises(ValueError, match="need a structure generator"):
-        TextureStage(preset, inpainter.vqvae, data, CPU, torch.float32)
+        TextureStage(Setup(preset, data), inpainter.vqvae)
 
 
 @pytest.mark.filterwarnings("ignore")  # of what a model of two steps cannot do

@@ -19,9 +19,10 @@ def centre(size: int, rng: np.random.Generator) -> np.ndarray:
     return _box(size, size // 4, size // 4)
 
 
-def centre_mask(size: int) -> Tensor:
-    """Return the centre mask of validation: (1, 1, size, size) float32."""
-    return torch.from_numpy(centre(size, np.random.default_rng(0)))[None, None]
+def centre_mask(image: Tensor) -> Tensor:
+    """Return the centre mask of validation for pictures (N, 3, S, S): (N, 1, S, S) float32, on their device."""
+    mask = torch.from_numpy(centre(image.shape[-1], np.random.default_rng(0)))
+    return mask.to(image.device).expand(len(image), 1, -1, -1)
 
 
 def rectangle(size: int, rng: np.random.Generator) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -139,6 +139,13 @@ class Pictures:
     def tensor(self, index: Sequence[int] | np.ndarray) -> Tensor:
         """Return pictures as (B, 3, size, size) float32 in [-1, 1]."""
         return to_tensor(self.array[np.asarray(index)])
+
+    def batches(self, count: int, size: int) -> Iterator[tuple[range, Tensor]]:
+        """Yield the first `count` pictures, `size` at a time: their numbers, and as `tensor` gives them."""
+        count = min(count, len(self))
+        for start in range(0, count, size):
+            numbers = range(start, min(start + size, count))
+            yield numbers, self.tensor(numbers)
 
     def split(self, every: int = 20) -> tuple[Pictures, Pictures]:
         """Return (training, validation) parts: every `every`-th picture is held out."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from manifill.data import dataset
 from manifill.data.pictures import Pictures
 from manifill.evaluate import protocols
 from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
@@ -24,7 +25,7 @@ from manifill.train.config import RunOptions
 from manifill.train.finetune import take
 from manifill.train.presets import ABLATIONS
 from manifill.train.presets import preset as preset_named
-from manifill.train.run import load_pictures, train_on
+from manifill.train.run import train_on
 from manifill.train.sampled_codes import CodeSampler
 
 BATCH = 20
@@ -50,7 +51,7 @@ def ablate(
     same call goes on after an interruption. Writes OUT/ablations.json, ablations.md and structures.npz; returns the
     figures by variant.
     """
-    pictures, held_out = load_pictures(data, val, preset_named(preset).model.image_size, options)
+    pictures, held_out = dataset.load(data, val, preset_named(preset).model.image_size, quiet=options.quiet)
     names = [path.name for path in data]
     first = model or out / "first" / "model"
     if model is None:
@@ -87,9 +88,8 @@ def sampled(folder: Path, task: Task) -> Tensor:
     vqvae, header = load_vqvae(folder)
     sampler = CodeSampler(load_structure(folder, header.codebook)[0], vqvae, torch.device("cpu"))
     found = []
-    for start in range(0, len(task.pictures), BATCH):
-        numbers = range(start, min(start + BATCH, len(task.pictures)))
-        image, mask = task.pictures.tensor(numbers), torch.from_numpy(np.stack([task.holes(k) for k in numbers]))
+    for numbers, image in task.pictures.batches(len(task.pictures), BATCH):
+        mask = torch.from_numpy(np.stack([task.holes(k) for k in numbers]))
         truth = vqvae.encode(image).structure_codes
         found.append(sampler.codes(image, mask[:, None].float(), truth, torch.tensor(numbers)))
     return torch.cat(found)

@@ -37,9 +37,8 @@ class LPIPSJudge:
         for protocol in PROTOCOLS:
             holes = torch.from_numpy(masks(protocol, count, pictures.size))[:, None].float()
             total = 0.0
-            for start in range(0, count, BATCH):
-                rows = range(start, min(start + BATCH, count))
-                image = pictures.tensor(rows).to(device)
+            for rows, image in pictures.batches(count, BATCH):
+                image = image.to(device)
                 done = complete(image, holes[rows.start : rows.stop].to(device)).clamp(-1, 1)
                 total += float(network.perceptual((done + 1) * 127.5, (image + 1) * 127.5).sum())
             found[f"{self.name}_{protocol}"] = total / count

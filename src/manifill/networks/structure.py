@@ -170,6 +170,11 @@ def shift_right(x: Tensor) -> Tensor:
     return F.pad(x, (1, 0))[:, :, :, :-1]
 
 
+def flip_marked(x: Tensor, marked: Tensor | None) -> Tensor:
+    """Flip left to right those of N pictures' maps (N, ..., w) that `marked` (N,) bool marks; none for None."""
+    return x if marked is None else torch.where(marked.view(-1, *[1] * (x.dim() - 1)), x.flip(-1), x)
+
+
 class PixelCNN(nn.Module):
     """Structure features and `cond` -> logits of every code given the codes before it in raster order."""
 
@@ -211,6 +216,16 @@ class StructureGenerator(nn.Module):
         self.config = config
         self.condition = ConditionNetwork(config)
         self.pixelcnn = PixelCNN(config)
+
+    def forward(
+        self, structure: Tensor, image: Tensor, mask: Tensor, features: Tensor | None, backwards: Tensor | None = None
+    ) -> Tensor:
+        """Return `logits` given pictures in place of their `cond`: what training calls.
+
+        `backwards` (N,) bool marks the pictures that are read from right to left; their `structure` comes flipped.
+        """
+        cond = flip_marked(self.cond(image, mask, features), backwards)
+        return self.logits(structure, cond, None if backwards is None else 1.0 - 2.0 * backwards.float())
 
     def cond(self, image: Tensor, mask: Tensor, features: Tensor | None = None) -> Tensor:
         """Return the condition of pictures, computed once a picture; arguments as in ConditionNetwork.forward."""

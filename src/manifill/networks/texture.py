@@ -97,6 +97,11 @@ def hole_cells(mask: Tensor, h: int, w: int) -> Tensor:
     return F.adaptive_max_pool2d(mask, (h, w)).flatten(1) > 0
 
 
+def compose(painted: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+    """Return `painted` pictures in the hole and `image` outside, (N, 3, H, W) each; `mask` (N, 1, H, W) is 1 in the hole."""
+    return painted * mask + image * (1 - mask)
+
+
 class StructuralAttention(nn.Module):
     """Attention weights from the structure, and the transfer of patches by them (Eq. 5-7)."""
 

@@ -226,6 +226,11 @@ class VQVAE(nn.Module):
         """Encode pictures (N, 3, H, W) in [-1, 1]."""
         return self.encoder(image)
 
+    def forward(self, image: Tensor, keep: Tensor) -> tuple[Encoding, Tensor]:
+        """Encode pictures and decode them, without texture where `keep` (N,) is 0 and not 1: what training calls."""
+        e = self.encode(image)
+        return e, self.decode(e.structure, e.texture * keep.to(e.texture.dtype)[:, None, None, None])
+
     def lookup(self, codes: Tensor) -> Tensor:
         """Return the structure features of structure codes: (N, h, w) int64 -> (N, D, h, w)."""
         return self.encoder.structure_quantiser.lookup(codes)

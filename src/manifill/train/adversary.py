@@ -45,6 +45,19 @@ class Anchors(nn.Module):
         # not without pictures with true codes, nor where float16 has run over
         self.length.copy_(torch.where(torch.isfinite(mean), moved, self.length))
 
+    def pull(
+        self, painted: Tensor, others: Tensor, adversarial: Tensor, ratio: float, sampled: Tensor, unit: float
+    ) -> Tensor:
+        """Send the gradients of two losses back from `painted` pictures, the second's as long as it is to be.
+
+        `sampled` as for `balance`; `unit` is the length of a gradient at one picture that counts as 1. Returns the sum
+        and the number (2,) of the first's lengths, at pictures with true codes.
+        """
+        gradient, lengths = balance(painted, others, adversarial, ratio * self.sight, sampled, self.length * unit)
+        painted.backward(gradient)
+        own = torch.where(sampled, 0.0, lengths / unit)
+        return torch.stack([own.sum(), (~sampled).sum().to(own)])
+
 
 def balance(
     painted: Tensor, others: Tensor, adversarial: Tensor, ratio: Tensor, sampled: Tensor, usual: Tensor

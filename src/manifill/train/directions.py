@@ -20,8 +20,3 @@ def choose_backwards(share: Share, done: float) -> Tensor:
     late = min(max(done - TURN, 0.0) / (1 - TURN), 1.0)
     fraction = BACKWARDS[0] + (BACKWARDS[1] - BACKWARDS[0]) * late
     return share.rows(torch.rand(share.whole, device=share.image.device) < fraction)
-
-
-def flip_marked(x: Tensor, backwards: Tensor | None) -> Tensor:
-    """Flip left to right those of N pictures' maps (N, ..., w) that `backwards` (N,) marks; none for None."""
-    return x if backwards is None else torch.where(backwards.view(-1, *[1] * (x.dim() - 1)), x.flip(-1), x)

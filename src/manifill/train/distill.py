@@ -21,7 +21,6 @@ from manifill.networks.structure import StructureGenerator
 from manifill.networks.vqvae import VQVAE
 from manifill.train.distributed import Share
 from manifill.train.sampled_codes import SEEDS, CodeSampler
-from manifill.train.structure import Predictor
 
 SAMPLED = 0.5  # fraction of pictures whose structure is a sampled one
 PLAUSIBLE = 0.01  # of the likeliest code's probability, which others must reach to be sampled
@@ -52,9 +51,9 @@ class Teacher:
     def logits(
         self, structure: Tensor, image: Tensor, mask: Tensor, features: Tensor | None, backwards: Tensor | None = None
     ) -> Tensor:
-        """Return guided logits (N, K, h, w), -inf where implausible; arguments and order are those of a Predictor."""
+        """Return guided logits (N, K, h, w), -inf where implausible; arguments as for StructureGenerator."""
         strong, weak = (
-            Predictor(m)(structure, image, mask, features if m.config.condition_features else None, backwards).float()
+            m(structure, image, mask, features if m.config.condition_features else None, backwards).float()
             for m in (self.strong, self.weak)
         )
         plausible = strong >= strong.amax(1, keepdim=True) + math.log(PLAUSIBLE)

@@ -121,8 +121,8 @@ def translation(old: VQVAE, new: VQVAE, pictures: Pictures, batch: int = 25) -> 
     device, k = new.encoder.structure_quantiser.codebook.device, len(new.encoder.structure_quantiser.codebook)
     together = torch.zeros(k, k, device=device)  # how often new code i and old code j lie at the same place
     old = old.to(device)
-    for start in range(0, min(SEEN, len(pictures)), batch):
-        image = pictures.tensor(range(start, min(start + batch, SEEN, len(pictures)))).to(device)
+    for _, image in pictures.batches(SEEN, batch):
+        image = image.to(device)
         for x in (image, image.flip(3)):
             codes = [m.encoder.structure_quantiser.codes(m.encoder.structure_features(x)) for m in (new, old)]
             together += torch.bincount((codes[0] * k + codes[1]).flatten(), minlength=k * k).view(k, k)

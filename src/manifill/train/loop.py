@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ from manifill.data.batches import Batches
 from manifill.data.pictures import DataError, Pictures
 from manifill.networks.atomic import WriteError, remove_stray, write_atomic
 from manifill.train import logs, resume
-from manifill.train.config import RunOptions
+from manifill.train.config import Preset, RunOptions
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.resume import Stateful
 from manifill.train.tensorboard import Board
@@ -95,20 +96,36 @@ class Best(nn.Module):
         super().__init__()
         self.register_buffer("lowest", torch.tensor(math.inf))
 
+    def improved(self, value: float) -> bool:
+        """Say whether a value is the lowest so far, which it then is."""
+        if value >= float(self.lowest):
+            return False
+        self.lowest.fill_(value)
+        return True
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # pyright: ignore
         if f"{prefix}bits" in state_dict:  # its name in earlier checkpoints
             state_dict[f"{prefix}lowest"] = state_dict.pop(f"{prefix}bits")
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    """Return the context in which a stage runs its networks; off for float32."""
-    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
+@dataclass(frozen=True)
+class Setup:
+    """What every stage is made with: the preset, the held-out pictures, where and how precisely it computes."""
 
+    preset: Preset
+    val: Pictures
+    device: torch.device = torch.device("cpu")
+    precision: torch.dtype = torch.float32
+    processes: Processes = ALONE
 
-def scaler(device: torch.device, precision: torch.dtype) -> torch.amp.GradScaler:
-    """Return what keeps float16 gradients from vanishing and skips steps that overflow; it does nothing otherwise."""
-    return torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    def autocast(self) -> torch.autocast:
+        """Return the context in which a stage runs its networks; off for float32."""
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Return what keeps float16 gradients from vanishing and skips steps that overflow; it does nothing otherwise."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
 
 
 def average(model: nn.Module, decay: float) -> AveragedModel:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -34,25 +31,6 @@ def feature_losses(vqvae: VQVAE, image: Tensor, truth: Encoding) -> tuple[Tensor
         feature_loss(encoder.structure_quantiser, structure, truth.structure_codes),
         feature_loss(encoder.texture_quantiser, texture, truth.texture_codes),
     )
-
-
-def perceptual_loss(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """Return the mean absolute difference of feature maps (N, C, h, w), layer by layer, and of their correlations.
-
-    The perceptual and style losses that Table 3 compares the feature losses with.
-    """
-    total = torch.zeros((), device=a[0].device)
-    for x, y in zip(a, b, strict=True):
-        x, y = x.float(), y.float()
-        # each layer by its own size, so that none outweighs the others
-        total = total + F.l1_loss(x, y) / y.abs().mean() + F.l1_loss(gram(x), gram(y)) / gram(y).abs().mean()
-    return total / len(a)
-
-
-def gram(x: Tensor) -> Tensor:
-    """Return the correlations of the channels: (N, C, h, w) -> (N, C, C)."""
-    flat = x.flatten(2)
-    return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
 def discriminator_loss(real: Tensor, composed: Tensor) -> Tensor:

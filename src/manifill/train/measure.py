@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from manifill.data import masks
+from manifill.data.masks import centre_mask
 from manifill.data.pictures import Pictures
+from manifill.networks.texture import compose
 from manifill.networks.vqvae import VQVAE
 from manifill.train.loop import Metrics
 from manifill.train.losses import feature_losses
@@ -29,8 +30,8 @@ def vqvae_metrics(model: VQVAE, pictures: Pictures, device: torch.device, limit:
     names = ("psnr", "psnr_structure", "psnr_texture", "psnr_mean_colour", "psnr_swapped")
     sums, count = dict.fromkeys(names, 0.0), min(limit, len(pictures))
     histograms = [torch.zeros(model.config.codebook_size), torch.zeros(model.config.codebook_size)]
-    for start in range(0, count, batch):
-        image = pictures.tensor(range(start, min(start + batch, count))).to(device)
+    for _, image in pictures.batches(count, batch):
+        image = image.to(device)
         e = model.encode(image)
         shown = (
             model.decode(e.structure, e.texture),
@@ -54,13 +55,11 @@ def vqvae_metrics(model: VQVAE, pictures: Pictures, device: torch.device, limit:
 @torch.no_grad()
 def texture_metrics(painter: nn.Module, vqvae: VQVAE, pictures: Pictures, device: torch.device) -> Metrics:
     """Return means over composites with centre holes and true structure codes: PSNR (dB), L1 and feature losses."""
-    count, mask = min(VALIDATED, len(pictures)), masks.centre_mask(pictures.size).to(device)
-    sums = dict.fromkeys(("psnr", "l1_hole", "structural", "textural"), 0.0)
-    for start in range(0, count, 20):
-        image = pictures.tensor(range(start, min(start + 20, count))).to(device)
-        truth = vqvae.encode(image)
-        painted = painter(image, mask.expand(len(image), -1, -1, -1), truth.structure)
-        composed = painted * mask + image * (1 - mask)
+    count, sums = min(VALIDATED, len(pictures)), dict.fromkeys(("psnr", "l1_hole", "structural", "textural"), 0.0)
+    for _, image in pictures.batches(count, 20):
+        image = image.to(device)
+        mask, truth = centre_mask(image), vqvae.encode(image)
+        composed = compose(painter(image, mask, truth.structure), image, mask)
         structural, textural = feature_losses(vqvae, composed, truth)
         error = (composed - image) ** 2
         values = (

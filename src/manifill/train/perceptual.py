@@ -1,4 +1,4 @@
-"""The networks of perceptual losses, frozen: VGG-16, or any TorchScript file with `pyramid`."""
+"""Perceptual and style losses, a row of Table 3, and their networks: VGG-16, or a TorchScript file with `pyramid`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,32 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from manifill.networks.checkpoint import ModelError
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's mean and deviation, of pictures in [-1, 1]
+
+
+def perceptual_loss(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Return the mean absolute difference of feature maps (N, C, h, w), layer by layer, and of their correlations.
+
+    The perceptual and style losses that Table 3 compares the feature losses with.
+    """
+    total = torch.zeros((), device=a[0].device)
+    for x, y in zip(a, b, strict=True):
+        x, y = x.float(), y.float()
+        # each layer by its own size, so that none outweighs the others
+        total = total + F.l1_loss(x, y) / y.abs().mean() + F.l1_loss(gram(x), gram(y)) / gram(y).abs().mean()
+    return total / len(a)
+
+
+def gram(x: Tensor) -> Tensor:
+    """Return the correlations of the channels: (N, C, h, w) -> (N, C, C)."""
+    flat = x.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
 def load_weights(path: Path | str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from manifill.config import SamplingOptions
 from manifill.data.pictures import Pictures
 from manifill.networks.structure import StructureGenerator
+from manifill.networks.texture import compose
 from manifill.networks.vqvae import VQVAE
 from manifill.photos.tensors import grid, to_uint8
 from manifill.sampling.cached import sample_cached
@@ -60,4 +61,4 @@ def paint_codes(painter: nn.Module, vqvae: VQVAE, image: Tensor, mask: Tensor, c
     """Return what codes say: their structure alone, and the picture completed with it, (N, 3, H, W) each."""
     structure = vqvae.lookup(codes)
     painted = painter(image, mask, structure)
-    return [vqvae.decode_structure(structure), painted * mask + image * (1 - mask)]
+    return [vqvae.decode_structure(structure), compose(painted, image, mask)]

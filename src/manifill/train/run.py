@@ -27,7 +27,7 @@ from manifill.train.distributed import ALONE, Processes, launch
 from manifill.train.gate import check_vqvae
 from manifill.train.lock import held
 from manifill.train.logs import read_lines
-from manifill.train.loop import Judge, Stage, run
+from manifill.train.loop import Judge, Setup, Stage, run
 from manifill.train.measure import vqvae_metrics
 from manifill.train.perceptual import feature_maps
 from manifill.train.presets import preset as preset_named
@@ -70,7 +70,9 @@ def train(
     named = preset_named(preset)
     with launch(options.accumulate, options.compile) as processes:
         options = dataclasses.replace(options, quiet=options.quiet or not processes.first)
-        pictures, held_out = load_pictures(data, val, named.model.image_size, options)
+        pictures, held_out = dataset.load(
+            data, val, named.model.image_size, options.crop, options.limit, options.quiet
+        )
         names = [last_part(p) for p in data], [last_part(p) for p in val]
         train_on(stages, pictures, held_out, out, preset, options, *names, processes, judge)
         if processes.first:
@@ -89,7 +91,7 @@ def train_on(
     processes: Processes = ALONE,
     judge: Judge | None = None,
 ) -> None:
-    """Train `stages` on pictures of `load_pictures`; the names say in the card where they are from (see card.py)."""
+    """Train `stages` on pictures of `dataset.load`; the names say in the card where they are from (see card.py)."""
     settings = with_options(preset_named(preset), stages, options)
     stages = finetune.stages_to_train(stages, held_out, out, settings.model, options, processes)
     before = max((saved_settings(out, name).get("minutes") or 0.0 for name in STAGES), default=0.0)
@@ -190,15 +192,15 @@ def build(
 ) -> Stage:
     """Return the stage `name`, its networks initialised from the seed or with the weights of `options.init_from`."""
     torch.manual_seed(options.seed)
-    device = processes.device
-    dtype = PRECISIONS[options.precision]
-    first = options.init_from
+    device, first = processes.device, options.init_from
+    setup = Setup(settings, val, device, PRECISIONS[options.precision], processes)
     if name == "vqvae":
-        start = same_sizes(*load_vqvae(first), settings.model.vqvae) if first else None
-        return VQVAEStage(settings, val, device, dtype, start, processes)
+        return VQVAEStage(setup, same_sizes(*load_vqvae(first), settings.model.vqvae) if first else None)
     own = getattr(settings, name)
     kinds: Any = tuple(mask_kinds(own.masks, options.mask_files, settings.model.image_size))
-    settings = dataclasses.replace(settings, **{name: dataclasses.replace(own, masks=kinds)})
+    setup = dataclasses.replace(
+        setup, preset=dataclasses.replace(settings, **{name: dataclasses.replace(own, masks=kinds)})
+    )
     path = out / "model" / "vqvae.safetensors"
     if not path.exists():
         raise ModelError(f"{path}: missing; train the vqvae stage into {out} first")
@@ -208,24 +210,15 @@ def build(
     if name == "structure":
         start = finetune.init_structure(first, vqvae, val, settings.model.structure) if first else None
         if not settings.structure.autoguidance:
-            return StructureStage(settings, vqvae, val, device, dtype, start, processes, seen)
+            return StructureStage(setup, vqvae, start, seen)
         assert start is not None  # RunOptions asks for both
         assert options.weaker is not None
         weaker, _ = load_structure(options.weaker, header.codebook)
-        return TaughtStage(settings, vqvae, val, device, dtype, start, weaker, processes, seen)
+        return TaughtStage(setup, vqvae, start, weaker, seen)
     generator = finetune.init_texture(first, vqvae, val, settings.model.texture) if first else None
     discriminator = finetune.init_discriminator(first, settings.model.discriminator) if first else None
     pyramid = feature_maps(options.perceptual, device) if options.perceptual else None
     sampler = None
     if settings.texture.sampled_codes:
         sampler = CodeSampler(load_structure(sampler_folder(out, options), header.codebook)[0], vqvae, device)
-    return TextureStage(
-        settings, vqvae, val, device, dtype, generator, discriminator, pyramid, processes, sampler, judge
-    )
-
-
-def load_pictures(
-    data: Sequence[Path | str], val: Sequence[Path | str], size: int, options: RunOptions
-) -> tuple[dataset.Collection | Stream, Pictures]:
-    """Return training and validation pictures; without a validation set every 20th picture is held out."""
-    return dataset.load(data, val, size, options.crop, options.limit, options.quiet)
+    return TextureStage(setup, vqvae, generator, discriminator, pyramid, sampler, judge)

@@ -89,11 +89,18 @@ def resample(
     return codes.index_copy(0, sampled.nonzero()[:, 0], sampler.codes(*(x[sampled] for x in given))), sampled
 
 
-def targets(truth: Encoding, codes: Tensor, mask: Tensor, sampled: Tensor) -> Encoding:
-    """Return the codes to aim at: `truth`; for `sampled` (N,) pictures their `codes`, and no texture codes in holes."""
-    rows = sampled[:, None, None]
+def targets(
+    share: Share, truth: Encoding, codes: Tensor, sampled: Tensor, painted: Tensor
+) -> tuple[Tensor, Encoding]:
+    """Return the pictures (n, 3, H, W) and codes to aim at: a share's own and `truth`.
+
+    Nothing says what belongs into a hole whose structure is another: for `sampled` (n,) pictures that is what was
+    `painted` there, their `codes`, and no texture codes.
+    """
+    image, mask, rows = share.image, share.mask, sampled[:, None, None]
     hole = hole_cells(mask, *truth.texture_codes.shape[1:]).view_as(truth.texture_codes)
-    return truth._replace(
+    wanted = torch.where((mask > 0) & rows[..., None], painted.detach().to(image.dtype), image)
+    return wanted, truth._replace(
         structure_codes=torch.where(rows, codes, truth.structure_codes),
         texture_codes=torch.where(rows & hole, UNKNOWN, truth.texture_codes),
     )

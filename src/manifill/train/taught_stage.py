@@ -7,16 +7,15 @@ import math
 import torch
 from torch import Tensor, nn
 
+from manifill.data.masks import centre_mask
 from manifill.data.pictures import Pictures
-from manifill.networks.structure import StructureGenerator
+from manifill.networks.structure import StructureGenerator, flip_marked
 from manifill.networks.texture import hole_cells
 from manifill.networks.vqvae import VQVAE
-from manifill.train.config import Preset
-from manifill.train.directions import flip_marked
 from manifill.train.distill import Teacher, divergence
-from manifill.train.distributed import ALONE, Processes, Share
-from manifill.train.loop import Metrics
-from manifill.train.structure import Predictor, StructureStage
+from manifill.train.distributed import Share
+from manifill.train.loop import Metrics, Setup
+from manifill.train.structure import StructureStage
 
 COMPARED = 100  # pictures to compare with the teacher on
 
@@ -31,22 +30,18 @@ class TaughtStage(StructureStage):
 
     def __init__(
         self,
-        preset: Preset,
+        setup: Setup,
         vqvae: VQVAE,
-        val: Pictures,
-        device: torch.device,
-        precision: torch.dtype,
         start: StructureGenerator,
         weaker: StructureGenerator,
-        processes: Processes = ALONE,
         seen: Pictures | None = None,
     ) -> None:
         if weaker.config.condition_features and not start.config.condition_features:
             raise ValueError("the weaker model has condition_features, and the one that it is to guide has not")
         if start.config.both_directions and not weaker.config.both_directions:
             raise ValueError("the weaker model reads from left to right alone, the one that it is to guide does not")
-        self.teacher = Teacher(start, weaker, vqvae, device, preset.structure.autoguidance)
-        super().__init__(preset, vqvae, val, device, precision, start, processes, seen)
+        self.teacher = Teacher(start, weaker, vqvae, setup.device, setup.preset.structure.autoguidance)
+        super().__init__(setup, vqvae, start, seen)
         for dropout in self.dropouts:
             dropout.p = 0.0  # what it is taught has no noise
 
@@ -82,8 +77,9 @@ class TaughtStage(StructureStage):
     def validate(self) -> Metrics:
         """Return what StructureStage does and `taught`: bits lost a hole's code, in structures that it samples."""
         found, total, count = super().validate(), 0.0, min(COMPARED, len(self.val))
-        network = Predictor(self.averaged.module.eval())
-        for numbers, image, mask in self.batches(self.val, count):
+        network = self.averaged.module.eval()
+        for numbers, image in self.val.batches(count, 20):
+            image, mask = image.to(self.device), centre_mask(image.to(self.device))
             codes, features = self.given(image, mask)
             codes = self.teacher.sampler.codes(image, mask, codes, torch.tensor(numbers, device=self.device))
             nats = self.lost(network, codes, image, mask, features)

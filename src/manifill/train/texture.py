@@ -11,24 +11,18 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from manifill.data import masks
-from manifill.data.pictures import Pictures
+from manifill.data.masks import centre_mask
 from manifill.networks.checkpoint import fingerprint, save_network
 from manifill.networks.discriminator import Discriminator
 from manifill.networks.precision import exact_float32
-from manifill.networks.texture import TextureGenerator
+from manifill.networks.texture import TextureGenerator, compose
 from manifill.networks.vqvae import VQVAE, Encoding
-from manifill.train.adversary import Anchors, balance
-from manifill.train.config import Preset
-from manifill.train.distributed import ALONE, Processes, Share
-from manifill.train.loop import Best, Judge, Metrics, autocast, average, scaler, schedule
-from manifill.train.losses import (
-    adversarial_loss,
-    discriminator_loss,
-    feature_losses,
-    perceptual_loss,
-)
+from manifill.train.adversary import Anchors
+from manifill.train.distributed import Share
+from manifill.train.loop import Best, Judge, Metrics, Setup, average, schedule
+from manifill.train.losses import adversarial_loss, discriminator_loss, feature_losses
 from manifill.train.measure import texture_metrics
+from manifill.train.perceptual import perceptual_loss
 from manifill.train.previews import first_pictures, paint_codes, show_texture
 from manifill.train.sampled_codes import CodeSampler, neighbours, perturb, resample, targets
 from manifill.train.weight_norm import fold, spectral_normalise
@@ -53,39 +47,34 @@ class TextureStage:
 
     def __init__(
         self,
-        preset: Preset,
+        setup: Setup,
         vqvae: VQVAE,
-        val: Pictures,
-        device: torch.device,
-        precision: torch.dtype,
         generator: TextureGenerator | None = None,
         discriminator: Discriminator | None = None,
         pyramid: Callable[[Tensor], list[Tensor]] | None = None,
-        processes: Processes = ALONE,
         sampler: CodeSampler | None = None,
         judge: Judge | None = None,
     ) -> None:
-        if preset.texture.features in ("perceptual", "all") and pyramid is None:
+        sizes, o = setup.preset.model, setup.preset.texture
+        if o.features in ("perceptual", "all") and pyramid is None:
             raise ValueError("the perceptual loss needs a feature network: name it with --perceptual")
-        if preset.texture.sampled_codes and sampler is None:
+        if o.sampled_codes and sampler is None:
             raise ValueError("sampled codes need a structure generator")
-        self.sampler, self.judged_by = sampler, judge
+        self.setup, self.options, self.steps, self.masks = setup, o, o.steps, o.masks
+        self.val, self.device, self.processes = setup.val, setup.device, setup.processes
         self.pyramid = pyramid  # feature maps of pictures (N, 3, H, W) in 0..255
-        self.options, self.val, self.device, self.precision = preset.texture, val, device, precision
-        self.processes, self.scaler = processes, scaler(device, precision)
-        self.vqvae, self.size, self.masks = vqvae.to(device), preset.model.image_size, self.options.masks
-        model = generator or TextureGenerator(preset.model.texture)
-        discriminator = discriminator or Discriminator(preset.model.discriminator)
-        self.model = model.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        discriminator.requires_grad_(True).train()
-        spectrally = self.options.discriminator_norm == "spectral"
-        self.discriminator = spectral_normalise(discriminator) if spectrally else discriminator
-        self.discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged = average(self.model, self.options.averaging)
-        o, self.steps = self.options, self.options.steps
+        self.sampler, self.judged_by = sampler, judge
+        self.vqvae, self.size = vqvae.to(self.device), sizes.image_size
+        model = (generator or TextureGenerator(sizes.texture)).requires_grad_(True).train()
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        opponent = (discriminator or Discriminator(sizes.discriminator)).requires_grad_(True).train()
+        self.discriminator = spectral_normalise(opponent) if o.discriminator_norm == "spectral" else opponent
+        self.discriminator.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged, self.scaler = average(self.model, o.averaging), setup.scaler()
         self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.5, 0.999))
         self.opponent = torch.optim.Adam(self.discriminator.parameters(), betas=(0.5, 0.999))
-        self.painter, self.judge = processes.spread(self.model), processes.spread(self.discriminator)
+        self.painter, self.judge = self.processes.spread(self.model), self.processes.spread(self.discriminator)
+        self.anchors, self.best = Anchors().to(self.device), Best()
         self.state = {
             "model": self.model,
             "averaged": self.averaged,
@@ -93,11 +82,8 @@ class TextureStage:
             "optimiser": self.optimiser,
             "opponent": self.opponent,
         }
-        self.anchors = Anchors().to(device)
-        self.anchored = o.adversarial_ratio > 0
-        if self.anchored:
+        if o.adversarial_ratio:
             self.state["anchors"] = self.anchors
-        self.best = Best()
         if judge:
             self.state["best"] = self.best
         if self.scaler.is_enabled():
@@ -122,7 +108,7 @@ class TextureStage:
             self.discriminator.train(not judged)  # one power iteration a step, in its first share
             judged.append(self._judge(share, done.composed))
         self.discriminator.train()
-        if self.anchored:
+        if self.options.adversarial_ratio:
             self.anchors.move(judged, [done.lengths for done in painted], self.processes)
         self.scaler.step(self.opponent)
         self.scaler.update()
@@ -131,48 +117,37 @@ class TextureStage:
     def _paint(self, share: Share) -> Painted:
         """Add the generator's gradients of a share."""
         image, mask = share.image, share.mask
-        with autocast(self.device, self.precision):
+        with self.setup.autocast():
             with torch.no_grad(), torch.autocast(self.device.type, enabled=False), exact_float32:
                 truth = self.vqvae.encode(image)  # the codes of inference: bfloat16 gives 2 and 10 % others
             codes = perturb(truth.structure_codes, share, self.options.perturb, self.near)
             codes, sampled = resample(codes, truth.structure_codes, share, self.options.sampled_codes, self.sampler)
             painted = self.painter(image, mask, self.vqvae.lookup(codes))
             # the discriminator and the feature losses see what a user will: known pixels are the photo's (section 3.3)
-            composed = painted * mask + image * (1 - mask)
+            composed = compose(painted, image, mask)
             wanted = image  # L1 is on the whole output, known pixels included
-            if self.options.sampled_codes:  # nothing says what belongs into a hole whose structure is another
-                truth = targets(truth, codes, mask, sampled)
-                unknown = (mask > 0) & sampled[:, None, None, None]
-                wanted = torch.where(unknown, painted.detach().to(image.dtype), image)
+            if self.options.sampled_codes:
+                wanted, truth = targets(share, truth, codes, sampled, painted)
             losses = self.generator_losses(wanted, mask, painted, composed, truth)
         lengths = self._pull(painted, losses, sampled)
         return Painted({k: v.detach() for k, v in losses.items()}, composed.detach(), lengths)
 
     def _pull(self, painted: Tensor, losses: Metrics, sampled: Tensor) -> Tensor:
         """Add the gradients of the losses of `painted` pictures; return their `lengths`, as in `Painted`."""
-        weights = self.weights()
+        weights = self.weights()  # the total of Eq. 12
         scaled = {k: self.scaler.scale(weights[k] * v / self.processes.accumulate) for k, v in losses.items()}
         adversarial, others = scaled.pop("adversarial"), torch.stack(list(scaled.values())).sum()
         if not self.options.adversarial_ratio:
             (others + adversarial).backward()
             return torch.zeros(0, device=self.device)
         unit = self.scaler.get_scale() / (len(painted) * self.processes.accumulate)  # of a gradient at one picture
-        due, usual = self.options.adversarial_ratio * self.anchors.sight, self.anchors.length * unit
-        gradient, lengths = balance(painted, others, adversarial, due, sampled, usual)
-        painted.backward(gradient)
-        own = torch.where(sampled, 0.0, lengths / unit)
-        return torch.stack([own.sum(), (~sampled).sum().to(own)])
+        return self.anchors.pull(painted, others, adversarial, self.options.adversarial_ratio, sampled, unit)
 
     def weights(self) -> dict[str, float]:
         """Return the weight of every loss of the generator (Eq. 12)."""
         o = self.options
-        return {
-            "l1": o.l1_weight,
-            "adversarial": o.adversarial_weight,
-            "structural": o.feature_weight,
-            "textural": o.feature_weight,
-            "perceptual": o.feature_weight,
-        }
+        of_features = dict.fromkeys(("structural", "textural", "perceptual"), o.feature_weight)
+        return {"l1": o.l1_weight, "adversarial": o.adversarial_weight} | of_features
 
     def generator_losses(
         self, image: Tensor, mask: Tensor, painted: Tensor, composed: Tensor, truth: Encoding
@@ -182,29 +157,24 @@ class TextureStage:
         self.discriminator.eval().requires_grad_(False)  # its one power iteration a step belongs to its own step
         losses["adversarial"] = adversarial_loss(self.discriminator(composed, mask))
         self.discriminator.train().requires_grad_(True)
-        if self.options.features in ("perceptual", "all"):
+        kinds = self.options.features  # both are the paper's; the others are rows of Table 3
+        if kinds in ("perceptual", "all"):
             assert self.pyramid is not None
             losses["perceptual"] = perceptual_loss(*(self.pyramid((x.float() + 1) * 127.5) for x in (composed, image)))
-        if self.options.features not in ("perceptual", "none"):
+        if kinds not in ("perceptual", "none"):
             structural, textural = feature_losses(self.vqvae, composed, truth)
-            if self.options.features in ("both", "all", "structural"):
-                losses["structural"] = structural
-            if self.options.features in ("both", "all", "textural"):
-                losses["textural"] = textural
+            losses |= {"structural": structural} if kinds != "textural" else {}
+            losses |= {"textural": textural} if kinds != "structural" else {}
         return losses
 
     def _judge(self, share: Share, composed: Tensor) -> Metrics:
         """Add the discriminator's gradients of a share; return its loss and mean scores."""
-        with autocast(self.device, self.precision):
+        with self.setup.autocast():
             pictures = torch.cat([share.image, composed.to(share.image.dtype)])
             real, fake = self.judge(pictures, torch.cat([share.mask, share.mask])).chunk(2)
         loss = discriminator_loss(real, fake)
         self.scaler.scale(loss / self.processes.accumulate).backward()
-        return {
-            "discriminator": loss.detach(),
-            "d_real": real.detach().mean(),
-            "d_composed": fake.detach().mean(),
-        }
+        return {"discriminator": loss.detach(), "d_real": real.detach().mean(), "d_composed": fake.detach().mean()}
 
     @property
     def shown(self) -> nn.Module:
@@ -224,10 +194,10 @@ class TextureStage:
     @torch.no_grad()
     def preview(self) -> Image.Image:
         image, sampled = first_pictures(self.val, 8, self.device), None
-        mask = masks.centre_mask(self.size).to(self.device).expand(len(image), -1, -1, -1)
+        mask = centre_mask(image)
         truth = self.vqvae.encode(image).structure_codes
         if self.sampler is not None:
-            with autocast(self.device, self.precision):  # as in training
+            with self.setup.autocast():  # as in training
                 sampled = self.sampler.codes(image, mask, truth, torch.arange(len(image)))
         return show_texture(self.shown, self.vqvae, image, mask, truth, sampled)
 
@@ -236,9 +206,8 @@ class TextureStage:
         if self.judged_by:
             if last:
                 self._save(folder.with_name("last"), step, figures)
-            if figures[self.judged_by.name] >= float(self.best.lowest):
+            if not self.best.improved(figures[self.judged_by.name]):
                 return
-            self.best.lowest.fill_(figures[self.judged_by.name])
         self._save(folder, step, figures)
 
     def _save(self, folder: Path, step: int, figures: Metrics) -> None:
