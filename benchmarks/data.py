@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 import numpy as np
 from sampling import table
 
+from manifill.config import Crop
 from manifill.data import masks
 from manifill.data.dataset import thin_out
-from manifill.data.pictures import CROPS, prepared, window
+from manifill.data.pictures import prepared, window
 from manifill.data.sources import Encoded, Source, shards, sources, stream
 from manifill.photos.tensors import to_tensor
 
@@ -87,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--crop", choices=list(CROPS), default="centre")
+    parser.add_argument("--crop", choices=get_args(Crop), default="centre")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--pictures", type=int, default=400, help="at most so many, spread over the set")
     a = parser.parse_args()

@@ -10,6 +10,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import psutil
@@ -19,13 +20,14 @@ import tyro
 from PIL import Image
 
 from manifill.cli.data import data
+from manifill.config import Crop
 from manifill.data import dataset, stream
 from manifill.data import sources as shards_of
 from manifill.data.batches import AHEAD, Batches
 from manifill.data.check import examine
 from manifill.data.dataset import Collection, comparable, divided, load
-from manifill.data.pictures import CROPS, DataError, Pictures, prepared, square, window
-from manifill.data.sources import Source, expand, last_part, shards, sources
+from manifill.data.pictures import Pictures, prepared, square, window
+from manifill.data.sources import DataError, Source, expand, last_part, shards, sources
 from manifill.data.stream import Stream
 from manifill.train.config import RunOptions
 from manifill.train.run import train
@@ -67,7 +69,7 @@ def steps(batches: Batches, which: list[int]) -> list[tuple[bytes, float]]:
         return [(image.numpy().tobytes(), float(rng.random())) for image, rng in map(batches, which)]
 
 
-@pytest.mark.parametrize("crop", CROPS)
+@pytest.mark.parametrize("crop", get_args(Crop))
 def test_batches_do_not_depend_on_how_pictures_are_held(photos: Path, crop: str) -> None:
     listing, which = sources([photos]), [0, 1, 2, 3, 9, 4, 20]
     held = Collection(listing, 32, crop, quiet=True)

@@ -15,8 +15,7 @@ from safetensors.torch import save_file
 from manifill import cli
 from manifill.config import to_dict
 from manifill.networks.checkpoint import ModelError
-from manifill.train.perceptual import gram, perceptual_loss
-from manifill.train.perceptual import feature_maps, vgg16
+from manifill.train.perceptual import feature_maps, gram, perceptual_loss, vgg16
 from manifill.train.presets import ABLATIONS, PRESETS, preset
 from manifill.train.settings import differences
 

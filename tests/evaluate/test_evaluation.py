@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from manifill import Inpainter, cli
 from manifill.config import Fit
-from manifill.data.pictures import DataError
+from manifill.data.sources import DataError
 from manifill.evaluate import metrics, run
 from manifill.evaluate.features import load_judges
 from manifill.evaluate.methods import Classical, Folder, ModelMethod, Picking, TrueCodes

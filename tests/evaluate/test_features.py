@@ -20,7 +20,7 @@ from manifill.evaluate import downloads
 from manifill.evaluate.downloads import PUBLIC_FILES, PublicFile, fetch
 from manifill.evaluate.features import LPIPS, InceptionNetwork, TorchScriptNetwork, load_judges, network_name
 from manifill.evaluate.inception import InceptionV3, average3, resize_tf1
-from manifill.evaluate.metrics import mean_distance, unit_differences, unit_features
+from manifill.evaluate.metrics import mean_distance, perceptual_map, unit_differences, unit_features
 
 
 class Tiny(nn.Module):
@@ -85,7 +85,7 @@ def test_distance_maps_are_at_the_pictures_size_and_show_where(tmp_path) -> None
     a = torch.rand(2, 3, 40, 32) * 255
     b = a.clone()
     b[..., :8] = 255 - b[..., :8]
-    maps = loaded.distance_maps(a, b)
+    maps = perceptual_map(loaded.between(loaded.units(a), loaded.units(b)), a.shape[2:])
     assert maps.shape == (2, 40, 32)
     assert maps[..., :8].mean() > 0.001
     assert maps[..., 20:].abs().max() == 0
@@ -212,7 +212,6 @@ def test_lpips(net, tmp_path) -> None:
     wanted = plain_lpips(net, backbone, linear, a, b)
     assert lpips.perceptual(a, b).numpy() == pytest.approx(wanted.numpy(), rel=1e-4)
     assert lpips.perceptual(a, a).abs().max() == 0
-    assert lpips.distance_maps(a, b).shape == (3, 64, 48)
     save_file(backbone | linear, tmp_path / "both.safetensors")
     both = load_judges(**{f"lpips_{net}": tmp_path / "both.safetensors"})[1][0]
     assert torch.equal(both.perceptual(a[:2], b[:2]), lpips.perceptual(a[:2], b[:2]))

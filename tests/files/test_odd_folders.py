@@ -23,7 +23,7 @@ from PIL import Image
 from manifill import ImageError, cli
 from manifill.cli.terminal import printable
 from manifill.files import batch
-from manifill.files.pairs import listing, pairs
+from manifill.files.pairs import list_pictures, pairs
 from manifill.files.results import Output
 
 DATA = photos.KINDS["rgb.png"](16, 16)
@@ -223,9 +223,10 @@ def test_pictures_by_other_names_are_done_or_left_out_with_a_word(tmp_path: Path
     folder_of(tmp_path, *pictures, "h.bak", "i.psd")
     for name in ("notes.txt", "README", "Makefile"):
         (tmp_path / name).write_text("no picture")
-    found = listing(tmp_path)
-    assert [p.relative_to(tmp_path).as_posix() for p in found.pictures] == sorted(pictures)
-    assert sorted(line.partition(":")[0] for line in found.left_out) == [f"{tmp_path}/h.bak", f"{tmp_path}/i.psd"]
+    left_out: list[str] = []
+    found = list_pictures(tmp_path, left_out)
+    assert [p.relative_to(tmp_path).as_posix() for p in found] == sorted(pictures)
+    assert sorted(line.partition(":")[0] for line in left_out) == [f"{tmp_path}/h.bak", f"{tmp_path}/i.psd"]
 
 
 def test_linked_folders_are_looked_into_once(tmp_path: Path) -> None:
@@ -236,7 +237,7 @@ def test_linked_folders_are_looked_into_once(tmp_path: Path) -> None:
     (inside / "up").symlink_to(inside)
     (inside / "self").symlink_to("self")
     (inside / "self.png").symlink_to("self.png")
-    found = [p.relative_to(inside).as_posix() for p in listing(inside).pictures]
+    found = [p.relative_to(inside).as_posix() for p in list_pictures(inside)]
     assert found == ["a.png", "link/deep/y.png", "link/x.png", "self.png"]
 
 

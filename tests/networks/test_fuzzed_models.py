@@ -17,7 +17,7 @@ import torch
 
 from manifill import Inpainter
 from manifill.cli.inpaint import info
-from manifill.data.pictures import DataError
+from manifill.data.sources import DataError
 from manifill.networks.checkpoint import ModelError, model_hash, pack
 from manifill.train import resume
 

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from manifill.data.pictures import Pictures
 from manifill.networks.vqvae import VQVAE, Quantiser
-from manifill.train.codebooks import first_codebooks, start_from_data
+from manifill.train.codebooks import first_codebooks, start_from_data, unbiased
 from manifill.train.config import Preset
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Setup
 from manifill.train.presets import PRESETS
-from manifill.train.start import unbiased
 from manifill.train.vqvae import VQVAEStage
 
 TINY, CPU = PRESETS["tiny"], torch.device("cpu")

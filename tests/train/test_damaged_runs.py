@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from manifill import cli
-from manifill.data.pictures import DataError
+from manifill.data.sources import DataError
 from manifill.networks.atomic import remove_stray, write_atomic
 from manifill.networks.checkpoint import NETWORKS, ModelError, model_hash
 from manifill.train import loop, resume

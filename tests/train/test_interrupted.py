@@ -19,13 +19,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from manifill.data.pictures import DataError
+from manifill.data.sources import DataError
 from manifill.networks.atomic import WriteError, write_atomic
 from manifill.networks.checkpoint import NETWORKS, read_header
 from manifill.train import loop, resume
 from manifill.train.config import RunOptions
-from manifill.train.lock import held
-from manifill.train.run import train
+from manifill.train.run import held, train
 
 STAGES = ("vqvae", "structure", "texture")
 OPTIONS = RunOptions(quiet=True, force=True, log_every=2, validate_every=6, checkpoint_every=3)

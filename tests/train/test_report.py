@@ -19,7 +19,8 @@ from PIL import Image
 
 from manifill.config import to_dict
 from manifill.data.batches import Batches
-from manifill.data.pictures import DataError, Pictures
+from manifill.data.pictures import Pictures
+from manifill.data.sources import DataError
 from manifill.networks.checkpoint import model_hash
 from manifill.train import chart, loop, tensorboard
 from manifill.train.config import RunOptions

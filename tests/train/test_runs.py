@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 from manifill.data import masks
 from manifill.data.batches import Batches
-from manifill.data.pictures import DataError, Pictures
+from manifill.data.pictures import Pictures
+from manifill.data.sources import DataError
 from manifill.inpainter import Inpainter
 from manifill.networks.checkpoint import ModelError, load_vqvae
 from manifill.train.config import RunOptions

@@ -121,11 +121,10 @@ def expectation(data: Sequence[str], minutes: float) -> str:
 def what_now(out: Path, words: Sequence[str]) -> str:
     """Return the command to try next after the training that `words` asked for."""
     from manifill.train.length import minutes_needed
-    from manifill.train.logs import read_lines, read_settings
+    from manifill.train.logs import read_log
 
-    logs = {name: read_lines(out / name / "metrics.jsonl")[0] for name in TRAININGS}
-    taken = {name: max((line["step"] for line in lines), default=0) for name, lines in logs.items()}
-    minutes = max(minutes_needed(read_settings(out / name), steps) for name, steps in taken.items())
+    logs = [read_log(out, name) for name in TRAININGS]
+    minutes = max(minutes_needed(log.settings, log.taken) for log in logs)
     if minutes:
         given = re.sub(r" --minutes(=| )\S+", "", shlex.join(["manifill", *words]))
         return f"try now: {given} --minutes {minutes}"

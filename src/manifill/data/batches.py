@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from manifill.data import geometry as geometric
-from manifill.data.pictures import DataError, window
+from manifill.data.pictures import window
+from manifill.data.sources import DataError
 from manifill.data.stream import Place, Stream
 from manifill.photos.tensors import to_tensor
 

@@ -13,17 +13,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from manifill.data.sources import SUFFIXES, DataError, Encoded, Source, sources
+from manifill.data.sources import DataError, Encoded, Source, sources
 from manifill.photos.tensors import to_tensor
 
-__all__ = ["CROPS", "SUFFIXES", "DataError", "Pictures", "decoded", "prepared", "square", "window"]
-
-CROPS = {
-    "centre": "the largest centred square, scaled",
-    "random": "a window at a random place, not scaled (the paper's Places2 and ImageNet)",
-    "jitter": "the whole picture scaled to 266/256 of the size, then a random window (the paper's CelebA-HQ)",
-    "squeeze": "the whole picture scaled, its shape disregarded",
-}
 JITTER = 266 / 256
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for broken files
 DEEP = ("I", "I;16", "I;16L", "I;16B", "F")  # pixel formats that Pillow does not scale to 8 bits but cuts off
@@ -146,17 +138,3 @@ class Pictures:
         for start in range(0, count, size):
             numbers = range(start, min(start + size, count))
             yield numbers, self.tensor(numbers)
-
-    def split(self, every: int = 20) -> tuple[Pictures, Pictures]:
-        """Return (training, validation) parts: every `every`-th picture is held out."""
-        held = np.arange(len(self)) % every == every - 1
-        if not held.any() or held.all():
-            raise DataError(f"{len(self)} pictures are too few to hold some out: name a validation set with --val")
-        return self._part(~held), self._part(held)
-
-    def _part(self, which: np.ndarray) -> Pictures:
-        part, array = object.__new__(Pictures), self.array[which]
-        part.size, part.skipped, part.array = self.size, [], array
-        part.names = [name for name, kept in zip(self.names, which, strict=True) if kept]
-        part.digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
-        return part

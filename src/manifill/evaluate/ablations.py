@@ -14,7 +14,7 @@ from torch import Tensor
 from manifill.data import dataset
 from manifill.data.pictures import Pictures
 from manifill.evaluate import protocols
-from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
+from manifill.evaluate.features import FeatureNetwork, Perceptual
 from manifill.evaluate.methods import TrueCodes
 from manifill.evaluate.run import describe_run
 from manifill.evaluate.scores import figures
@@ -40,7 +40,7 @@ def ablate(
     tables: Sequence[int],
     options: RunOptions,
     networks: Sequence[FeatureNetwork],
-    perceptual: Sequence[PerceptualNetwork],
+    perceptual: Sequence[Perceptual],
     protocol: str = "paper-centre",
     model: Path | None = None,
 ) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def ablate(
 
 
 def measured(
-    held_out: Pictures, protocol: str, networks: Sequence[FeatureNetwork], perceptual: Sequence[PerceptualNetwork]
+    held_out: Pictures, protocol: str, networks: Sequence[FeatureNetwork], perceptual: Sequence[Perceptual]
 ) -> Task:
     """Return the evaluation that all variants go through."""
     count = len(held_out)

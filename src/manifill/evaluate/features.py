@@ -14,7 +14,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -22,41 +22,13 @@ from torch import Tensor, nn
 
 from manifill.evaluate.downloads import fetch
 from manifill.evaluate.inception import InceptionV3
-from manifill.evaluate.metrics import mean_distance, perceptual_map, unit_differences, unit_features
+from manifill.evaluate.metrics import mean_distance, unit_differences, unit_features
 from manifill.train.perceptual import load_weights, maps_at, vgg16
 
 BATCH = 16
 SPELLINGS = {"squeezenet": "SqueezeNet", "inception": "Inception", "alexnet": "AlexNet", "vgg": "VGG"}
 Backbone = Literal["alex", "vgg"]
 Call = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-class FeatureNetwork(Protocol):
-    """What Fréchet and kernel distances, the Inception Scores, P-IDS and precision need."""
-
-    name: str
-
-    def pooled(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Return features (N, F) and logits (N, C) as float32."""
-        ...
-
-
-class PerceptualNetwork(Protocol):
-    """What perceptual distances, diversity and the diversity score need."""
-
-    name: str
-
-    def perceptual(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the distance of pairs of pictures: (N,)."""
-        ...
-
-    def units(self, pictures: Tensor) -> list[Tensor]:
-        """Return the unit feature maps of pictures, layer by layer: (N, C, h, w) each."""
-        ...
-
-    def between(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
-        """Return the distance of unit feature maps at every place, layer by layer: (N, h, w) each."""
-        ...
 
 
 def network_name(path: Path) -> str:
@@ -75,6 +47,7 @@ def _pooled(network: Call, pictures: Tensor, batch: int, device: torch.device) -
 class Perceptual:
     """Distances of pictures by the feature maps of a network, with or without learned weights for the channels."""
 
+    name: str
     batch: int
     device: torch.device
     weights: Sequence[Tensor] | None = None
@@ -97,11 +70,6 @@ class Perceptual:
         """Return the distance of pairs of pictures: (N,)."""
         pairs = zip(a.split(self.batch), b.split(self.batch), strict=True)
         return torch.cat([mean_distance(self.between(self.units(x), self.units(y))) for x, y in pairs])
-
-    def distance_maps(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the distance of pairs of pictures at every pixel: (N, H, W)."""
-        pairs = zip(a.split(self.batch), b.split(self.batch), strict=True)
-        return torch.cat([perceptual_map(self.between(self.units(x), self.units(y)), a.shape[2:]) for x, y in pairs])
 
 
 class TorchScriptNetwork(Perceptual):
@@ -219,13 +187,16 @@ class LPIPS(Perceptual):
         return maps_at(self.taps, self.convolutions, pictures)
 
 
+FeatureNetwork: TypeAlias = TorchScriptNetwork | InceptionNetwork  # have `pooled`
+
+
 def load_judges(
     features: Sequence[Path] = (),
     inception: Path | None = None,
     lpips_alex: Path | None = None,
     lpips_vgg: Path | None = None,
     device: torch.device | str = "cpu",
-) -> tuple[list[FeatureNetwork], list[PerceptualNetwork]]:
+) -> tuple[list[FeatureNetwork], list[Perceptual]]:
     """Return the networks that give features and those that give distances.
 
     `features` are TorchScript files, which give both. The others are weights files; a folder in place of one is a
@@ -235,7 +206,7 @@ def load_judges(
     pooled: list[FeatureNetwork] = [*scripted]
     if inception:
         pooled.append(InceptionNetwork(fetch("inception", inception) if inception.is_dir() else inception, device))
-    perceptual: list[PerceptualNetwork] = [*scripted]
+    perceptual: list[Perceptual] = [*scripted]
     perceptual += [_lpips("alex", "alexnet", lpips_alex, device)] if lpips_alex else []
     perceptual += [_lpips("vgg", "vgg16", lpips_vgg, device)] if lpips_vgg else []
     return pooled, perceptual

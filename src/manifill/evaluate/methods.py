@@ -16,7 +16,7 @@ from torch import Tensor
 
 from manifill.completion import Choice
 from manifill.config import Fit, Sampling, SamplingOptions
-from manifill.data.pictures import SUFFIXES, DataError
+from manifill.data.sources import SUFFIXES, DataError
 from manifill.inpainter import Inpainter, KnownCodes
 from manifill.networks.vqvae import VQVAE
 from manifill.photos.detail import Border, Membrane

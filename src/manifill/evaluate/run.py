@@ -18,7 +18,7 @@ from manifill.completion import Choice, KnownCodes
 from manifill.config import Fit, Sampling
 from manifill.data.pictures import Pictures
 from manifill.evaluate import protocols, report, table
-from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
+from manifill.evaluate.features import FeatureNetwork, Perceptual
 from manifill.evaluate.methods import Classical, Folder, Method, ModelMethod, Picking, TrueCodes
 from manifill.evaluate.scores import Scores, ScoresError, figures, merge, notes
 from manifill.evaluate.task import Task
@@ -51,7 +51,7 @@ def task(
     masks: Path | None,
     count: int | None,
     networks: Sequence[FeatureNetwork],
-    perceptual: Sequence[PerceptualNetwork],
+    perceptual: Sequence[Perceptual],
     shard: str = "0/1",
 ) -> Task:
     """Load the pictures and name their holes: those of a protocol, or of a folder that `manifill masks` wrote."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from manifill.evaluate import metrics
-from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
+from manifill.evaluate.features import FeatureNetwork, Perceptual
 from manifill.evaluate.methods import Completed
 from manifill.evaluate.metrics import mean_distance, perceptual_map
 from manifill.evaluate.table import metric
@@ -82,7 +82,7 @@ def measure(
     hole: np.ndarray,
     done: Completed,
     networks: Sequence[FeatureNetwork],
-    perceptual: Sequence[PerceptualNetwork],
+    perceptual: Sequence[Perceptual],
 ) -> dict[str, np.ndarray]:
     """Return everything that is measured of one picture; its completions make one batch, whatever else is evaluated."""
     a, real = tensor(done.composites), tensor(picture[None])
@@ -108,7 +108,7 @@ def measure(
 
 
 def distances(
-    network: PerceptualNetwork, composites: Tensor, real: Tensor, full: np.ndarray | None, hole: np.ndarray
+    network: Perceptual, composites: Tensor, real: Tensor, full: np.ndarray | None, hole: np.ndarray
 ) -> dict[str, Tensor]:
     """Return the distance of every completion to the photo and, of several, how far apart they are.
 
@@ -140,7 +140,7 @@ def around_hole(touched: np.ndarray) -> slice:
     return slice(int(start), int(start + last + 1 - first + missing))
 
 
-def spread(network: PerceptualNetwork, units: Sequence[Tensor]) -> Tensor:
+def spread(network: Perceptual, units: Sequence[Tensor]) -> Tensor:
     """Return the mean distance over all pairs of samples from their unit feature maps: ()."""
     pairs = torch.triu_indices(len(units[0]), len(units[0]), 1).t()
     each = [network.between([u[i : i + 1] for u in units], [u[j : j + 1] for u in units]) for i, j in pairs]

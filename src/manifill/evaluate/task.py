@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from manifill.data.pictures import Pictures
-from manifill.evaluate.features import FeatureNetwork, PerceptualNetwork
+from manifill.evaluate.features import FeatureNetwork, Perceptual
 from manifill.evaluate.methods import Method
 from manifill.evaluate.scores import Scores, measure
 
@@ -22,7 +22,7 @@ class Task:
     pictures: Pictures
     holes: Callable[[int], np.ndarray]
     networks: Sequence[FeatureNetwork]
-    perceptual: Sequence[PerceptualNetwork]
+    perceptual: Sequence[Perceptual]
     about: dict[str, Any]
     shard: tuple[int, int] = (0, 1)  # this one, of so many
 

@@ -15,28 +15,11 @@ from manifill.photos.decode import SUFFIXES, ImageError
 
 PHOTOS = SUFFIXES | {".heic", ".heif", ".hif", ".avif", ".jfif", ".jif", ".jfi", ".jpe", ".mpo"}
 PHOTOS |= {".gif", ".apng", ".dib"}
-SIGNATURES = (
-    b"\xff\xd8\xff",
-    b"\x89PNG\r\n",
-    b"GIF8",
-    b"BM",
-    b"II*\0",
-    b"MM\0*",
-    b"II+\0",
-    b"MM\0+",
-    b"8BPS",
-    b"\0\0\0\x0cjP",
-    b"\xff\x4f\xff\x51",
-    b"\xff\x0a",
-    b"\0\0\0\x0cJXL",
-    b"IIRO",
-    b"IIU\0",
-    b"FUJIFILM",
-    b"\x76\x2f\x31\x01",
-    b"#?RADIANCE",
+BEGINNINGS = re.compile(  # of JPEG, PNG, GIF, BMP, TIFF, PSD, JPEG 2000 and XL, raw files, EXR, HDR, HEIC, AVIF, WebP
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|BM|II[*+U]\0|MM\0[*+]|8BPS|\0\0\0\x0c(jP|JXL )|\xff\x4f\xff\x51|\xff\x0a|IIRO|"
+    rb"FUJIFILM|\x76\x2f\x31\x01|#\?RADIANCE|....ftyp(heic|heix|heif|mif1|msf1|avif|avis|crx )|RIFF....WEBP",
+    re.DOTALL,
 )
-BOXED = re.compile(rb"....ftyp(heic|heix|heif|mif1|msf1|avif|avis|crx )|RIFF....WEBP", re.DOTALL)
-
 MASKED = re.compile(r"(.+)[_-]mask(\d*)", re.IGNORECASE)  # name_mask, name_mask001 ...
 
 
@@ -49,35 +32,19 @@ class Pair:
     name: str
 
 
-@dataclass
-class Listing:
-    """What is in a folder: pictures, by name, and in words what looks like a picture and is left out."""
-
-    pictures: list[Path]
-    left_out: list[str]
-
-
-def list_pictures(folder: Path) -> list[Path]:
+def list_pictures(folder: Path, left_out: list[str] | None = None) -> list[Path]:
     """Return all pictures in a folder and its folders, those of links too, by name; none hidden.
 
-    A picture's name ends in a common extension, in any case, or in none and its first bytes are a picture's.
+    A picture's name ends in a common extension, in any case, or in none and its first bytes are a picture's. What looks
+    like a picture and is left out, and folders that cannot be read, are added to `left_out`, in words.
     """
-    return listing(folder).pictures
-
-
-def listing(folder: Path) -> Listing:
-    """Look through a folder as `list_pictures` does, and say what is left out."""
-    found = Listing([], [])
-    for path in _walk(folder, found.left_out):
-        if path.suffix.lower() in PHOTOS:
-            found.pictures.append(path)
+    found, left_out = [], [] if left_out is None else left_out
+    for path in _walk(folder, left_out):
+        if path.suffix.lower() in PHOTOS or (not path.suffix and _begins_as_picture(path)):
+            found.append(path)
         elif _begins_as_picture(path):
-            if path.suffix:
-                found.left_out.append(f"{path}: looks like a picture, but its name does not end as one")
-            else:
-                found.pictures.append(path)
-    found.pictures.sort()
-    return found
+            left_out.append(f"{path}: looks like a picture, but its name does not end as one")
+    return sorted(found)
 
 
 def _walk(folder: Path, left_out: list[str]) -> Iterator[Path]:
@@ -107,7 +74,7 @@ def _begins_as_picture(path: Path) -> bool:
             start = file.read(32)
     except OSError:
         return False
-    return start.startswith(SIGNATURES) or BOXED.match(start) is not None
+    return BEGINNINGS.match(start) is not None
 
 
 def pairs(
@@ -134,10 +101,7 @@ def pairs(
     else:
         if _true(out) == _true(photos):
             raise ImageError(f"{out}: is the folder of photos; name another for the results")
-        found_there = listing(photos)
-        if left_out is not None:
-            left_out += found_there.left_out
-        everything = [p for p in found_there.pictures if not _true(p).is_relative_to(_true(out))]
+        everything = [p for p in list_pictures(photos, left_out) if not _true(p).is_relative_to(_true(out))]
         everything, beside = _without_masks(everything, photos, masks)
         found, lonely = _match(everything, photos, masks, beside if masks is None else None)
     if not found and not lonely:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import io
@@ -10,16 +9,16 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from manifill.networks.atomic import remove_stray, write_atomic
+from manifill.networks.atomic import locked, remove_stray, write_atomic
 from manifill.photos.decode import ImageError
 from manifill.photos.encode import SUFFIX, Format, encode
 
@@ -57,26 +56,16 @@ class Output:
     quality: int | None = None
     structures: bool = False
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes from writing into the same manifest meanwhile; a killed one lets go of it.
+    def held(self) -> AbstractContextManager[None]:
+        """Keep other processes from writing into the same manifest meanwhile.
 
         The lock's file is in the system's folder for such, so that only processes of one machine see each other.
         Raises ImageError when another process holds it.
         """
         place = hashlib.sha256(os.fsencode(os.path.realpath(self.out / self.manifest))).hexdigest()[:24]
-        lock = FileLock(Path(tempfile.gettempdir()) / f"manifill-{place}.lock", mode=0o666)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout as error:
-            raise ImageError(
-                f"{self.out}: another process is writing results here; wait for it or name another folder "
-                "(nothing was written)"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+        refusal = f"{self.out}: another process is writing results here; wait for it or name another folder"
+        lock = Path(tempfile.gettempdir()) / f"manifill-{place}.lock"
+        return locked(lock, ImageError(f"{refusal} (nothing was written)"), 0o666)
 
     def write(
         self, completions: Completions, name: str, mask: str, format: Format, callback: Callable[[Path], None]

@@ -1,11 +1,12 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and by one process at a time."""
 
 from __future__ import annotations
 
 import glob
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +38,22 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             raise
         raise WriteError(path, cause) from error
     _sync_folder(path.parent)
+
+
+@contextmanager
+def locked(path: Path, refusal: Exception, mode: int = 0o644) -> Iterator[None]:
+    """Hold the lock whose file is `path`; a killed process lets go of it. Raises `refusal` when another holds it."""
+    from filelock import FileLock, Timeout  # loads asyncio, which inpainting does not need
+
+    lock = FileLock(path, mode=mode)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise refusal from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove_stray(path: Path) -> None:

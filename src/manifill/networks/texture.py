@@ -98,7 +98,7 @@ def hole_cells(mask: Tensor, h: int, w: int) -> Tensor:
 
 
 def compose(painted: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """Return `painted` pictures in the hole and `image` outside, (N, 3, H, W) each; `mask` (N, 1, H, W) is 1 in the hole."""
+    """Return `painted` in the hole, where `mask` (N, 1, H, W) is 1, and `image` outside: (N, 3, H, W)."""
     return painted * mask + image * (1 - mask)
 
 

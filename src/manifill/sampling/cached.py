@@ -9,6 +9,7 @@ those position by position, `sample_rows` a guessed row at a time, again and aga
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -197,56 +198,6 @@ def runs(open: list[bool]) -> Iterator[tuple[int, int]]:
 
 
 @torch.no_grad()
-def sample_cached(
-    model: StructureGenerator,
-    codebook: Tensor,
-    cond: Tensor,
-    noise: Tensor,
-    options: SamplingOptions,
-    known: Tensor | None = None,
-) -> Sampled:
-    """Sample structure codes position by position; arguments and result as in `naive.sample_naive`."""
-    s = Streams(model, codebook, cond, len(noise), known)
-    for i in range(s.last + 1):
-        s.start_row(i)
-        for j, stop in runs(s.open[i]):
-            x = s.step(i, j, stop)
-            if s.open[i][j]:
-                s.codes[:, i, j : j + 1] = s.sample(x, noise, options, i, j)
-    return Sampled(s.codes, s.log_likelihood)
-
-
-@torch.no_grad()
-def sample_rows(
-    model: StructureGenerator,
-    codebook: Tensor,
-    cond: Tensor,
-    noise: Tensor,
-    options: SamplingOptions,
-    known: Tensor | None = None,
-) -> Sampled:
-    """Sample structure codes by fixed-point iteration over rows; arguments and result as in `naive.sample_naive`.
-
-    A row is guessed and all of its codes are sampled at once; what comes out is the next guess. Up to the first code
-    that differs from the guess every input was right, so each round makes one code more of every sample final. The
-    noise belongs to the position, so this ends, after at most as many rounds as codes are open and one, with the codes
-    that one after another gives (Wiggers and Hoogeboom, ICML 2020), and mostly sooner, with a row that gives itself.
-    Few large products instead of many small ones, of shapes that do not change within a row: for devices where the
-    number of calls costs.
-    """
-    s = Streams(model, codebook, cond, len(noise), known)
-    for i in range(s.last + 1):
-        s.start_row(i)
-        if i > 0:
-            s.codes[:, i] = torch.where(s.known[:, i] < 0, s.codes[:, i - 1], s.codes[:, i])
-        for _ in range(min(sum(s.open[i]) + 1, s.w)):
-            guess = s.codes[:, i].clone()
-            s.codes[:, i] = s.sample(s.step(i, 0, s.w), noise, options, i, 0)
-            if torch.equal(s.codes[:, i], guess):  # waits for the device; every third round cost 16 % more calls
-                break
-    return Sampled(s.codes, s.log_likelihood)
-
-
 def sample_in_pytorch(
     model: StructureGenerator,
     codebook: Tensor,
@@ -254,11 +205,47 @@ def sample_in_pytorch(
     noise: Tensor,
     options: SamplingOptions,
     known: Tensor | None = None,
+    by_rows: bool | None = None,
 ) -> Sampled:
-    """Sample structure codes by the faster of the two ways; arguments and result as in `naive.sample_naive`.
+    """Sample structure codes; the other arguments and the result are those of `naive.sample_naive`.
 
-    On a CPU, rows win for a few samples; many seldom agree with a guess all at once.
+    `by_rows` says which of the two ways is taken, by default the faster one. On a CPU, rows win for a few samples; many
+    seldom agree with a guess all at once.
     """
-    many_on_cpu = cond.device.type == "cpu" and len(noise) > 4
-    sample = sample_cached if many_on_cpu else sample_rows
-    return sample(model, codebook, cond, noise, options, known)
+    if by_rows is None:
+        by_rows = cond.device.type != "cpu" or len(noise) <= 4
+    s = Streams(model, codebook, cond, len(noise), known)
+    for i in range(s.last + 1):
+        s.start_row(i)
+        (sample_row if by_rows else sample_positions)(s, i, noise, options)
+    return Sampled(s.codes, s.log_likelihood)
+
+
+sample_cached, sample_rows = partial(sample_in_pytorch, by_rows=False), partial(sample_in_pytorch, by_rows=True)
+
+
+def sample_positions(s: Streams, i: int, noise: Tensor, options: SamplingOptions) -> None:
+    """Sample the codes of row i position by position."""
+    for j, stop in runs(s.open[i]):
+        x = s.step(i, j, stop)
+        if s.open[i][j]:
+            s.codes[:, i, j : j + 1] = s.sample(x, noise, options, i, j)
+
+
+def sample_row(s: Streams, i: int, noise: Tensor, options: SamplingOptions) -> None:
+    """Sample the codes of row i by fixed-point iteration.
+
+    The row is guessed and all of its codes are sampled at once; what comes out is the next guess. Up to the first code
+    that differs from the guess every input was right, so each round makes one code more of every sample final. The
+    noise belongs to the position, so this ends, after at most as many rounds as codes are open and one, with the codes
+    that one after another gives (Wiggers and Hoogeboom, ICML 2020), and mostly sooner, with a row that gives itself.
+    Few large products instead of many small ones, of shapes that do not change within a row: for devices where the
+    number of calls costs.
+    """
+    if i > 0:
+        s.codes[:, i] = torch.where(s.known[:, i] < 0, s.codes[:, i - 1], s.codes[:, i])
+    for _ in range(min(sum(s.open[i]) + 1, s.w)):
+        guess = s.codes[:, i].clone()
+        s.codes[:, i] = s.sample(s.step(i, 0, s.w), noise, options, i, 0)
+        if torch.equal(s.codes[:, i], guess):  # waits for the device; every third round cost 16 % more calls
+            break

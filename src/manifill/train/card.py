@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def command(name: str, used: dict[str, Any], preset: str) -> tuple[list[str], li
     return options, rest
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested settings in one dict, with dotted names and lists for tuples."""
     found: dict[str, Any] = {}
     for key, value in values.items():

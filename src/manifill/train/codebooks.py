@@ -1,11 +1,16 @@
-"""Codebooks that begin with features of the data, and codes that nothing uses: neither is in the paper."""
+"""How a VQ-VAE starts: as the authors' trainings do, or with codebooks of the data; and codes that nothing uses.
+
+With PyTorch's own start and full averages the paper's codebooks collapse to a few codes. Features of the data, and
+places for unused codes, are not in the paper.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from manifill.networks.vqvae import VQVAE, Quantiser
 from manifill.train.config import VQVAETraining
@@ -20,6 +25,30 @@ def first_codebooks(options: VQVAETraining) -> str:
     if options.codebook_init == "auto":
         return "data" if options.revive else "paper"
     return options.codebook_init
+
+
+@torch.no_grad()
+def authors_weights(model: nn.Module) -> None:
+    """Start convolutions as the authors do: zero biases, and normal weights without those beyond two deviations.
+
+    A deviation is 1 / sqrt(numbers that go into an output).
+    """
+    for m in model.modules():
+        if isinstance(m, nn.Conv2d | nn.ConvTranspose2d):
+            std = (m.in_channels * math.prod(m.kernel_size)) ** -0.5
+            nn.init.trunc_normal_(m.weight, 0, std, -2 * std, 2 * std)
+            assert m.bias is not None
+            nn.init.zeros_(m.bias)
+
+
+def unbiased(decay: float, taken: int) -> float:
+    """Return the decay of step `taken`, from 0, of an average that forgets what it started from.
+
+    An average from zero, divided by 1 - decay^(t + 1), is the same as one whose new value weighs (1 - decay) /
+    (1 - decay^(t + 1)): all at first. So after the first batch a used code is the mean of its features and an unused
+    one zero.
+    """
+    return 1 - (1 - decay) / (1 - decay ** (taken + 1))
 
 
 def concatenate(parts: Sequence[Tensor]) -> Tensor:

@@ -29,16 +29,18 @@ RISEN = 0.05  # bits above the best
 WON, FAR = 0.1, 1.5  # hinge loss and distance of the scores of a discriminator that has won
 BLIND, ALIKE = 0.95, 0.1  # hinge loss and distance of the scores of one that sees no difference
 DIVERGED = 1.5  # loss, as a multiple of its lowest
+REMEDY = "More pictures, flip, more dropout or a smaller structure network help; more steps do not."
 QUARTER = 10 * math.log10(4)  # dB that a picture gains when only a quarter of it, the centre hole, can be wrong
 
 
 @dataclass(frozen=True)
 class Log:
-    """The lines of a stage, the settings it was started with, and the latest figures of the VQ-VAE below it."""
+    """The lines of a stage, how many more are torn, its settings, and the latest figures of the VQ-VAE below it."""
 
     lines: Sequence[Line]
     settings: Mapping[str, Any]
     vqvae: Mapping[str, float]
+    torn: int = 0
 
     @property
     def training(self) -> Mapping[str, Any]:
@@ -207,9 +209,6 @@ def memorising(log: Log) -> str | None:
         f"{held:.2f} of held-out ones; they were {min(gaps):.2f} apart at their closest and are {gaps[-1]:.2f} apart "
         f"at step {step:.0f}; less than {APART} is healthy (more, if they are of another kind). {worse}{REMEDY}"
     )
-
-
-REMEDY = "More pictures, flip, more dropout or a smaller structure network help; more steps do not."
 
 
 def risen(log: Log) -> str | None:

@@ -15,15 +15,21 @@ from manifill.train.diagnosis import Diagnosis, Log, diagnose
 
 
 def of_run(run: Path, stage: str) -> Diagnosis:
-    """Return what is wrong with a stage of the run in folder `run`; without its settings nothing is checked."""
-    return diagnose_lines(run, stage, read_settings(run / stage), read_lines(run / stage / "metrics.jsonl")[0])
+    """Return what is wrong with a stage of the run in folder `run`."""
+    return diagnose_log(stage, read_log(run, stage))
 
 
-def diagnose_lines(run: Path, stage: str, settings: dict[str, Any], lines: list[dict[str, Any]]) -> Diagnosis:
-    """Return what is wrong with a stage whose settings and lines are read already."""
-    if not settings:
+def diagnose_log(stage: str, log: Log) -> Diagnosis:
+    """Return what is wrong with a stage; without its settings nothing is checked."""
+    if not log.settings:
         return Diagnosis({}, [], ["everything: config.json, the stage's settings, is missing"])
-    return diagnose(stage, Log(lines, settings, vqvae_figures(run) if stage != "vqvae" else {}))
+    return diagnose(stage, log)
+
+
+def read_log(run: Path, stage: str) -> Log:
+    """Return what a stage of the run in folder `run` has left so far. Raises DataError for damaged settings."""
+    settings, (lines, torn) = read_settings(run / stage), read_lines(run / stage / "metrics.jsonl")
+    return Log(lines, settings, vqvae_figures(run) if settings and stage != "vqvae" else {}, torn)
 
 
 def vqvae_figures(run: Path) -> dict[str, float]:

@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from manifill.data import masks
 from manifill.data.batches import Batches
-from manifill.data.pictures import DataError, Pictures
+from manifill.data.pictures import Pictures
+from manifill.data.sources import DataError
 from manifill.networks.atomic import WriteError, remove_stray, write_atomic
 from manifill.train import logs, resume
 from manifill.train.config import Preset, RunOptions
@@ -32,6 +33,7 @@ from manifill.train.resume import Stateful
 from manifill.train.tensorboard import Board
 
 Metrics = dict[str, Any]
+CPU = torch.device("cpu")
 
 
 class Stage(Protocol):
@@ -115,7 +117,7 @@ class Setup:
 
     preset: Preset
     val: Pictures
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     precision: torch.dtype = torch.float32
     processes: Processes = ALONE
 
@@ -124,7 +126,7 @@ class Setup:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Return what keeps float16 gradients from vanishing and skips steps that overflow; it does nothing otherwise."""
+        """Return what keeps float16 gradients from vanishing and skips steps that overflow; else it does nothing."""
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
 
 

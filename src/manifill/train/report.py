@@ -22,8 +22,9 @@ from manifill.data.sources import DataError
 from manifill.networks.atomic import write_atomic
 from manifill.networks.checkpoint import NETWORKS, model_hash
 from manifill.train import logs
+from manifill.train.card import flat
 from manifill.train.chart import Curve, chart
-from manifill.train.diagnosis import Diagnosis
+from manifill.train.diagnosis import Diagnosis, Log
 from manifill.train.page import TEMPLATES, rendered
 
 STAGES = ("vqvae", "structure", "texture")
@@ -74,33 +75,16 @@ LARGEST, QUALITY = 1400, 88  # pixels of a preview's longer side, and of its JPE
 
 @dataclass(frozen=True)
 class StageLog:
-    """What a stage has left: its folder, settings, lines, how many lines are torn, and what is wrong."""
+    """What a stage has left in its folder, and what is wrong with it."""
 
     name: str
     folder: Path
-    settings: dict[str, Any]
-    lines: list[dict[str, Any]]
-    torn: int
+    log: Log
     diagnosis: Diagnosis
-
-    @property
-    def training(self) -> dict[str, Any]:
-        """The stage's own settings."""
-        return self.settings.get("training", {})
-
-    @property
-    def taken(self) -> int:
-        """Steps taken."""
-        return max((line["step"] for line in self.lines), default=0)
-
-    @property
-    def finished(self) -> bool:
-        """Whether all steps are taken."""
-        return 0 < self.training.get("steps", 0) <= self.taken
 
     def points(self, key: str) -> np.ndarray:
         """Return (step, value) of a figure (n, 2)."""
-        return np.array([(line["step"], line[key]) for line in self.lines if key in line], float).reshape(-1, 2)
+        return np.array(self.log.series(key), float).reshape(-1, 2)
 
 
 def write(run: Path) -> Path:
@@ -140,16 +124,14 @@ def begun(folder: Path) -> bool:
 
 def read(run: Path, name: str) -> StageLog:
     """Return what a stage has left so far."""
-    lines, torn = logs.read_lines(run / name / "metrics.jsonl")
-    settings = logs.read_settings(run / name)
-    return StageLog(name, run / name, settings, lines, torn, logs.diagnose_lines(run, name, settings, lines))
+    log = logs.read_log(run, name)
+    return StageLog(name, run / name, log, logs.diagnose_log(name, log))
 
 
 def torn(run: Path, stages: list[StageLog]) -> list[str]:
     """Return what could not be read, in sentences."""
-    found = [
-        f"{s.name}/metrics.jsonl: {s.torn} unreadable lines left out, as a kill leaves one." for s in stages if s.torn
-    ]
+    lines = {stage.name: stage.log.torn for stage in stages if stage.log.torn}
+    found = [f"{name}/metrics.jsonl: {n} unreadable lines left out, as a kill leaves one." for name, n in lines.items()]
     unreadable = run / "unreadable.txt"
     if unreadable.exists() and (count := len(unreadable.read_text().splitlines())):
         found.append(f"{count} pictures or shards could not be read; {unreadable.name} names them.")
@@ -158,15 +140,16 @@ def torn(run: Path, stages: list[StageLog]) -> list[str]:
 
 def state_row(stage: StageLog) -> list[str]:
     """Return a stage's row of the table of states."""
-    steps, speed = stage.training.get("steps"), stage.points("pictures_per_s")
-    words = "finished" if stage.finished else "in progress, or interrupted" if stage.lines else "no step logged yet"
+    log, steps, speed = stage.log, stage.log.training.get("steps", 0), stage.points("pictures_per_s")
+    finished = 0 < steps <= log.taken
+    words = "finished" if finished else "in progress, or interrupted" if log.lines else "no step logged yet"
     latest = f"{median(speed[-max(1, len(speed) // 10) :, 1]):.3g}" if len(speed) else ""
-    return [stage.name, words, f"{stage.taken} of {steps or 'unknown'}", latest, duration(spent(stage))]
+    return [stage.name, words, f"{log.taken} of {steps or 'unknown'}", latest, duration(spent(stage))]
 
 
 def spent(stage: StageLog) -> float | None:
     """Return the seconds of all training steps that are logged; validations are not counted. None: not known."""
-    size, speed = stage.training.get("batch_size"), stage.points("pictures_per_s")
+    size, speed = stage.log.training.get("batch_size"), stage.points("pictures_per_s")
     if not size or not len(speed):
         return None
     pairs = pairwise([(0.0, 0.0), *speed.tolist()])
@@ -196,7 +179,7 @@ def grouped(stage: StageLog) -> dict[str, dict[str, str]]:
     """Return title -> name of the curve -> figure, of each chart; those of GROUPS first."""
     groups = dict(GROUPS[stage.name])
     done = {key for names in groups.values() for key in names.values()} | {"step", "pictures_per_s"}
-    for key in dict.fromkeys(key for line in stage.lines for key in line):
+    for key in dict.fromkeys(key for line in stage.log.lines for key in line):
         base = key.removeprefix("val_").removeprefix("seen_")
         if key not in done:
             groups[base.replace("_", " ")] = {place: form.format(base) for place, form in PLACES.items()}
@@ -232,19 +215,11 @@ def inlined(file: Path) -> str:
 
 def settings(stages: list[StageLog]) -> list[list[str]]:
     """Return what every stage was started with, a line a setting; the sizes of the networks come last."""
-    flat = [dict(flattened(stage.settings)) for stage in stages]
-    keys = dict.fromkeys(key for one in flat for key in one)
+    found = [flat(stage.log.settings) for stage in stages]
+    keys = dict.fromkeys(key for one in found for key in one)
     return [
-        [key, *(str(one.get(key, "")) for one in flat)] for key in sorted(keys, key=lambda k: k.startswith("model."))
+        [key, *(str(one.get(key, "")) for one in found)] for key in sorted(keys, key=lambda k: k.startswith("model."))
     ]
-
-
-def flattened(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return nested settings as a list of dotted names and values."""
-    found = []
-    for key, value in values.items():
-        found += flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
-    return found
 
 
 def model(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from manifill.data.pictures import DataError
+from manifill.data.sources import DataError
 from manifill.networks.atomic import write_atomic
 
 ANEW = "remove it to begin this stage anew"

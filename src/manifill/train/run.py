@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from manifill.data import dataset
 from manifill.data.batches import Batches
 from manifill.data.mask_files import mask_kinds
 from manifill.data.pictures import Pictures
-from manifill.data.sources import last_part
+from manifill.data.sources import DataError, last_part
 from manifill.data.stream import Stream
 from manifill.memory import keep_freed_memory
+from manifill.networks.atomic import locked
 from manifill.networks.checkpoint import ModelError, load_structure, load_vqvae
 from manifill.train import finetune, report
 from manifill.train.budget import LEAST, VALIDATIONS, Budget, StepPlan, say_too_short, steps_that_fit
@@ -25,8 +27,7 @@ from manifill.train.card import write_card
 from manifill.train.config import Preset, RunOptions
 from manifill.train.distributed import ALONE, Processes, launch
 from manifill.train.gate import check_vqvae
-from manifill.train.lock import held
-from manifill.train.logs import read_lines
+from manifill.train.logs import read_log
 from manifill.train.loop import Judge, Setup, Stage, run
 from manifill.train.measure import vqvae_metrics
 from manifill.train.perceptual import feature_maps
@@ -70,9 +71,7 @@ def train(
     named = preset_named(preset)
     with launch(options.accumulate, options.compile) as processes:
         options = dataclasses.replace(options, quiet=options.quiet or not processes.first)
-        pictures, held_out = dataset.load(
-            data, val, named.model.image_size, options.crop, options.limit, options.quiet
-        )
+        pictures, held_out = dataset.load(data, val, named.model.image_size, options.crop, options.limit, options.quiet)
         names = [last_part(p) for p in data], [last_part(p) for p in val]
         train_on(stages, pictures, held_out, out, preset, options, *names, processes, judge)
         if processes.first:
@@ -107,7 +106,7 @@ def train_on(
             given = name, settings, pictures, held_out, seen, out, settled, seconds, processes
             settings, own, plan = timed(*given, bool(following and saved_settings(out, following[0])))
         stage = build(name, settings, held_out, out, settled, processes, seen, judge)
-        with held(out / name, processes.first):  # after the gates: a refused stage leaves nothing behind
+        with held(out / name) if processes.first else nullcontext():  # after the gates: a refused one leaves no trace
             remember(out, name, settings, settled, pictures, processes.first, usual[name])
             pictures.keep(out, processes.first)
             with batches_of(name, settings, pictures, options, processes) as batches:
@@ -118,6 +117,13 @@ def train_on(
         if processes.first:
             finetune.complete_model(out, options.init_from)
             write_card(out, preset, names, val_names)
+
+
+def held(folder: Path) -> AbstractContextManager[None]:
+    """Hold a stage's folder: two processes in it would write over each other. Raises DataError when another does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    refusal = f"{folder}: another process is training here; wait for it, stop it or use another --out"
+    return locked(folder / "lock", DataError(refusal))
 
 
 def batches_of(
@@ -159,7 +165,7 @@ def timed(
         stage = build(name, settings, held_out, out, options, processes, seen)
         with batches_of(name, settings, pictures, options, processes) as batches:
             fits = steps_that_fit(stage, batches, options.seed, seconds, processes)
-        steps = fits + taken(out, name)
+        steps = fits + read_log(out, name).taken
     if steps < least and (more or before.get("minutes") is not None):
         raise ValueError(say_too_short(name, steps, least, options.minutes))
     if more:
@@ -173,11 +179,6 @@ def timed(
         checkpoint_every=min(options.checkpoint_every, every),
     )
     return with_options(settings, [name], dataclasses.replace(options, minutes=None, steps=steps)), options, plan
-
-
-def taken(out: Path, name: str) -> int:
-    """Return the steps that a stage has taken by its log."""
-    return max((line["step"] for line in read_lines(out / name / "metrics.jsonl")[0]), default=0)
 
 
 def build(

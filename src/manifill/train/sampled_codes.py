@@ -89,9 +89,7 @@ def resample(
     return codes.index_copy(0, sampled.nonzero()[:, 0], sampler.codes(*(x[sampled] for x in given))), sampled
 
 
-def targets(
-    share: Share, truth: Encoding, codes: Tensor, sampled: Tensor, painted: Tensor
-) -> tuple[Tensor, Encoding]:
+def targets(share: Share, truth: Encoding, codes: Tensor, sampled: Tensor, painted: Tensor) -> tuple[Tensor, Encoding]:
     """Return the pictures (n, 3, H, W) and codes to aim at: a share's own and `truth`.
 
     Nothing says what belongs into a hole whose structure is another: for `sampled` (n,) pictures that is what was

@@ -89,7 +89,7 @@ class StructureStage:
         return self.cross_entropy(self.network, share.image, share.mask, backwards)
 
     def cross_entropy(self, network: nn.Module, image: Tensor, mask: Tensor, backwards: Tensor | None = None) -> Tensor:
-        """Return the negative log-likelihood of every true code in nats (N, h, w); `backwards` (N,) as for `network`."""
+        """Return the negative log-likelihood of each true code in nats (N, h, w); `backwards` (N,) as for `network`."""
         codes, features = self.given(image, mask)
         # teacher forcing: the true codes go in, all at once; the PixelCNN's shifts hide each from its own prediction
         read = flip_marked(codes, backwards)

@@ -13,12 +13,18 @@ from torch import Tensor
 
 from manifill.networks.checkpoint import save_network
 from manifill.networks.vqvae import VQVAE, Encoding
-from manifill.train.codebooks import concatenate, first_codebooks, revive, start_from_data
+from manifill.train.codebooks import (
+    authors_weights,
+    concatenate,
+    first_codebooks,
+    revive,
+    start_from_data,
+    unbiased,
+)
 from manifill.train.distributed import Share
 from manifill.train.loop import Metrics, Setup, average, schedule
 from manifill.train.measure import vqvae_metrics
 from manifill.train.previews import show_vqvae
-from manifill.train.start import authors_weights, unbiased
 
 
 class VQVAEStage:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, cast, get_args
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import PathLike, StaticFiles
 from starlette.templating import Jinja2Templates
@@ -57,6 +58,7 @@ class Files(StaticFiles):
 Here = Annotated[Server, Depends(server)]
 HERE = Path(__file__).parent
 STATIC, TEMPLATES = Files(directory=HERE / "static"), Jinja2Templates(HERE / "templates")
+SAMPLES = TypeAdapter(list[schemas.Sample]).validate_json((HERE / "static/samples/samples.json").read_bytes())
 PICTURE: dict[str, Any] = {"response_class": Response, "responses": {200: schemas.PNG, **LATER}}
 JOB: dict[str, Any] = {"status_code": 202, "responses": UPLOAD, "response_description": "where to listen"}
 api = APIRouter(prefix="/api/v1")
@@ -95,7 +97,7 @@ def card(inpainter: Inpainter) -> schemas.ModelCard:
 @api.get("/samples", response_description="the samples", responses=failures())
 async def samples() -> list[schemas.Sample]:
     """Photos and masks to try."""
-    return [schemas.Sample(**sample) for sample in json.loads((HERE / "static/samples/samples.json").read_text())]
+    return SAMPLES
 
 
 @api.post(
