@@ -26,7 +26,7 @@ from manifill.train import chart, loop, tensorboard
 from manifill.train.config import RunOptions
 from manifill.train.distributed import Share
 from manifill.train.presets import PRESETS
-from manifill.train.report import read, spent, write
+from manifill.train.report import read, spent, write_report
 from manifill.train.run import train
 
 pytest_plugins = ["page_fixtures"]
@@ -83,7 +83,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 
 def test_a_page_of_a_run(trained: Path) -> None:
-    path = write(trained)
+    path = write_report(trained)
     page = Page(path)
     assert path == trained / "report.html"
     assert [p.name for p in trained.glob("*.part")] == []
@@ -102,10 +102,10 @@ def test_a_page_of_a_run(trained: Path) -> None:
 
 def test_previews_stay_small(run: Path, face: np.ndarray) -> None:
     Image.fromarray(np.tile(face, (30, 30, 1))).save(run / "vqvae" / "preview_000050.png")
-    images = Page(write(run)).images
+    images = Page(write_report(run)).images
     assert max(images[2].size) == 1400
     (run / "vqvae" / "preview_000060.png").write_bytes(b"no picture")
-    assert "preview_000060.png cannot be read" in Page(write(run)).text
+    assert "preview_000060.png cannot be read" in Page(write_report(run)).text
 
 
 def test_what_is_wrong_stands_on_top(run: Path) -> None:
@@ -115,7 +115,7 @@ def test_what_is_wrong_stands_on_top(run: Path) -> None:
         line.update({key: 4.99 for key in ("val_bits_hole", "val_seen_bits_hole") if key in line})
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert json.loads(config.read_text())["model"]["vqvae"]["codebook_size"] == 32
-    text = Page(write(run)).text
+    text = Page(write_report(run)).text
     assert "The prior has learnt nothing: 4.99 bits" in text
     assert text.index("learnt nothing") < text.rindex("State")  # it stands in the list of contents, too
     assert "Nothing wrong was found" not in text
@@ -123,7 +123,7 @@ def test_what_is_wrong_stands_on_top(run: Path) -> None:
 
 def test_a_sound_run_is_told_what_was_looked_for(tmp_path: Path) -> None:
     stub(tmp_path, 30, bits=1.0)
-    text = Page(write(tmp_path)).text
+    text = Page(write_report(tmp_path)).text
     assert "Nothing wrong was found" in text
     assert "prior learnt nothing; " in text
     assert "prior memorising: no bits on pictures seen" in text
@@ -135,7 +135,7 @@ def test_a_run_in_progress(run: Path) -> None:
     log = run / "structure" / "metrics.jsonl"
     lines = log.read_text().splitlines()
     log.write_text("\n".join(line for line in lines if json.loads(line)["step"] <= 10) + '\n{"step": 15, "bi')
-    text = Page(write(run)).text
+    text = Page(write_report(run)).text
     assert "in progress, or interrupted10 of 20" in text
     assert "structure/metrics.jsonl: 1 unreadable lines" in text
     assert "texturenot trained in this run" in text
@@ -151,7 +151,7 @@ def test_a_run_that_has_hardly_begun(run: Path) -> None:
         path.unlink()
     for count, words in ((1, "No previews yet"), (0, "Nothing is logged yet")):
         (run / "vqvae" / "metrics.jsonl").write_text("".join(line + "\n" for line in lines[:count]))
-        text = Page(write(run)).text
+        text = Page(write_report(run)).text
         assert words in text
         assert "Nothing can be said yet" in text
         assert "There is no model yet" in text
@@ -163,7 +163,7 @@ def test_no_run_is_a_mistake(tmp_path: Path, made: bool) -> None:
     if made:
         folder.mkdir()
     with pytest.raises(DataError, match=r"empty: no run to report on; expected a folder vqvae, structure or texture"):
-        write(folder)
+        write_report(folder)
     assert list(tmp_path.rglob("*.html")) == []
 
 
@@ -304,7 +304,7 @@ def test_in_a_browser(chromium: Any, trained: Path, scheme: str, width: int) -> 
     context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
     page = context.new_page()
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(write(trained).as_uri())
+    page.goto(write_report(trained).as_uri())
     page.locator("details").evaluate_all("all => all.forEach((one) => { one.open = true })")
     assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -43,10 +43,10 @@ def figures(
     """
     check_folder(out)
     from manifill.data.pictures import Pictures
-    from manifill.evaluate.paper_figures import write
+    from manifill.evaluate.paper_figures import write_figures
     from manifill.inpainter import Inpainter
 
     models = [Inpainter.from_pretrained(name, device) for name in model]
     pictures = Pictures(data, models[0].image_size, count)
-    print(*write(models, pictures, out, protocol, samples, seed, vars(sampling), pred, run), sep="\n")
+    print(*write_figures(models, pictures, out, protocol, samples, seed, vars(sampling), pred, run), sep="\n")
     return 0

@@ -143,9 +143,9 @@ def report(run: Positional[Path], /) -> int:
 
     """
     need("the report of a training", "matplotlib")
-    from manifill.train.report import write
+    from manifill.train.report import write_report
 
-    print(write(run))
+    print(write_report(run))
     return 0
 
 

@@ -25,7 +25,7 @@ LINE, LETTER = 14, 6  # pixels of a line and of a letter of a title
 AS_PAPER = Fit(strategy="resize", seamless=False, thin=False)
 
 
-def write(
+def write_figures(
     models: Sequence[Inpainter],
     pictures: Pictures,
     out: Path,

@@ -173,22 +173,17 @@ class Encoder(nn.Module):
         """Return the structure features alone: (N, 3, H, W) -> (N, D, H/8, W/8)."""
         return self.structure_down(self.texture_down(image))
 
-    def features(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the features of both levels before quantisation: (N, D, H/8, W/8) and (N, D, H/4, W/4)."""
+    def features(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Return the features of both levels before quantisation, and the quantised structure with its codes."""
         bottom = self.texture_down(image)  # (N, c, H/4, W/4)
         features = self.structure_down(bottom)  # (N, D, H/8, W/8)
-        return features, self.texture_features(bottom, self.structure_quantiser(features)[0])
-
-    def texture_features(self, bottom: Tensor, structure: Tensor) -> Tensor:
-        """Return the texture features from the picture's features at H/4 and the quantised structure."""
-        return self.texture_out(torch.cat([bottom, self.structure_up(structure)], dim=1))
+        structure = self.structure_quantiser(features)
+        # the texture sees the structure as it is after quantisation, so it can make up for what that lost
+        texture = self.texture_out(torch.cat([bottom, self.structure_up(structure[0])], dim=1))  # (N, D, H/4, W/4)
+        return features, texture, structure
 
     def forward(self, image: Tensor) -> Encoding:
-        bottom = self.texture_down(image)  # (N, c, H/4, W/4)
-        structure_features = self.structure_down(bottom)  # (N, D, H/8, W/8)
-        structure, structure_codes = self.structure_quantiser(structure_features)
-        # the texture sees the structure as it is after quantisation, so it can make up for what that lost
-        texture_features = self.texture_features(bottom, structure)
+        structure_features, texture_features, (structure, structure_codes) = self.features(image)
         texture, texture_codes = self.texture_quantiser(texture_features)
         return Encoding(structure_features, texture_features, structure, texture, structure_codes, texture_codes)
 

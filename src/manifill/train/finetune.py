@@ -181,7 +181,7 @@ def init_discriminator(first: Path, wanted: DiscriminatorConfig) -> Discriminato
 def carry_structure(model: StructureGenerator, t: Translation) -> None:
     """Change the layers of a structure generator that read features and predict codes."""
     for conv in (model.pixelcnn.input_u, model.pixelcnn.input_above, model.pixelcnn.input_left):
-        weight, constant = compose(conv.weight, t.linear.to(conv.weight.device))
+        weight, constant = after(conv.weight, t.linear.to(conv.weight.device))
         weight[:, -1] += constant  # their last input is 1 wherever there is data
         conv.weight.copy_(weight)
     if model.condition.features is not None:
@@ -203,13 +203,13 @@ def carry_texture(model: TextureGenerator, t: Translation) -> None:
 
 def carry_features(conv: nn.Conv2d, t: Translation) -> None:
     """Let a convolution, whose first inputs are features, read new ones."""
-    weight, constant = compose(conv.weight, t.linear.to(conv.weight.device))
+    weight, constant = after(conv.weight, t.linear.to(conv.weight.device))
     conv.weight.copy_(weight)
     assert conv.bias is not None
     conv.bias += constant.sum((1, 2))
 
 
-def compose(weight: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
+def after(weight: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
     """Return a convolution's weights after the linear map of its first D inputs, and what the map's constant adds.
 
     (O, I, kh, kw) and (D, D + 1) -> (O, I, kh, kw) and (O, kh, kw).

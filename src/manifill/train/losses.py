@@ -26,7 +26,7 @@ def feature_losses(vqvae: VQVAE, image: Tensor, truth: Encoding) -> tuple[Tensor
     """Return structural and textural feature loss of a composite (N, 3, H, W) against the true picture's codes."""
     encoder = vqvae.encoder
     # the gradient goes through the encoder, which is frozen, to the picture
-    structure, texture = encoder.features(image)
+    structure, texture, _ = encoder.features(image)
     return (
         feature_loss(encoder.structure_quantiser, structure, truth.structure_codes),
         feature_loss(encoder.texture_quantiser, texture, truth.texture_codes),

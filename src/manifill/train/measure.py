@@ -1,13 +1,16 @@
-"""What networks are worth on held-out pictures: a VQ-VAE, level by level, and a texture generator."""
+"""What networks are worth on held-out pictures: a VQ-VAE, level by level, a structure and a texture generator."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from manifill.data.masks import centre_mask
 from manifill.data.pictures import Pictures
-from manifill.networks.texture import compose
+from manifill.networks.texture import compose, hole_cells
 from manifill.networks.vqvae import VQVAE
 from manifill.train.loop import Metrics
 from manifill.train.losses import feature_losses
@@ -50,6 +53,31 @@ def vqvae_metrics(model: VQVAE, pictures: Pictures, device: torch.device, limit:
         result[f"{name}_codes_used"] = int((histogram > 0).sum())
         result[f"{name}_perplexity"] = float(torch.exp(torch.special.entr(share).sum()))
     return result
+
+
+def bits(nats: Tensor, hole: Tensor) -> Metrics:
+    """Return bits over all codes, inside the hole and outside of it: each their sum and the number of codes (2,)."""
+    nats = nats / math.log(2)
+    places = {"bits": torch.ones_like(hole), "bits_hole": hole, "bits_known": ~hole}
+    return {key: torch.stack([(nats * place).sum(), place.sum().float()]) for key, place in places.items()}
+
+
+@torch.no_grad()
+def structure_metrics(
+    nats: Callable[[Tensor, Tensor], Tensor], pictures: Pictures, device: torch.device, limit: int
+) -> Metrics:
+    """Return bits a code, as `bits` has them, over pictures with centre holes.
+
+    `nats` gives what each code of pictures (N, 3, H, W) with masks (N, 1, H, W) costs: (N, h, w).
+    """
+    sums, count = dict.fromkeys(("bits", "bits_hole", "bits_known"), 0.0), min(limit, len(pictures))
+    for _, image in pictures.batches(count, 20):
+        image = image.to(device)
+        mask = centre_mask(image)
+        found = nats(image, mask)
+        for key, (total, codes) in bits(found, hole_cells(mask, *found.shape[1:]).view_as(found)).items():
+            sums[key] += float(total / codes.clamp_min(1)) * len(image)
+    return {key: value / count for key, value in sums.items()}
 
 
 @torch.no_grad()

@@ -87,7 +87,7 @@ class StageLog:
         return np.array(self.log.series(key), float).reshape(-1, 2)
 
 
-def write(run: Path) -> Path:
+def write_report(run: Path) -> Path:
     """Write `run`/report.html and return its path. Raises DataError where there is no run."""
     stages = [read(run, name) for name in STAGES if begun(run / name)]
     if not stages:

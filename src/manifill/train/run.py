@@ -75,7 +75,7 @@ def train(
         names = [last_part(p) for p in data], [last_part(p) for p in val]
         train_on(stages, pictures, held_out, out, preset, options, *names, processes, judge)
         if processes.first:
-            print(report.write(out))
+            print(report.write_report(out))
 
 
 def train_on(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from manifill.train.directions import choose_backwards
 from manifill.train.distributed import Share
 from manifill.train.dropout import whole_dropouts
 from manifill.train.loop import Best, Metrics, Setup, average, schedule
+from manifill.train.measure import bits, structure_metrics
 from manifill.train.previews import first_pictures, show_structure
 from manifill.train.weight_norm import fold, weight_normalise
 
@@ -112,20 +113,12 @@ class StructureStage:
 
         The latter, `seen_...`, are those of pictures it is trained on, at the same holes, where there are any.
         """
-        found = self._bits_of(self.val, VALIDATED)
+        nats = partial(self.cross_entropy, self.averaged.module.eval())
+        found = structure_metrics(nats, self.val, self.device, VALIDATED)
         if self.seen:
-            found |= {f"seen_{key}": value for key, value in self._bits_of(self.seen, SEEN).items()}
+            seen = structure_metrics(nats, self.seen, self.device, SEEN)
+            found |= {f"seen_{key}": value for key, value in seen.items()}
         return found
-
-    @torch.no_grad()
-    def _bits_of(self, pictures: Pictures, limit: int) -> Metrics:
-        sums, count = {"bits": 0.0, "bits_hole": 0.0, "bits_known": 0.0}, min(limit, len(pictures))
-        for _, image in pictures.batches(count, 20):
-            image, mask = image.to(self.device), centre_mask(image.to(self.device))
-            nats = self.cross_entropy(self.averaged.module.eval(), image, mask)
-            for key, (total, codes) in bits(nats, hole_cells(mask, *nats.shape[1:]).view_as(nats)).items():
-                sums[key] += float(total / codes.clamp_min(1)) * len(image)
-        return {key: value / count for key, value in sums.items()}
 
     @torch.no_grad()
     def preview(self) -> Image.Image:
@@ -138,10 +131,3 @@ class StructureStage:
         if self.best.improved(figures[self.kept_by]):
             network = fold(self.averaged.module)
             save_network(folder, "structure", network, self.size, step, figures, fingerprint(self.vqvae))
-
-
-def bits(nats: Tensor, hole: Tensor) -> Metrics:
-    """Return bits over all codes, inside the hole and outside of it: each their sum and the number of codes (2,)."""
-    nats = nats / math.log(2)
-    places = {"bits": torch.ones_like(hole), "bits_hole": hole, "bits_known": ~hole}
-    return {key: torch.stack([(nats * place).sum(), place.sum().float()]) for key, place in places.items()}

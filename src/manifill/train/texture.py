@@ -29,11 +29,7 @@ from manifill.train.weight_norm import fold, spectral_normalise
 
 
 class Painted(NamedTuple):
-    """What the generator made of a share: its losses, the composed pictures (n, 3, H, W), and gradients' `lengths`.
-
-    `lengths` (2,) are the sum of those of all losses but the adversarial one, at the pictures whose codes were not
-    sampled, and the number of these; empty where the adversarial loss has a fixed weight.
-    """
+    """What the generator made of a share: losses, composed pictures (n, 3, H, W), and what `_pull` returns."""
 
     losses: Metrics
     composed: Tensor
@@ -133,7 +129,7 @@ class TextureStage:
         return Painted({k: v.detach() for k, v in losses.items()}, composed.detach(), lengths)
 
     def _pull(self, painted: Tensor, losses: Metrics, sampled: Tensor) -> Tensor:
-        """Add the gradients of the losses of `painted` pictures; return their `lengths`, as in `Painted`."""
+        """Add the gradients of the losses of `painted` pictures; return what `Anchors.pull` does, (0,) without it."""
         weights = self.weights()  # the total of Eq. 12
         scaled = {k: self.scaler.scale(weights[k] * v / self.processes.accumulate) for k, v in losses.items()}
         adversarial, others = scaled.pop("adversarial"), torch.stack(list(scaled.values())).sum()

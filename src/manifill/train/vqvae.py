@@ -13,14 +13,7 @@ from torch import Tensor
 
 from manifill.networks.checkpoint import save_network
 from manifill.networks.vqvae import VQVAE, Encoding
-from manifill.train.codebooks import (
-    authors_weights,
-    concatenate,
-    first_codebooks,
-    revive,
-    start_from_data,
-    unbiased,
-)
+from manifill.train import codebooks
 from manifill.train.distributed import Share
 from manifill.train.loop import Metrics, Setup, average, schedule
 from manifill.train.measure import vqvae_metrics
@@ -36,10 +29,10 @@ class VQVAEStage:
     def __init__(self, setup: Setup, start: VQVAE | None = None) -> None:
         self.setup, self.options, self.steps = setup, setup.preset.vqvae, setup.preset.vqvae.steps
         self.val, self.device, self.processes = setup.val, setup.device, setup.processes
-        self.begin = "given" if start is not None else first_codebooks(self.options)
+        self.begin = "given" if start is not None else codebooks.first_codebooks(self.options)
         self.model = (start or VQVAE(setup.preset.model.vqvae)).requires_grad_(True).train()
         if self.begin == "paper":
-            authors_weights(self.model)
+            codebooks.authors_weights(self.model)
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
         self.optimiser, self.scaler = torch.optim.Adam(self.model.parameters()), setup.scaler()
@@ -53,7 +46,7 @@ class VQVAEStage:
         own = own.to(self.device)
         taken = int(self.averaged.n_averaged)
         if taken == 0 and self.begin == "data":
-            start_from_data(self.model, own, self.processes)
+            codebooks.start_from_data(self.model, own, self.processes)
         self.optimiser.zero_grad(set_to_none=True)
         learnt = [self._learn(share) for share in self.processes.shares(own, self.network)]
         self.scaler.step(self.optimiser)
@@ -87,11 +80,11 @@ class VQVAEStage:
             (encoder.texture_quantiser, [(e.texture_features, e.texture_codes) for e in shares]),
         )
         for quantiser, chosen in levels:
-            features, codes = (concatenate(x) for x in zip(*chosen, strict=True))
-            decay = unbiased(self.options.decay, taken) if self.begin == "paper" else self.options.decay
+            features, codes = (codebooks.concatenate(x) for x in zip(*chosen, strict=True))
+            decay = codebooks.unbiased(self.options.decay, taken) if self.begin == "paper" else self.options.decay
             quantiser.update(features, codes, decay, self.processes.total)
             if self.options.revive and taken < self.steps * 0.8:
-                revive(quantiser, features, taken, self.processes)
+                codebooks.revive(quantiser, features, taken, self.processes)
 
     @property
     def shown(self) -> VQVAE:
