@@ -1,9 +1,9 @@
 """Diverse structure generator (section 3.2): condition network and PixelCNN.
 
-The probability of a map of structure codes is a product: each code's given all before it, row by row, and given what
-is known of the picture. One pass of the PixelCNN gives all factors of a map that is there; a new map is sampled code by
-code. Lineage: PixelCNN++ (Salimans et al. 2017), whose gated blocks and two streams these are; PixelSNAIL (Chen et al.
-2018), whose causal attention every few layers sees all codes before; and the condition, which is new here.
+The probability of a map of structure codes is a product (Eq. 4): each code's given all before it, row by row, and given
+what is known of the picture. One pass of the PixelCNN gives all factors of a map that is there; a new map is sampled
+code by code. Lineage: PixelCNN++ (Salimans et al. 2017), whose gated blocks and two streams these are; PixelSNAIL (Chen
+et al. 2018), whose causal attention every few layers sees all codes before; and the condition, which is new here.
 
 Two streams, so that no code before is hidden from a position and none after is seen. With `x` the position, `u` what
 the stream u sees and `l` what only ul sees, through all layers, attention aside:

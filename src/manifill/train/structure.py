@@ -109,10 +109,7 @@ class StructureStage:
             return codes, encoder.structure_features(image * (1 - mask)) if wanted else None
 
     def validate(self) -> Metrics:
-        """Return bits per code with centre holes, over all codes, inside the hole and outside; held-out and seen.
-
-        The latter, `seen_...`, are those of pictures it is trained on, at the same holes, where there are any.
-        """
+        """Return bits a code of held-out pictures and, `seen_...`, of some that it is trained on, at the same holes."""
         nats = partial(self.cross_entropy, self.averaged.module.eval())
         found = structure_metrics(nats, self.val, self.device, VALIDATED)
         if self.seen:

@@ -1,4 +1,7 @@
-"""Stage three: the texture generator against its discriminator (section 3.3), with a frozen VQ-VAE."""
+"""Stage three: the texture generator against its discriminator (section 3.3), with a frozen VQ-VAE.
+
+The generator's loss is L1 (Eq. 8) + adversarial (Eq. 10) + 0.1 (structural + textural feature loss, Eq. 11): Eq. 12.
+"""
 
 from __future__ import annotations
 

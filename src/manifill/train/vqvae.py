@@ -1,4 +1,7 @@
-"""Stage one: the hierarchical VQ-VAE (section 3.1)."""
+"""Stage one: the hierarchical VQ-VAE (section 3.1).
+
+The loss (Eq. 1-3) of a picture x, features f and their prototypes e: |x - decoder(e)|^2 + 0.25 |f - stopped(e)|^2.
+"""
 
 from __future__ import annotations
 
