@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from manifill import cli
-from manifill.convert import Variables, convert, read_variables, to_networks
 from manifill.networks.checkpoint import ModelError
+from manifill.networks.convert import Variables, convert, read_variables, to_networks
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from manifill.convert import convert
 from manifill.networks.checkpoint import load_discriminator, load_structure, load_texture, load_vqvae
+from manifill.networks.convert import convert
 from manifill.train.losses import feature_losses
 from manifill.train.vqvae import commitment_loss
 

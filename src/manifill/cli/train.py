@@ -209,7 +209,7 @@ def convert(checkpoint: Positional[Path], /, *, out: Annotated[Path, FOLDER], im
 
     """
     check_folder(out)
-    from manifill.convert import convert as run
+    from manifill.networks.convert import convert as run
 
     names = run(checkpoint, out, image_size)
     print(f"{out}: {', '.join(names)}")
