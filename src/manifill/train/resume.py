@@ -57,6 +57,7 @@ def load_checkpoint(state: Mapping[str, Stateful], path: Path) -> tuple[int, dic
     kinds = {"step": int, "figures": dict, "state": dict}
     if not isinstance(saved, dict) or not all(isinstance(saved.get(k), kind) for k, kind in kinds.items()):
         raise DataError(f"{path}: not a checkpoint of this program; {ANEW}")
+    saved["state"].pop("taken", None)  # the steps, which earlier versions counted apart
     if saved["state"].keys() != state.keys():
         raise DataError(
             f"{path}: holds {', '.join(map(str, saved['state']))[:100]}; expected {', '.join(state)}, so it is not of "
