@@ -19,7 +19,7 @@ from hub_stub import TOKEN, Hub, only_here, point_at
 from safetensors.torch import save_file
 
 from manifill import Inpainter, ModelError, push_to_hub
-from manifill.hub import CARD, PLACE, download, is_repository, title
+from manifill.hub import CARD, PLACE, download, from_hub, title
 from manifill.networks.checkpoint import load_texture, load_vqvae, model_hash, save_network
 
 huggingface_hub = pytest.importorskip("huggingface_hub", "1.0", reason="needs the extra [hub]")
@@ -296,7 +296,7 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     for name in ("me/faces", "me/faces@v1.0", "me/faces@refs/pr/1", "hf://runs/model"):
-        assert is_repository(name)
+        assert from_hub(name)
     for name in (
         "faces-128",
         "runs/modle",
@@ -308,7 +308,7 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "me/faces@",
         "me\\a",
     ):
-        assert not is_repository(name)
+        assert not from_hub(name)
 
 
 def test_a_mistyped_folder_stays_here(hub: Hub, tmp_path: Path) -> None:

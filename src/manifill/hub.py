@@ -27,16 +27,6 @@ REVISION_PART = re.compile(r"(?!.*\.\.)\w[\w.-]*(?<!\.)", re.ASCII)  # as git's 
 NAME = re.compile(r"(hf://)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w][\w./-]*))?", re.ASCII)
 
 
-def is_repository(name: str) -> bool:
-    """Say whether a name means a model on the hub rather than a folder here.
-
-    "hf://user/repo" always does; "user/repo" and "user/repo@revision" do where there is no folder `user`, so that a
-    mistyped folder beside others is not asked for elsewhere.
-    """
-    found = NAME.fullmatch(name)
-    return found is not None and (found[1] is not None or not Path(found[2].partition("/")[0]).is_dir())
-
-
 def parsed(name: str) -> tuple[str, str | None]:
     """Return (repository, revision) of "user/repo" or "user/repo@revision". Raises ModelError."""
     found = NAME.fullmatch(name)
@@ -93,11 +83,10 @@ def cached(api: Any, name: str, why: str) -> Path:
 
 def checked(folder: Path, name: str) -> Path:
     """Return a downloaded folder whose files say of themselves that they are one manifill model, else ModelError."""
-    from manifill.networks.checkpoint import has_discriminator, read_header
+    from manifill.networks.checkpoint import present, read_header
 
     try:
-        names = [*NEEDED, *(["discriminator"] if has_discriminator(folder) else [])]
-        books = {read_header(folder, n).codebook for n in names}
+        books = {read_header(folder, n).codebook for n in dict.fromkeys([*NEEDED, *present(folder)])}
     except ModelError as error:
         raise ModelError(f"{name}: not a manifill model ({error})") from error
     if len(books) > 1:
@@ -276,5 +265,10 @@ def find_model(name_or_folder: str | Path) -> Path:
 
 
 def from_hub(name_or_folder: str | Path) -> bool:
-    """Say whether a model's name is one on the hub."""
-    return isinstance(name_or_folder, str) and is_repository(name_or_folder)
+    """Say whether a model's name means one on the hub rather than a folder here.
+
+    "hf://user/repo" always does; "user/repo" and "user/repo@revision" do where there is no folder `user`, so that a
+    mistyped folder beside others is not asked for elsewhere.
+    """
+    found = NAME.fullmatch(name_or_folder) if isinstance(name_or_folder, str) else None
+    return found is not None and (found[1] is not None or not Path(found[2].partition("/")[0]).is_dir())

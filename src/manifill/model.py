@@ -75,11 +75,7 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path, name: str, device: str = "auto", dtype: torch.dtype | None = None) -> Self:
-        """Load a model folder. Raises ModelError when it cannot be used.
-
-        `dtype` None samples structures in float32, so that a seed means the same codes everywhere, and paints in
-        bfloat16 where the processor multiplies it fast; torch.bfloat16 or torch.float32 does everything in that one.
-        """
+        """Load a model folder; `device` and `dtype` as for `Inpainter.from_pretrained`. Raises ModelError."""
         loaded = load_networks(folder)
         networks = {kind: network for kind, (network, _) in loaded.items()}
         weights = weights_name([(kind, header) for kind, (_, header) in loaded.items()])

@@ -1,1 +1,1 @@
-"""Pictures to train on."""
+"""Pictures to train on, and the holes that training makes in them (`masks`)."""

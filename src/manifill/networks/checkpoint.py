@@ -171,11 +171,6 @@ def load_discriminator(folder: Path, codebook: str) -> tuple[Discriminator, Head
     return network, _belongs(header, codebook)
 
 
-def has_discriminator(folder: Path) -> bool:
-    """Say whether a model folder holds a discriminator, which only training and choosing need."""
-    return (folder / "discriminator.safetensors").is_file()
-
-
 def _belongs(header: Header, codebook: str) -> Header:
     if header.codebook != codebook:
         raise ModelError(
@@ -228,7 +223,7 @@ def load_networks(folder: Path) -> dict[str, tuple[Any, Header]]:
     codebook = header.codebook
     networks: dict[str, tuple[Any, Header]] = {"vqvae": (vqvae, header), "structure": load_structure(folder, codebook)}
     networks["texture"] = load_texture(folder, codebook)
-    if has_discriminator(folder):
+    if "discriminator" in present(folder):  # which training alone needs
         networks["discriminator"] = load_discriminator(folder, codebook)
     return networks
 

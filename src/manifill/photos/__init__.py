@@ -1,1 +1,1 @@
-"""Photos, and the squares of them that the networks see."""
+"""Photos and masks as people bring them (`photo`, `mask`), and the squares of them that the networks see."""

@@ -1,1 +1,1 @@
-"""Structure codes from a structure generator: one signature, several ways, the same codes."""
+"""Structure codes: several ways to the same ones. `config.SamplingOptions` has the options, `naive` obeys them."""

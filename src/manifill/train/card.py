@@ -12,7 +12,7 @@ from typing import Any
 from manifill.config import to_dict
 from manifill.hub import PLACE, UNNAMED, front, licence
 from manifill.networks.atomic import write_atomic
-from manifill.networks.checkpoint import NETWORKS, Header, model_hash, parameters, read_header
+from manifill.networks.checkpoint import Header, model_hash, parameters, present, read_header
 from manifill.train.config import RunOptions
 from manifill.train.page import TEMPLATES, rendered
 from manifill.train.presets import preset as preset_named
@@ -30,7 +30,7 @@ def write_card(out: Path, preset: str, data: Sequence[str], val: Sequence[str] |
     """
     folder = out / "model"
     path = folder / "README.md"
-    headers = {n: read_header(folder, n) for n in NETWORKS if (folder / f"{n}.safetensors").exists()}
+    headers = {n: read_header(folder, n) for n in present(folder)}
     given = ["--data", *map(shlex.quote, data), *(["--val", *map(shlex.quote, val)] if val else [])]
     values = {
         "unnamed": UNNAMED,

@@ -20,14 +20,13 @@ from torch import Tensor, nn
 from manifill.config import DiscriminatorConfig, ModelConfig, StructureConfig, TextureConfig
 from manifill.data.pictures import Pictures
 from manifill.networks.checkpoint import (
-    NETWORKS,
     Header,
     fingerprint,
-    has_discriminator,
     load_discriminator,
     load_structure,
     load_texture,
     load_vqvae,
+    present,
     read_header,
     write_atomic,
 )
@@ -97,9 +96,8 @@ def complete_model(out: Path, first: Path | None) -> None:
     if first is None or not (out / "model" / "vqvae.safetensors").exists():
         return
     codebook = read_header(out / "model", "vqvae").codebook
-    missing = [name for name in NETWORKS if not (out / "model" / f"{name}.safetensors").exists()]
-    there = [name for name in missing if (first / f"{name}.safetensors").exists()]
-    take(first, out, [name for name in there if read_header(first, name).codebook == codebook])
+    missing = [name for name in present(first) if name not in present(out / "model")]
+    take(first, out, [name for name in missing if read_header(first, name).codebook == codebook])
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,7 @@ def load_for_codes(
 
 def init_discriminator(first: Path, wanted: DiscriminatorConfig) -> Discriminator | None:
     """Return the discriminator of the model `first`, which knows no codes; None, and says so, when it has none."""
-    if not has_discriminator(first):
+    if "discriminator" not in present(first):
         print(f"{first}: has no discriminator, so it starts anew")
         return None
     return same_sizes(*load_discriminator(first, read_header(first, "vqvae").codebook), wanted)

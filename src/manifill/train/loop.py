@@ -277,17 +277,9 @@ def _tell(out: Path, name: str, told: set[str]) -> None:
 def _cut(log: Path, step: int) -> None:
     """Keep the lines up to `step`, which a resumed run goes on from."""
     if log.exists():
-        kept = [line for line in log.read_text(errors="replace").splitlines() if _step_of(line) <= step]
+        lines = log.read_text(errors="replace").splitlines()  # one that a kill cut short has no step
+        kept = [line for line in lines if logs.finite_values(line).get("step", math.inf) <= step]
         write_atomic(log, lambda f: f.write("".join(line + "\n" for line in kept).encode()))
-
-
-def _step_of(line: str) -> float:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):  # a line cut short by a kill
-        return math.inf
-    step = found.get("step") if isinstance(found, dict) else None
-    return step if isinstance(step, int) else math.inf
 
 
 def _append(log: Path, values: Metrics, board: Board | None = None) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from manifill.data.sources import DataError
 from manifill.networks.atomic import write_atomic
-from manifill.networks.checkpoint import NETWORKS, model_hash
+from manifill.networks.checkpoint import model_hash, present
 from manifill.train import logs
 from manifill.train.card import flat
 from manifill.train.chart import Curve, chart
@@ -224,7 +224,7 @@ def settings(stages: list[StageLog]) -> list[list[str]]:
 
 def model(folder: Path) -> dict[str, Any]:
     """Return the hash of the weights, the networks that are there, those that miss, and the folder as it is typed."""
-    there = [name for name in NETWORKS if (folder / f"{name}.safetensors").exists()]
+    there = present(folder)
     return {
         "weights": model_hash(folder) if there else "",
         "networks": there,
