@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from manifill.data.dataset import first
+from manifill.data.masks import centre_mask
 from manifill.data.pictures import Pictures
 from manifill.model import Model
 from manifill.networks.domain import Domain, Framing
@@ -30,13 +31,10 @@ def measure_domain(model: Model, pictures: Path, subject: str) -> Domain:
 
 def familiarities(model: Model, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return PSNR (N,) and bits (N,) of uint8 (N, S, S, 3) with a centre hole; see Model.familiarity."""
-    side = model.image_size
-    mask = torch.zeros(1, 1, side, side, device=model.device)
-    mask[..., side // 4 : -side // 4, side // 4 : -side // 4] = 1
     found = []
     for start in range(0, len(pictures), BATCH):
         images = to_tensor(pictures[start : start + BATCH]).to(model.device)
-        found.append(torch.stack(model.familiarity(images, mask.expand(len(images), -1, -1, -1))).cpu())
+        found.append(torch.stack(model.familiarity(images, centre_mask(images))).cpu())
     psnr, bits = torch.cat(found, 1).numpy()
     return psnr, bits
 
