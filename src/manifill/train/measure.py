@@ -70,7 +70,7 @@ def structure_metrics(
 
     `nats` gives what each code of pictures (N, 3, H, W) with masks (N, 1, H, W) costs: (N, h, w).
     """
-    sums, count = dict.fromkeys(("bits", "bits_hole", "bits_known"), 0.0), min(limit, len(pictures))
+    sums, count = {"bits": 0.0, "bits_hole": 0.0, "bits_known": 0.0}, min(limit, len(pictures))
     for _, image in pictures.batches(count, 20):
         image = image.to(device)
         mask = centre_mask(image)
