@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
 from manifill.data import geometry as geometric
-from manifill.data.pictures import window
+from manifill.data.dataset import Collection
+from manifill.data.pictures import Pictures, window
 from manifill.data.sources import DataError
 from manifill.data.stream import Place, Stream
 from manifill.photos.tensors import to_tensor
@@ -18,27 +18,10 @@ from manifill.photos.tensors import to_tensor
 AHEAD = 4  # batches decoded ahead of the step
 
 
-class Numbered(Protocol):
-    """Pictures that can be asked for by number."""
-
-    size: int
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether asking costs nothing."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def prepared(self, index: int) -> np.ndarray | None:
-        """Return uint8 (h, w, 3), at least `size` each way, or None for one that cannot be read."""
-        ...
-
-
 class Shuffled:
     """The order of numbered pictures: a permutation each epoch, whose last incomplete batch is left out."""
 
-    def __init__(self, pictures: Numbered) -> None:
+    def __init__(self, pictures: Collection | Pictures) -> None:
         self.pictures = pictures
         self._drawn: tuple[tuple[int, int], np.ndarray] = ((-1, -1), np.empty(0, dtype=np.int64))
 
@@ -65,7 +48,7 @@ class Batches:
 
     def __init__(
         self,
-        pictures: Numbered | Stream,
+        pictures: Collection | Pictures | Stream,
         batch_size: int,
         seed: int,
         flip: bool,
