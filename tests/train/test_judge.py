@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from manifill.data.dataset import mixed
+from manifill.data.pictures import Pictures
 from manifill.evaluate.features import _alexnet
 from manifill.evaluate.judge import PROTOCOLS, LPIPSJudge
 from manifill.train.config import RunOptions
@@ -72,6 +73,8 @@ def test_lpips_judges_three_kinds_of_holes(tmp_path):
 
         def tensor(self, rows):
             return torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64).expand(len(rows), -1, -1, -1)
+
+        batches = Pictures.batches
 
     judge = LPIPSJudge(tmp_path / "alex.safetensors")
     assert set(judge(lambda image, mask: image, Held(), torch.device("cpu")).values()) == {0.0}
