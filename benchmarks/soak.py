@@ -135,6 +135,7 @@ def main() -> int:
         threading.Thread(target=watch, daemon=True).start()
         print("quiet", flush=True)
         quiet = phase(url, options.minutes * 20, wanted)
+        print(f"  {peak[0] - alone >> 20} MiB more than the model")
         print("under attack", flush=True)
         attacker = threading.Thread(target=attack, args=(url, stop), daemon=True)
         attacker.start()

@@ -15,6 +15,7 @@ from PIL import Image
 from manifill.config import SEED_BITS, Fit, ManifillWarning, SamplingOptions
 from manifill.photos.crops import Crop
 from manifill.photos.photo import Photo, to_pillow
+from manifill.photos.thin import Thin
 from manifill.photos.view import Patch, recoloured, retouched
 
 KnownCodes = Literal["exact", "cells", "none"]
@@ -44,7 +45,7 @@ class Request:
     keep: int | None = None
     choose: Choice = "diverse"
     start: Start | None = None
-    thin: Patch | None = None
+    thin: Thin | None = field(default=None, repr=False)
     face_options: SamplingOptions | None = None
     notes: tuple[str, ...] = ()
 
@@ -60,7 +61,7 @@ class Request:
     @property
     def given(self) -> Sequence[Patch]:
         """What every completion has before its first crop is filled."""
-        return [] if self.thin is None else [self.thin]
+        return [] if self.thin is None else [self.thin.patch]
 
     @cached_property
     def stream(self) -> int:

@@ -36,13 +36,18 @@ class Completions:
     def __iter__(self) -> Iterator[Completion]:
         return (event for event in self.events() if isinstance(event, Completion))
 
-    def events(self, sample: Sample | None = None) -> Iterator[Event]:
+    def events(self, sample: Sample | None = None) -> Iterator[Event | None]:
         """Yield structures and completions as `pipeline.complete` does; those that are kept, when all are there."""
         everything = complete(self.inpainter, self.request, sample)
         if self.request.keep is None:
             yield from everything
             return
-        found = [event for event in everything if isinstance(event, Completion)]
+        found = list[Completion]()
+        for event in everything:
+            if isinstance(event, Completion):
+                found.append(event)
+            elif event is None:
+                yield None
         for index, k in enumerate(self.chosen(found)):
             yield Preview(index, found[k].seed, found[k].structure, self.crops[-1] if self.crops else None)
             yield dataclasses.replace(found[k], index=index)

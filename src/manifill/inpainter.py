@@ -25,7 +25,7 @@ from manifill.photos.decode import ImageError, Picture
 from manifill.photos.framing import Plan, meets_face, plan_photo
 from manifill.photos.mask import load_mask
 from manifill.photos.photo import Photo, load_photo
-from manifill.photos.thin import thin_patch
+from manifill.photos.thin import Thin
 
 __all__ = ["Completion", "Completions", "Inpainter", "KnownCodes", "Preview", "bundled", "find_model"]
 
@@ -126,7 +126,7 @@ class Inpainter(Model):
         options, others = model.options(**sampling), None
         if model.parts is not None:
             options, others = (part.options(**sampling) for part in model.parts)
-        thin = thin_patch(photo, hole, plan.thin)
+        thin = Thin(photo, hole, plan.thin) if plan.thin.any() else None
         request = Request(photo, hole, plan.crops, seeds, options, known_codes, fit, keep, choose, None, thin, others)
         unlike = [f"{photo.name}: {note}" for note in plan.notes or model.doubts(request)]
         for note in unlike:

@@ -31,13 +31,17 @@ from manifill.sampling.nearby import mix_noise, noise_of
 Sample: TypeAlias = Callable[[Model, Tensor, Tensor, Tensor, SamplingOptions], Sampled]
 
 
-def complete(model: Model, request: Request, sample: Sample | None = None) -> Iterator[Event]:
+def complete(model: Model, request: Request, sample: Sample | None = None) -> Iterator[Event | None]:
     """Yield a batch's first structures as soon as they are sampled, then each one's completion; batch after batch.
+
+    Before all else the hole's thin parts are filled, with None after each step.
 
     Each square is filled by the model that `model.of` names. `sample` is its own unless given. A hole that is thin
     everywhere has no squares: its completions are alike.
     """
     sample, at_once = sample or alone, model.at_once
+    if request.thin is not None:
+        yield from request.thin.steps()
     kept = request.start.completion.patches if request.start else request.given
     alike: dict[int, Square] = {}  # squares that are the same for all samples are read once, for all batches
     for first in range(0, len(request.seeds), at_once):

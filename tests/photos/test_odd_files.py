@@ -101,6 +101,14 @@ def test_a_file_of_reduced_copies_alone_is_refused() -> None:
         load_photo(tiff(FACE, photometric="rgb", subfiletype=1))
 
 
+@pytest.mark.parametrize("name", [*TIFFS, "reduced"])
+def test_a_tiff_of_any_kind_that_claims_too_many_pixels_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that Pillow does not open, and a later page."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # of which it takes twice as many
+    with pytest.raises(ImageError, match="more pixels than are safe to decode"):
+        load_photo(TIFFS[name][0] if name in TIFFS else reduced_first(DEEP))
+
+
 def test_colours_multiplied_by_their_opacity_are_refused() -> None:
     data = tiff(photos.deep(40, 56, 4), photometric="rgb", extrasamples=["assocalpha"])
     with pytest.raises(ImageError, match="multiplied by their opacity"):

@@ -45,7 +45,7 @@ def serve(
     max_samples: int = 32,
     max_body: int = 64,
     queue: int = 32,
-    memory: int = 1024,
+    memory: int = 2048,
     root_path: str = "",
 ) -> int:
     """Open a page on which holes are painted and filled, and an HTTP API (described at /docs).
@@ -68,7 +68,8 @@ def serve(
         max_samples: The most completions that one request may have drawn.
         max_body: The largest request, in MiB.
         queue: How many requests may wait.
-        memory: MiB of photos and results that are kept; the oldest results are forgotten first.
+        memory: MiB of photos and results that are kept, decoded and worked on; the oldest results are forgotten
+            first.
         root_path: Where a proxy shows this server, as "/fill"; it may pass paths on with or without it.
 
     """

@@ -56,7 +56,7 @@ def read_file_header(path: Path, name: str) -> Header:
     """Read the header of a file of the network `name`. Raises ModelError that names the field at fault."""
     fields = _fields(path)
     if fields.get("format") != FORMAT or fields.get("network") != name:
-        found = f"format {fields.get('format')!r}, network {fields.get('network')!r}"
+        found = ", ".join(f"{kind} {fields.get(kind)!r:.40}" for kind in ("format", "network"))
         raise ModelError(f"{path}: not a manifill network ({found}; expected format {FORMAT!r}, network {name!r})")
     missing, foreign = sorted(FIELDS - fields.keys()), sorted(fields.keys() - FIELDS - {DIGEST, DOMAIN})
     if missing or foreign:

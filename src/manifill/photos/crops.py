@@ -111,6 +111,12 @@ class Crop:
 Region: TypeAlias = tuple[slice, slice]
 
 
+def bounds(which: np.ndarray) -> Region:
+    """Return the smallest rectangle that holds all that is True of an array (H, W) that is not all False."""
+    (top, bottom), (left, right) = (np.flatnonzero(which.any(axis))[[0, -1]].tolist() for axis in (1, 0))
+    return slice(top, bottom + 1), slice(left, right + 1)
+
+
 def meet(a: Region, b: Region) -> tuple[Region, Region] | None:
     """Return where two rectangles of a photo meet, seen from each, or None."""
     spans = []

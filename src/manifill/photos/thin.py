@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from manifill.photos.crops import bounds
 from manifill.photos.photo import Photo, stored
 from manifill.photos.view import Patch
 
@@ -23,6 +24,8 @@ TILE = 256  # pixels solved at once, with a margin: what lies further away does 
 SMOOTH = 1.5, 1 / 3  # pixels over which the direction of edges is averaged: at least, and in parts of a part's width
 ACROSS = 0.1  # how fast diffusion ceases as a step turns from along an edge to across it
 ROUNDS = 2  # directions are read anew from what the first round has filled
+REACHED = 1e-2  # of the weight around a pixel, known: enough for a mean
+PATTERN = 50  # pixels of a tile to each of its thin parts: where there are fewer, as in dithering, no edge shows
 STEPS = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x]
 
 
@@ -65,28 +68,41 @@ def _thin(hole: np.ndarray, reach: float) -> np.ndarray:
     return hole & (from_core > 2 * reach + 1)  # twice, so that corners of wide parts stay with them
 
 
-def fill_thin(rgb: np.ndarray, hole: np.ndarray, thin: np.ndarray) -> np.ndarray:
-    """Return a copy of a photo, uint8 (H, W, 3), with the thin part of its hole filled from what is known around it.
+class Thin:
+    """The thin part of a photo's hole, `which`, bool (H, W): filled when it is first asked for."""
+
+    def __init__(self, photo: Photo, hole: np.ndarray, which: np.ndarray) -> None:
+        self.photo, self.hole, self.which = photo, hole, which
+        self.filled: Patch | None = None
+
+    def steps(self) -> Iterator[None]:
+        """Fill it, step by step: in a large photo it takes minutes, in which whoever waits may leave."""
+        if self.filled is None:
+            rgb, box = self.photo.rgb.copy(), bounds(self.which)
+            yield from fill_thin(rgb, self.hole, self.which)
+            rgb = rgb[box]
+            samples = rgb if self.photo.mode == "RGB" else stored(self.photo, rgb.astype(np.float32))
+            self.filled = Patch(*box, self.which[box], rgb, samples)
+
+    @property
+    def patch(self) -> Patch:
+        """Its new pixels."""
+        for _ in self.steps():
+            pass
+        assert self.filled is not None
+        return self.filled
+
+
+def fill_thin(rgb: np.ndarray, hole: np.ndarray, thin: np.ndarray) -> Iterator[None]:
+    """Fill the thin part of the hole of a photo, uint8 (H, W, 3), from what is known around it, tile by tile.
 
     `hole` and `thin`, a part of it, are bool (H, W). Pixels of the hole that are not thin are neither read nor changed.
     """
-    result = rgb.copy()
     for rows, columns, inner in _tiles(thin):
         tile, own = rgb[rows, columns], thin[rows, columns]
-        filled = _diffused(tile, hole[rows, columns], own)
-        own = own[inner]
-        result[rows, columns][inner][own] = filled[inner][own]
-    return result
-
-
-def thin_patch(photo: Photo, hole: np.ndarray, thin: np.ndarray) -> Patch | None:
-    """Return the thin part of a photo's hole, both bool (H, W), filled; None where there is none."""
-    if not thin.any():
-        return None
-    rows, columns = (np.flatnonzero(thin.any(axis)) for axis in (1, 0))
-    box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-    rgb = fill_thin(photo.rgb, hole, thin)[box]
-    return Patch(*box, thin[box], rgb, stored(photo, rgb.astype(np.float32)))
+        filled = _filled(tile, hole[rows, columns], own)
+        tile[inner][own[inner]] = filled[inner][own[inner]]
+        yield
 
 
 def _tiles(thin: np.ndarray) -> Iterator[tuple[slice, slice, tuple[slice, slice]]]:
@@ -101,8 +117,31 @@ def _tiles(thin: np.ndarray) -> Iterator[tuple[slice, slice, tuple[slice, slice]
                 yield rows, columns, (slice(y - top, y - top + TILE), slice(x - left, x - left + TILE))
 
 
-def _diffused(rgb: np.ndarray, hole: np.ndarray, thin: np.ndarray) -> np.ndarray:
+def _filled(rgb: np.ndarray, hole: np.ndarray, thin: np.ndarray) -> np.ndarray:
     """Return a tile, uint8 (h, w, 3), with its thin part filled."""
+    import cv2
+
+    parts = cv2.connectedComponents(thin.astype(np.uint8), connectivity=8)[0]
+    return _averaged(rgb, ~hole, thin) if parts * PATTERN > thin.size else _diffused(rgb, hole, thin)
+
+
+def _averaged(rgb: np.ndarray, known: np.ndarray, thin: np.ndarray) -> np.ndarray:
+    """Return the same with means of what is known next to each pixel, further away where nothing is."""
+    import cv2
+
+    result, left, sigma = np.where(known[..., None], rgb, 0).astype(np.float32), thin.copy(), SMOOTH[0] / 2
+    colours, shown = result.copy(), known.astype(np.float32)
+    while left.any() and sigma < TILE:
+        weight = cv2.GaussianBlur(shown, (0, 0), sigma)
+        reached = left & (weight > REACHED)
+        result[reached] = (cv2.GaussianBlur(colours, (0, 0), sigma) / np.maximum(weight, REACHED)[..., None])[reached]
+        left &= ~reached
+        sigma *= 2
+    return result.round().astype(np.uint8)
+
+
+def _diffused(rgb: np.ndarray, hole: np.ndarray, thin: np.ndarray) -> np.ndarray:
+    """Return the same by diffusion along edges."""
     import cv2
 
     known = (~hole).astype(np.uint8)
@@ -118,13 +157,13 @@ def _diffused(rgb: np.ndarray, hole: np.ndarray, thin: np.ndarray) -> np.ndarray
 
 
 def _directions(picture: np.ndarray, hole: np.ndarray, thin: np.ndarray, smooth: float) -> np.ndarray:
-    """Return how readily colour flows from every pixel in each of STEPS: (8, h, w), by the structure tensor there."""
+    """Return how readily colour flows from each of n thin pixels in each of STEPS: (8, n), by the structure tensor."""
     import cv2
 
     grey = picture.mean(2)
     gx, gy = (cv2.Sobel(grey, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1)))
     trust = np.where(thin, 0.3, 1).astype(np.float32) * ~(hole & ~thin)
-    xx, xy, yy = (cv2.GaussianBlur(v * trust, (0, 0), smooth) for v in (gx * gx, gx * gy, gy * gy))
+    xx, xy, yy = (cv2.GaussianBlur(v * trust, (0, 0), smooth)[thin] for v in (gx * gx, gx * gy, gy * gy))
     total = xx + yy + 0.1
     flows = [
         (np.exp(-(x * x * xx + 2 * x * y * xy + y * y * yy) / total / (y * y + x * x) / ACROSS) + 1e-3)
@@ -150,7 +189,7 @@ def _solved(picture: np.ndarray, known: np.ndarray, thin: np.ndarray, flows: np.
         y, x = ys + dy, xs + dx
         here = np.flatnonzero((y >= 0) & (y < h) & (x >= 0) & (x < w))
         there = y[here], x[here]
-        weight = flow[ys[here], xs[here]] * (known[there] | thin[there])
+        weight = flow[here] * (known[there] | thin[there])
         degree[here] += weight
         is_known = known[there]
         target[here[is_known]] += weight[is_known, None] * picture[there][is_known]

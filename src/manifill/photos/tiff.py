@@ -46,6 +46,13 @@ def _is_reduced(file: TiffImagePlugin.TiffImageFile) -> bool:
     return bool(tags.get(254, 0) & REDUCED) or tags.get(255, 1) == OLD_REDUCED
 
 
+def _check_size(width: int, height: int) -> None:
+    """Raise TiffError for a picture of more pixels than Pillow decodes: what it does not open, it does not count."""
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and width * height > 2 * most:
+        raise TiffError(f"{width}x{height} pixels, more pixels than are safe to decode")
+
+
 def is_deep(file: Image.Image) -> bool:
     """Whether a TIFF has samples of more than 8 bits."""
     return isinstance(file, TiffImagePlugin.TiffImageFile) and max(file.tag_v2.get(258, (1,))) > 8
@@ -104,9 +111,12 @@ def deep_samples(data: bytes, page: int) -> np.ndarray | None:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             found: Any = file.pages[page]
+            _check_size(found.imagewidth, found.imagelength)
             samples, apart = found.asarray(), found.planarconfig == APART
             photometric, extra = int(found.photometric), tuple(int(e) for e in found.extrasamples)
             words = f"{found.dtype} samples {found.shape}, photometric {photometric}"
+    except TiffError:
+        raise
     except (ValueError, RuntimeError, ImportError, KeyError, NotImplementedError):
         return None  # tifffile says so where it lacks a codec
     if samples.dtype not in (np.uint8, np.uint16) or photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):

@@ -141,7 +141,7 @@ async def start(here: Here, request: Request) -> schemas.Accepted:
 async def hole(here: Here, request: Request) -> Response:
     """What is taken as the hole: a PNG of the photo's size, upright, white where it is filled."""
     asked = await here.uploads.read(request, schemas.Hole)
-    found, notes = await here.made(request, here.hole, asked)
+    found, notes = await here.made(request, (asked.photo, asked.mask), here.hole, asked)
     return Response(found, media_type="image/png", headers={"X-Warnings": json.dumps(notes)})
 
 
@@ -216,7 +216,7 @@ async def redraw(here: Here, request: Request, id: str) -> schemas.Accepted:
         part = open_upload(asked.part, "part", here.limits)
         return inpainter.redraw(completion, part, num_samples=asked.num_samples, seed=asked.seed)
 
-    return here.accepted(Job(await here.made(request, again)))
+    return here.accepted(Job(await here.made(request, (asked.part,), again)))
 
 
 @api.post("/jobs/{id}/near", **JOB, openapi_extra=schemas.body(schemas.Near))
@@ -228,7 +228,7 @@ async def near(here: Here, request: Request, id: str) -> schemas.Accepted:
     job = here.jobs.find(id)
     completion, inpainter = results.find(job, asked.index), cast(Inpainter, job.completions.inpainter)
     seeds = {"num_samples": asked.num_samples, "seed": asked.seed}
-    return here.accepted(Job(await here.made(request, partial(inpainter.near, completion, asked.amount, **seeds))))
+    return here.accepted(Job(await here.made(request, (), partial(inpainter.near, completion, asked.amount, **seeds))))
 
 
 @site.get("/health", response_description="it lives", responses=failures())

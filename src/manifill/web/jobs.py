@@ -23,10 +23,11 @@ from manifill.files.results import fillers
 from manifill.inpainter import Completions
 from manifill.photos.crops import Crop
 from manifill.web.batcher import Batcher, CancelledError
-from manifill.web.limits import Limits, RefusedError
+from manifill.web.limits import FREE, VIEWED, Limits, RefusedError
 from manifill.web.log import log, request_id, request_log
 
 WORKING = 16  # jobs that are worked on at once, as many as fit into a batch; the others wait for a thread
+SLICE = 0.1  # seconds for which a job goes on filling thin parts before it lets others take their turns
 PATCHED = 12  # bytes kept of a filled pixel: whether it is one, its colours, its samples, its part of a file
 MARGIN = 4  # pixels shown around what is new
 FAILED = "the model failed on this request; the server's log says why"
@@ -50,6 +51,7 @@ class Job:
         self.changed, self.ended = asyncio.Event(), asyncio.Event()
         self.failure: tuple[int, str] = (499, "the job was cancelled")
         self.cost = size(completions)
+        self.view = max(0, VIEWED * max((crop.side**2 for crop in completions.crops), default=0) - FREE)
         self.models: Any = fillers(completions)
 
     def tell(self, kind: str, data: dict[str, Any]) -> None:
@@ -117,6 +119,7 @@ class Jobs:
         self.known: dict[str, Job] = {}
         self.line: list[Job] = []
         self.drawing: set[Job] = set()
+        self.reading = 0  # bytes of uploads that are decoded, or wait for it
         self.threads = ThreadPoolExecutor(WORKING, "job")
 
     def check_line(self) -> None:
@@ -131,7 +134,7 @@ class Jobs:
             needed = f"{samples} samples in {crops} crops are {samples * crops} structures to draw"
             raise RefusedError(422, f"{needed}; at most {self.limits.structures} here")
         self.check_line()
-        self.make_room(job.cost)
+        self.make_room(job.cost, job.view)
         self.known[job.id] = job
         self.line.append(job)
         log.info("job %s: %d samples, %d in the queue", job.id[:6], samples, len(self.line))
@@ -146,14 +149,19 @@ class Jobs:
         working = loop.run_in_executor(self.threads, work, job, self.batcher, report)
         working.add_done_callback(partial(self.settle, job))
 
-    def make_room(self, cost: int) -> None:
-        """Forget the oldest finished jobs nobody listens to until so many bytes are free. Raises RefusedError."""
-        limit, used = self.limits.memory_bytes, sum(job.cost for job in self.known.values())
-        if cost > limit:
-            needed = f"this photo and its completions take {cost >> 20} MiB"
+    def make_room(self, cost: int, view: int = 0) -> None:
+        """Forget the oldest finished jobs nobody listens to until so many bytes are free. Raises RefusedError.
+
+        `view` is what a job takes besides while it is worked on, as one is at a time.
+        """
+        limit, jobs = self.limits.memory_bytes, self.known.values()
+        if cost + view > limit:
+            needed = f"this photo and its completions take {cost + view >> 20} MiB"
             raise RefusedError(
-                413, f"{needed}; this server keeps at most {limit >> 20}: send a smaller photo or ask for fewer"
+                413, f"{needed}; this server has {limit >> 20} for them: send a smaller photo or ask for fewer"
             )
+        used = self.reading + sum(job.cost for job in jobs)
+        used += max([view, *(job.view for job in jobs if not job.ended.is_set())])
         for job in [job for job in self.known.values() if job.ended.is_set() and not job.listeners]:
             if used + cost <= limit:
                 return
@@ -161,6 +169,16 @@ class Jobs:
             self.forget(job.id)
         if used + cost > limit:
             raise RefusedError(429, "the server's memory is full of others' photos; try again in a moment")
+
+    @contextmanager
+    def room(self, cost: int) -> Iterator[None]:
+        """Take so many bytes for uploads. Raises RefusedError where they are not free."""
+        self.make_room(cost)
+        self.reading += cost
+        try:
+            yield
+        finally:
+            self.reading -= cost
 
     def find(self, id: str) -> Job:
         """Return a job. Raises RefusedError for one that is not known, or no longer."""
@@ -248,12 +266,19 @@ def work(job: Job, batcher: Batcher, report: Callable[[Event], object]) -> None:
     """Complete a job's photo in its own thread, letting others take their turns after everything that is ready."""
     request_id.set(job.request)
     with batcher.turn:
+        began = time.monotonic()
         try:
             for event in job.completions.events(partial(batcher.sample, job)):
                 if job.cancelled:
                     return
-                report(event)
+                if event is not None:
+                    report(event)
+                elif time.monotonic() < began + SLICE:
+                    continue
+                else:
+                    job.begin()
                 batcher.turn.pass_on()
+                began = time.monotonic()
         except CancelledError:
             return
 

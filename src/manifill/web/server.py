@@ -20,9 +20,9 @@ from manifill.photos.decode import Opened
 from manifill.photos.mask import load_mask
 from manifill.photos.photo import Photo, load_photo
 from manifill.web import schemas
-from manifill.web.extend import extend
+from manifill.web.extend import Sides, extend
 from manifill.web.jobs import Job, Jobs
-from manifill.web.limits import Limits, RefusedError
+from manifill.web.limits import DECODED, FREE, Limits, RefusedError
 from manifill.web.requests import Uploads, known_formats, open_upload, size_of
 from manifill.web.stream import unless_gone
 
@@ -50,14 +50,33 @@ class Server:
         self.jobs, self.uploads = Jobs(self.limits), Uploads(self.limits)
         known_formats()  # Pillow loads its decoders now, before threads do
 
-    async def run(self, function: Callable[[*Ts], R], *args: *Ts, large: bool = False) -> R:
-        """Call a function in one of the threads that decode and encode pictures, or in that of large ones."""
-        return await anyio.to_thread.run_sync(function, *args, limiter=self.large if large else self.codecs)
+    async def run(self, function: Callable[[*Ts], R], *args: *Ts) -> R:
+        """Call a function in one of the threads that decode and encode pictures."""
+        return await anyio.to_thread.run_sync(function, *args, limiter=self.codecs)
 
-    async def made(self, request: Request, function: Callable[[*Ts], R], *args: *Ts, large: bool = False) -> R:
-        """Return what comes of a request's pictures, unless the client leaves before. Raises RefusedError."""
+    async def made(
+        self,
+        request: Request,
+        pictures: Sequence[bytes | None],
+        function: Callable[[*Ts], R],
+        *args: *Ts,
+        sides: Sides = (0, 0, 0, 0),
+    ) -> R:
+        """Return what comes of a request's pictures, unless the client leaves before. Raises RefusedError.
+
+        The first is the photo, to which `sides` are added; the mask, where it is missing, is as large.
+        """
+        sizes = await self.run(pixels, [data or pictures[0] for data in pictures], sides)
+        large = max(sizes, default=0) > SMALL
+
+        async def making() -> R:
+            with self.jobs.room(sum(len(data) for data in pictures if data)):
+                async with self.large if large else self.codecs:
+                    with self.jobs.room(max(0, DECODED * sum(sizes) - FREE)):
+                        return await anyio.to_thread.run_sync(function, *args)
+
         try:
-            return await unless_gone(self.run(function, *args, large=large), request)
+            return await unless_gone(making(), request)
         except ValueError as error:
             raise RefusedError(400, str(error)) from None
 
@@ -67,8 +86,8 @@ class Server:
         settings = await self.uploads.read(request, schemas.Settings)
         self.check_samples(settings.num_samples, settings.of or 0)
         self.model(settings.model)
-        large = await self.run(is_large, settings.photo)
-        return Job(await self.made(request, self.complete, settings, large=large))
+        pictures = settings.photo, settings.mask
+        return Job(await self.made(request, pictures, self.complete, settings, sides=settings.sides))
 
     def check_samples(self, *counts: int) -> None:
         """Raise RefusedError for more samples than are drawn here."""
@@ -133,10 +152,13 @@ class Server:
         return schemas.Accepted(id=job.id, seeds=seeds, events=f"/api/v1/jobs/{job.id}/events", warnings=warnings)
 
 
-def is_large(photo: bytes) -> bool:
-    """Say, from its header, whether a photo has more than SMALL pixels; one that cannot be read is soon refused."""
-    try:
-        width, height = size_of(photo)
-        return width * height > SMALL
-    except Exception:  # decoders meet damage in many ways, and decoding it says which
-        return False
+def pixels(pictures: Sequence[bytes | None], sides: Sides) -> list[int]:
+    """Return how many pixels pictures have by their headers, 0 where one cannot be read, which is soon refused."""
+    (left, top, right, bottom), found = sides, list[int]()
+    for data in pictures:
+        try:
+            width, height = size_of(data or b"")
+            found.append((width + min(left + right, width)) * (height + min(top + bottom, height)))
+        except Exception:  # decoders meet damage in many ways, and decoding it says which
+            found.append(0)
+    return found
