@@ -120,7 +120,7 @@ def test_what_is_decoded_and_worked_on_counts(faces: Inpainter, face: np.ndarray
         error(web.post(files={"photo": upload(hole)["photo"][:60], "mask": web.mask}), 400)
         assert web.post().status_code == 200
         assert web.state.jobs.reading == 0
-    with serving.here(faces, Limits(memory_bytes=60 << 20)) as web:
+    with serving.here(faces, Limits(memory_bytes=44 << 20)) as web:
         assert web.post(files=upload(hole)).status_code == 200
         error(web.post(files=upload(hole), strategy="resize"), 413, "MiB")  # a square of the whole photo
         assert web.state.jobs.reading == 0

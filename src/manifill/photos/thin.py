@@ -25,7 +25,8 @@ SMOOTH = 1.5, 1 / 3  # pixels over which the direction of edges is averaged: at 
 ACROSS = 0.1  # how fast diffusion ceases as a step turns from along an edge to across it
 ROUNDS = 2  # directions are read anew from what the first round has filled
 REACHED = 1e-2  # of the weight around a pixel, known: enough for a mean
-PATTERN = 50  # pixels of a tile to each of its thin parts: where there are fewer, as in dithering, no edge shows
+# A tile with fewer pixels to each of its thin parts, as in dithering, or with more of them thin, shows no edges.
+PATTERN, MOST = 50, 1 / 3
 STEPS = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x]
 
 
@@ -122,7 +123,8 @@ def _filled(rgb: np.ndarray, hole: np.ndarray, thin: np.ndarray) -> np.ndarray:
     import cv2
 
     parts = cv2.connectedComponents(thin.astype(np.uint8), connectivity=8)[0]
-    return _averaged(rgb, ~hole, thin) if parts * PATTERN > thin.size else _diffused(rgb, hole, thin)
+    pattern = parts * PATTERN > thin.size or thin.mean() > MOST
+    return _averaged(rgb, ~hole, thin) if pattern else _diffused(rgb, hole, thin)
 
 
 def _averaged(rgb: np.ndarray, known: np.ndarray, thin: np.ndarray) -> np.ndarray:
