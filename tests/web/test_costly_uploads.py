@@ -16,6 +16,7 @@ from serving import Web, error, png, square_hole, until
 
 from manifill import Inpainter
 from manifill.photos import thin
+from manifill.web.jobs import THIN
 from manifill.web.limits import Limits
 
 pytest_plugins = ["web_fixtures"]
@@ -101,6 +102,7 @@ def test_filling_thin_parts_lets_others_pass_and_ends_with_its_client(
     hole[::12] = True
     job = web.post("jobs", files=upload(hole)).json()["id"]
     until(lambda: len(filled) > 3)
+    assert web.state.jobs.known[job].cost == (3 + 1 + THIN) * hole.size  # photo, hole and what is new of them
     assert web.post().status_code == 200
     assert len(filled) < 60  # of 64
     assert web.client.delete(f"/api/v1/jobs/{job}").status_code == 204

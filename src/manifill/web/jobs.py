@@ -28,6 +28,7 @@ from manifill.web.log import log, request_id, request_log
 
 WORKING = 16  # jobs that are worked on at once, as many as fit into a batch; the others wait for a thread
 SLICE = 0.1  # seconds for which a job goes on filling thin parts before it lets others take their turns
+THIN = 8  # bytes kept of each pixel of a photo whose hole has thin parts, for all completions together
 PATCHED = 12  # bytes kept of a filled pixel: whether it is one, its colours, its samples, its part of a file
 MARGIN = 4  # pixels shown around what is new
 FAILED = "the model failed on this request; the server's log says why"
@@ -308,6 +309,7 @@ def shown_square(crop: Crop | None, hole: np.ndarray) -> dict[str, Any]:
 def size(completions: Completions) -> int:
     """Return how many bytes a photo and, at most, all of its completions take."""
     photo, hole = completions.photo, completions.hole
+    thin = 0 if completions.request.thin is None else THIN * hole.size
     patches = sum(crop.own.size for crop in completions.crops)
     seen = 0 if photo.rgb is photo.samples else photo.rgb.nbytes
-    return photo.samples.nbytes + seen + hole.nbytes + len(completions) * PATCHED * patches
+    return photo.samples.nbytes + seen + hole.nbytes + thin + len(completions) * PATCHED * patches
