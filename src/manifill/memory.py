@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's mallopt
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8  # of glibc's mallopt
+ARENAS = 2  # pools of freed memory: a server's threads take turns, and with one each they keep half as much again
 
 
 def keep_freed_memory(large: bool = False) -> bool:
@@ -20,4 +21,4 @@ def keep_freed_memory(large: bool = False) -> bool:
     if mallopt is None:
         return False
     told = mallopt(M_MMAP_THRESHOLD, 32 << 20) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-    return bool(told and (not large or mallopt(M_MMAP_MAX, 0)))
+    return bool(told and (mallopt(M_MMAP_MAX, 0) if large else mallopt(M_ARENA_MAX, ARENAS)))
