@@ -74,7 +74,7 @@ class StructureStage:
     def _learn(self, share: Share) -> Metrics:
         """Add the gradients of a share; return its bits."""
         for dropout in self.dropouts:
-            dropout.start, dropout.whole = share.start, share.whole
+            dropout.start, dropout.whole = share.start, share.whole  # its noise is drawn for the whole batch
         backwards = None  # which pictures are read from right to left, in a model that learns both: not in the paper
         if self.model.config.both_directions:
             backwards = choose_backwards(share, float(self.averaged.n_averaged) / self.steps)

@@ -91,8 +91,7 @@ class TextureStage:
             (self.optimiser, schedule(o.schedule, o.learning_rate, lambda: self.steps)),
             (self.opponent, schedule(o.schedule, o.discriminator_rate, lambda: self.steps)),
         ]
-        # which codes a perturbed one may become: those whose prototypes lie nearest
-        self.near = neighbours(vqvae.encoder.structure_quantiser.codebook)
+        self.near = neighbours(vqvae.encoder.structure_quantiser.codebook)  # which codes a perturbed one may become
 
     def step(self, own: Share) -> Sequence[Metrics]:
         own = own.to(self.device)
@@ -119,6 +118,7 @@ class TextureStage:
         with self.setup.autocast():
             with torch.no_grad(), torch.autocast(self.device.type, enabled=False), exact_float32:
                 truth = self.vqvae.encode(image)  # the codes of inference: bfloat16 gives 2 and 10 % others
+            # the true codes: that some are perturbed or sampled is not in the paper, and off unless asked for
             codes = perturb(truth.structure_codes, share, self.options.perturb, self.near)
             codes, sampled = resample(codes, truth.structure_codes, share, self.options.sampled_codes, self.sampler)
             painted = self.painter(image, mask, self.vqvae.lookup(codes))

@@ -71,7 +71,7 @@ class VQVAEStage:
         return {k: v.detach() for k, v in losses.items()}, Encoding(*(x.detach() for x in encoding))
 
     def _texture_kept(self, share: Share) -> Tensor:
-        """Return 0 for a fraction of the pictures, so that the structure codes must carry them, else 1: (n,)."""
+        """Return 0 for pictures that structure codes are to carry alone, which is not in the paper, else 1: (n,)."""
         count = round(self.options.structure_only * share.whole)
         return share.rows((torch.arange(share.whole, device=self.device) >= count).float())
 
