@@ -27,6 +27,7 @@ from manifill.photos.tensors import grid
 CHUNK = 512  # pictures examined before the next are asked for
 SAMPLES = 64  # pictures in the grid, eight by eight
 CELL = 96  # pixels a picture there
+NOTHING = np.empty(0, np.uint8)
 BANDS = 4  # of a hash: two that differ in fewer bits than there are bands agree in one of them
 WITHIN = 200  # pictures of one band that one picture is compared with
 ALIKE = 8.0  # grey levels by which the thumbnails of near-duplicates differ at most, root mean square
@@ -69,22 +70,28 @@ class Findings:
 
 def examine(paths: Sequence[Path | str], quiet: bool = False) -> Findings:
     """Decode every picture and return what was found. Raises DataError for paths that do not exist or hold none."""
-    found, facts = Findings(), _Kept()
+    found, kept, rng = Findings(), list[Facts](), np.random.default_rng(0)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         urls = shards(paths)
         listing = [] if urls else sources(paths)
         examined = _examined(_streamed(urls, found) if urls else listing)
         for picture in tqdm(examined, "pictures", len(listing) or None, unit="", disable=quiet, leave=False):
-            if isinstance(picture, Facts):
-                facts.add(picture, found)
-            else:
+            if not isinstance(picture, Facts):
                 found.broken[picture[0]] = picture[1]
+                continue
+            place = len(kept) if len(kept) < SAMPLES else int(rng.integers(len(kept) + 1))  # an even draw from all
+            if place < SAMPLES:
+                found.samples[place : place + 1] = [picture.sample]
+            kept.append(picture._replace(sample=NOTHING))  # some hundred bytes of each
     for warning in said:  # of shards that end too soon; Pillow's belong to pictures that could be read
         name, _, words = str(warning.message).partition(": ends too soon")
         if words:
             found.broken[name] = "ends too soon" + words
-    facts.conclude(found)
+    found.names, found.bytes = [facts.name for facts in kept], sum(facts.bytes for facts in kept)
+    found.formats = Counter(f"{facts.format} {facts.mode}" for facts in kept)
+    found.sides = np.array([facts.sides for facts in kept], np.int64).reshape(-1, 2)
+    found.same_file, found.same_look = repeated(kept)
     found.ignored = ignored(paths)
     wanted = [[found.names[k] for k in group[:8]] for group in found.same_look[:8]]
     named = {source.name: source for source in listing if any(source.name in group for group in wanted)}
@@ -132,40 +139,15 @@ def shape_hash(picture: Image.Image) -> int:
     return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
 
 
-class _Kept:
-    """What is remembered of every picture, some 400 bytes each, until all are known."""
-
-    def __init__(self) -> None:
-        self.digests: list[bytes] = []
-        self.hashes: list[int] = []
-        self.thumbnails: list[np.ndarray] = []
-        self.sides: list[tuple[int, int]] = []
-        self.rng = np.random.default_rng(0)
-
-    def add(self, facts: Facts, found: Findings) -> None:
-        number = len(found.names)
-        found.names.append(facts.name)
-        found.bytes += facts.bytes
-        found.formats[f"{facts.format} {facts.mode}"] += 1
-        self.sides.append(facts.sides)
-        self.digests.append(facts.digest)
-        self.hashes.append(facts.shape_hash)
-        self.thumbnails.append(facts.thumbnail)
-        place = number if number < SAMPLES else int(self.rng.integers(number + 1))  # an even draw from all
-        if place < SAMPLES:
-            found.samples[place : place + 1] = [facts.sample]
-
-    def conclude(self, found: Findings) -> None:
-        found.sides = np.array(self.sides, np.int64).reshape(-1, 2)
-        same: dict[bytes, list[int]] = {}
-        for k, digest in enumerate(self.digests):
-            same.setdefault(digest, []).append(k)
-        found.same_file = [group for group in same.values() if len(group) > 1]
-        first = [group[0] for group in same.values()]
-        if first:
-            hashes = np.array([self.hashes[k] for k in first], np.uint64)
-            thumbnails = np.stack([self.thumbnails[k] for k in first])
-            found.same_look = [[first[k] for k in group] for group in alike(hashes, thumbnails)]
+def repeated(kept: Sequence[Facts]) -> tuple[list[list[int]], list[list[int]]]:
+    """Group pictures, by number, whose files are the same, and of the first of each those that look nearly the same."""
+    same: dict[bytes, list[int]] = {}
+    for k, facts in enumerate(kept):
+        same.setdefault(facts.digest, []).append(k)
+    first = [group[0] for group in same.values()]
+    hashes = np.array([kept[k].shape_hash for k in first], np.uint64)
+    near = alike(hashes, np.stack([kept[k].thumbnail for k in first])) if first else []
+    return [group for group in same.values() if len(group) > 1], [[first[k] for k in group] for group in near]
 
 
 def alike(hashes: np.ndarray, thumbnails: np.ndarray) -> list[list[int]]:
