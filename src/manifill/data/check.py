@@ -245,7 +245,7 @@ def write_findings(found: Findings, least: int, out: Path) -> list[Path]:
         },
         indent=1,
     )
-    write_atomic(out / "check.json", lambda f: f.write(text.encode()))
+    write_atomic(out / "check.json", text)
     written = [out / "check.json"]
     rows = [found.samples[k : k + 8] for k in range(0, len(found.samples), 8)]
     for name, shown in (("samples.png", rows), ("near_duplicates.png", found.lookalikes)):

@@ -154,7 +154,7 @@ class Stream:
             )
         if self._path:
             text = json.dumps({shown(u): n for u, n in sorted(self.counts.items())}, indent=1)
-            write_atomic(self._path, lambda f: f.write(text.encode()))
+            write_atomic(self._path, text)
 
     def _decoder(self, held: list[Encoded]) -> Callable[[int], np.ndarray | None]:
         def decode(index: int) -> np.ndarray | None:

@@ -105,9 +105,9 @@ def score(folder: Path, variant: str, task: Task, codes: Tensor) -> dict[str, An
 
 def write_tables(out: Path, found: dict[str, Any], task: Task) -> None:
     """Write what is known so far as JSON and as a table in Markdown."""
-    write_atomic(out / "ablations.json", lambda f: f.write(json.dumps(found, indent=1).encode()))
+    write_atomic(out / "ablations.json", json.dumps(found, indent=1))
     keys = [k for k in next(iter(found.values()))["figures"] if k.startswith(SHOWN) and k != "seam_photo"]
     lines = [["variant", "steps", *keys], ["---"] * (len(keys) + 2)]
     lines += [[v, str(m["step"]), *(f"{m['figures'][k]:.4g}" for k in keys)] for v, m in found.items()]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-    write_atomic(out / "ablations.md", lambda f: f.write(text.encode()))
+    write_atomic(out / "ablations.md", text)

@@ -310,7 +310,7 @@ def write_masks(protocol: str, out: Path, count: int, size: int = UNITS) -> str:
         "version": __version__,
         "masks": hashes,
     }
-    write_atomic(out / FACTS, lambda f: f.write(json.dumps(facts, indent=1).encode()))
+    write_atomic(out / FACTS, json.dumps(facts, indent=1))
     return facts["digest"]
 
 

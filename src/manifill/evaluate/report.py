@@ -50,8 +50,7 @@ def write(out: Path, result: dict[str, Any], scored: dict[str, Scores], task: Ta
         "grids": grids,
         "about": about_table(methods_found),
     }
-    page = rendered(TEMPLATES / "report.html", values).encode()
-    write_atomic(out / "report.html", lambda f: f.write(page))
+    write_atomic(out / "report.html", rendered(TEMPLATES / "report.html", values))
 
 
 def figure_table(methods: dict[str, Any]) -> list[list[str]]:

@@ -111,9 +111,9 @@ def conclude(
     """Write figures.json and, given what to show, the report; return the figures."""
     result = {name: {"about": s.about, "figures": figures(s), "notes": notes(s)} for name, s in scored.items()}
     everything = {"methods": result, "curve": points}
-    write_atomic(out / "figures.json", lambda f: f.write(json.dumps(everything, indent=1).encode()))
+    write_atomic(out / "figures.json", json.dumps(everything, indent=1))
     for name, written in table.FILES.items():
-        write_atomic(out / name, lambda f, written=written: f.write(written(result).encode()))
+        write_atomic(out / name, written(result))
     if shown:
         report.write(out, everything, scored, *shown)
     return result

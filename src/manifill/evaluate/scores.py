@@ -42,7 +42,7 @@ class Scores:
         buffer = io.BytesIO()
         about = np.frombuffer(json.dumps(self.about).encode(), np.uint8)
         np.savez(buffer, **{"about": about, "index": self.index} | {f"value_{k}": v for k, v in self.values.items()})  # type: ignore[arg-type]
-        write_atomic(path, lambda f: f.write(buffer.getvalue()))
+        write_atomic(path, buffer.getvalue())
 
     @staticmethod
     def load(path: Path) -> Scores:

@@ -80,9 +80,8 @@ class Output:
         for path, completion in zip(paths, completions, strict=True):
             line = describe(completions, completion, mask) | {"file": path.relative_to(self.out).as_posix()}
             text = {"seed": str(completion.seed), "model": str(line["model"])}
-            data = encode(completions.photo, completion.samples, format, self.quality, text, kept)
             remove_stray(path)
-            write_atomic(path, lambda f, data=data: f.write(data))
+            write_atomic(path, encode(completions.photo, completion.samples, format, self.quality, text, kept))
             if self.structures:
                 save_png(completion.structure, structure_path(path), text)
             line["seconds"] = round(time.perf_counter() - began, 3)
@@ -102,7 +101,7 @@ def forget(manifest: Path, names: set[str]) -> None:
     lines = manifest.read_text(errors="surrogateescape").splitlines(True)
     kept = [line for line in lines if (file := file_of(line)) is not None and file not in names]
     if len(kept) < len(lines):
-        write_atomic(manifest, lambda f: f.write("".join(kept).encode(errors="surrogateescape")))
+        write_atomic(manifest, "".join(kept).encode(errors="surrogateescape"))
 
 
 def file_of(line: str) -> str | None:
@@ -156,8 +155,7 @@ def fillers(completions: Completions) -> list[dict[str, str | None]]:
 
 def save_png(picture: Image.Image, path: Path, text: dict[str, str]) -> None:
     """Write a PNG with text chunks, whole or not at all."""
-    data = png_bytes(picture, text)
-    write_atomic(path, lambda f: f.write(data))
+    write_atomic(path, png_bytes(picture, text))
 
 
 def png_bytes(picture: Image.Image, text: dict[str, str]) -> bytes:

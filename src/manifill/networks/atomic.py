@@ -18,8 +18,8 @@ class WriteError(OSError):
         super().__init__(f"{path}: could not be written ({error.strerror or error}); what was there before is kept")
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file so that `path` holds either the old or the new content, whatever happens meanwhile.
+def write_atomic(path: Path, content: bytes | str | Callable[[IO[bytes]], Any]) -> None:
+    """Write a file, given its content or what writes it, so that `path` holds the old or the new content, never a part.
 
     Raises WriteError, as for a full disk, and leaves nothing half written; what a kill leaves ends in .part. The file
     written first has a name that nobody can foresee and is made anew, so that a link in its place is not followed.
@@ -27,7 +27,10 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     part = path.with_name(f"{path.name[:40]}.{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as f:
-            write(f)
+            if callable(content):
+                content(f)
+            else:
+                f.write(content.encode() if isinstance(content, str) else content)
             f.flush()
             os.fsync(f.fileno())
         part.replace(path)

@@ -85,7 +85,7 @@ def save_network(
         data = file_bytes(tensors, header)
     except FloatingPointError as error:
         raise ModelError(f"{path}: not written, {error}; what was there before is kept") from None
-    write_atomic(path, lambda f: f.write(data))
+    write_atomic(path, data)
 
 
 def read_header(folder: Path, name: str) -> Header:
@@ -259,7 +259,7 @@ def pack(folder: Path, out: Path, half: bool, sampling: dict[str, Any], domain: 
         text, former, now = card.read_text(encoding="utf-8"), former_hash(folder), model_hash(out)
         old = former if f"Weights {former}" in text else model_hash(folder)
         text = packed_card(text, old, now, changes)
-        write_atomic(out / "README.md", lambda f: f.write(text.encode()))
+        write_atomic(out / "README.md", text)
 
 
 def packed_card(card: str, old: str, new: str, changes: list[str]) -> str:

@@ -47,7 +47,7 @@ def write_card(out: Path, preset: str, data: Sequence[str], val: Sequence[str] |
     }
     text = rendered(TEMPLATES / "card.md", values)
     text = kept(text, path.read_text(encoding="utf-8")) if path.exists() else text
-    write_atomic(path, lambda f: f.write(text.encode()))
+    write_atomic(path, text)
 
 
 def kept(card: str, before: str) -> str:

@@ -279,7 +279,7 @@ def _cut(log: Path, step: int) -> None:
     if log.exists():
         lines = log.read_text(errors="replace").splitlines()  # one that a kill cut short has no step
         kept = [line for line in lines if logs.finite_values(line).get("step", math.inf) <= step]
-        write_atomic(log, lambda f: f.write("".join(line + "\n" for line in kept).encode()))
+        write_atomic(log, "".join(line + "\n" for line in kept))
 
 
 def _append(log: Path, values: Metrics, board: Board | None = None) -> None:

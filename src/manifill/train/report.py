@@ -111,10 +111,8 @@ def write_report(run: Path) -> Path:
         "settings": settings(stages),
         **model(run / "model"),
     }
-    page = rendered(TEMPLATES / "report.html", values).encode()
-    path = run / "report.html"
-    write_atomic(path, lambda f: f.write(page))
-    return path
+    write_atomic(run / "report.html", rendered(TEMPLATES / "report.html", values))
+    return run / "report.html"
 
 
 def begun(folder: Path) -> bool:

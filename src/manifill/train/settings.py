@@ -155,7 +155,7 @@ def remember(
         print(f"{name}: resuming with another number of steps ({changed[0]})")
     if write:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, lambda f: f.write(json.dumps(now, indent=1).encode()))
+        write_atomic(path, json.dumps(now, indent=1))
 
 
 def settle(out: Path, name: str, steps: int) -> None:
@@ -163,7 +163,7 @@ def settle(out: Path, name: str, steps: int) -> None:
     path = settings_file(out, name)
     found = json.loads(path.read_text())
     found["training"]["steps"] = steps
-    write_atomic(path, lambda f: f.write(json.dumps(found, indent=1).encode()))
+    write_atomic(path, json.dumps(found, indent=1))
 
 
 def _untimed(settings: dict[str, Any]) -> dict[str, Any]:
