@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, Positional, arg
@@ -123,7 +123,7 @@ def inpaint(
     with importing():  # of what is light; mistakes that need no model are told before PyTorch is loaded
         from manifill.files import pairs
         from manifill.files.batch import Batch
-        from manifill.files.manifest import SavedOptions, find_line, read_completion
+        from manifill.files.manifest import find_line, read_completion, saved_options
         from manifill.files.results import Output
         from manifill.hub import find_model, from_hub
         from manifill.photos.mask import load_mask
@@ -131,7 +131,7 @@ def inpaint(
 
     check_folder(out)
     check_counts(num_samples, of)
-    asked_for = SavedOptions(Fit(**vars(fit)), beyond.known_codes, vars(sampling))
+    options: dict[str, Any] = {"fit": Fit(**vars(fit)), "known_codes": beyond.known_codes, **vars(sampling)}
     SamplingOptions(**{name: value for name, value in vars(sampling).items() if value is not None})
     first = seeds_from(seed, of or num_samples)[0]
     near, redraw = beyond.near, beyond.redraw
@@ -152,7 +152,8 @@ def inpaint(
     mine, suffix = pairs.pairs_of_process(found[: folders.limit], folders.shard)
     if near is not None and len(found) > 1:
         raise ValueError("--near goes on from a completion of one photo; name that photo")
-    settings = asked_for if near is None else asked_for.of_saved(find_line(near))
+    if near is not None:
+        options = saved_options(find_line(near), vars(sampling))
     alone, read = len(found) + len(lonely) == 1, {}
     if alone:
         for pair in found:
@@ -166,11 +167,9 @@ def inpaint(
             num_samples=num_samples,
             seed=first,
             invert_mask=invert_mask,
-            known_codes=settings.known_codes,
-            fit=settings.fit,
             of=of,
             choose=choose,
-            **settings.sampling,
+            **options,
         )
         if near is None:
             return asked
@@ -194,7 +193,7 @@ def inpaint(
         keep_freed_memory()
         dtype = None if machine.dtype == "auto" else getattr(torch, machine.dtype)
         inpainter = Inpainter.from_pretrained(model, machine.device, dtype)
-        inpainter.check(num_samples, settings.known_codes, of, choose)
+        inpainter.check(num_samples, options["known_codes"], of, choose)
         batch.run(waiting, tally, lambda path: tqdm.write(printable(path)))
     failures, last = lonely + tally.failures, first + (of or num_samples) - 1
     seeds = f"seed {first}" if last == first else f"seeds {first} to {last}"

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from manifill.config import Fit, Sampling
+from manifill.config import Fit
 from manifill.files.results import file_of
 from manifill.photos.decode import ImageError
 from manifill.photos.photo import load_photo
 
 if TYPE_CHECKING:
-    from manifill.completion import Completion, KnownCodes
+    from manifill.completion import Completion
     from manifill.inpainter import Completions
-
-
-@dataclasses.dataclass(frozen=True)
-class SavedOptions:
-    """How a completion was asked for; None is the model's own."""
-
-    fit: Fit
-    known_codes: KnownCodes
-    sampling: Sampling
-
-    def of_saved(self, line: dict[str, Any]) -> SavedOptions:
-        """Return the settings of a saved completion; sampling options are these where given."""
-        sampling: Any = {name: line.get(name) if value is None else value for name, value in self.sampling.items()}
-        return SavedOptions(saved_fit(line), line["known_codes"], sampling)
 
 
 def read_completion(completions: Completions, path: Path) -> Completion:
@@ -67,6 +53,12 @@ def read_completion(completions: Completions, path: Path) -> Completion:
     return Completion(
         request, 0, line["seed"], codes, [patch], picture, picture, line["log_likelihood"], line.get("coherence")
     )
+
+
+def saved_options(line: dict[str, Any], sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a saved completion's options, as a call of an Inpainter takes them; those of `sampling` where given."""
+    options = {name: line.get(name) if value is None else value for name, value in sampling.items()}
+    return {"fit": saved_fit(line), "known_codes": line["known_codes"], **options}
 
 
 def saved_fit(line: dict[str, Any]) -> Fit:
