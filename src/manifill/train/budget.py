@@ -23,16 +23,10 @@ LEAST = 200  # steps of a stage below which nothing comes of it; presets that ta
 NEARLY = 0.1  # of the planned steps: what changes less is left as it was planned
 
 
-class Budget:
-    """The time of a run, in seconds from now, divided among the stages that are still to come."""
-
-    def __init__(self, minutes: float) -> None:
-        self.ends = time.monotonic() + 60 * minutes
-
-    def seconds(self, name: str, following: Sequence[str]) -> float:
-        """Return the time for stage `name`, when the stages `following` come after it."""
-        left = max(0.0, self.ends - time.monotonic())
-        return left * SHARES[name] / (SHARES[name] + sum(SHARES[other] for other in following))
+def seconds_for(name: str, following: Sequence[str], ends: float) -> float:
+    """Return stage `name`'s part of the time until `ends` on the monotonic clock, with `following` stages to come."""
+    left = max(0.0, ends - time.monotonic())
+    return left * SHARES[name] / (SHARES[name] + sum(SHARES[other] for other in following))
 
 
 @dataclass

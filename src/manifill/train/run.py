@@ -22,7 +22,7 @@ from manifill.memory import keep_freed_memory
 from manifill.networks.atomic import locked
 from manifill.networks.checkpoint import ModelError, load_structure, load_vqvae
 from manifill.train import finetune, report
-from manifill.train.budget import LEAST, VALIDATIONS, Budget, StepPlan, say_too_short, steps_that_fit
+from manifill.train.budget import LEAST, VALIDATIONS, StepPlan, say_too_short, seconds_for, steps_that_fit
 from manifill.train.card import write_card
 from manifill.train.config import Preset, RunOptions
 from manifill.train.distributed import ALONE, Processes, launch
@@ -94,15 +94,15 @@ def train_on(
     settings = with_options(preset_named(preset), stages, options)
     stages = finetune.stages_to_train(stages, held_out, out, settings.model, options, processes)
     before = max((saved_settings(out, name).get("minutes") or 0.0 for name in STAGES), default=0.0)
-    budget = Budget(max(options.minutes - before, 0) or options.minutes) if options.minutes else None
+    ends = time.monotonic() + 60 * (max(options.minutes - before, 0) or options.minutes) if options.minutes else None
     usual = {name: getattr(settings, name).steps for name in stages}
     for k, name in enumerate(stages):
         processes.check(getattr(settings, name).batch_size)
         seen = pictures.sample(SEEN) if name == "structure" and processes.first else None
         own = settled = dataclasses.replace(options, precision=precision(out, name, options, processes.device))
         plan, following = None, stages[k + 1 :]
-        if budget:
-            seconds = budget.seconds(name, following)
+        if ends is not None:
+            seconds = seconds_for(name, following, ends)
             given = name, settings, pictures, held_out, seen, out, settled, seconds, processes
             settings, own, plan = timed(*given, bool(following and saved_settings(out, following[0])))
         stage = build(name, settings, held_out, out, settled, processes, seen, judge)
