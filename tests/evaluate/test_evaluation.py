@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from manifill import Inpainter, cli
 from manifill.config import Fit
+from manifill.data.pictures import Pictures
 from manifill.data.sources import DataError
 from manifill.evaluate import metrics, run
 from manifill.evaluate.features import load_judges
@@ -54,7 +55,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def task(pictures: Path, network: Path) -> run.Task:
-    return run.task([pictures], 64, "lama-medium", None, 6, *load_judges([network]))
+    return run.task(Pictures([pictures], 64, 6), "lama-medium", *load_judges([network]))
 
 
 def method(inpainter: Inpainter, samples: int = 3) -> ModelMethod:
@@ -65,9 +66,9 @@ def test_shards_merge_to_the_single_run_exactly(
     inpainter: Inpainter, pictures: Path, network: Path, tmp_path: Path
 ) -> None:
     networks = load_judges([network])
-    whole = run.task([pictures], 64, "lama-medium", None, 12, *networks).score(method(inpainter), quiet=True)
+    whole = run.task(Pictures([pictures], 64, 12), "lama-medium", *networks).score(method(inpainter), quiet=True)
     for k in range(2):
-        part = run.task([pictures], 64, "lama-medium", None, 12, *networks, shard=f"{k}/2")
+        part = run.task(Pictures([pictures], 64, 12), "lama-medium", *networks, shard=f"{k}/2")
         run.evaluate(part, [method(inpainter)], tmp_path / f"part{k}")
         assert not (tmp_path / f"part{k}" / "figures.json").exists()
     joined = run.join([tmp_path / "part0", tmp_path / "part1"], tmp_path / "joined")
@@ -99,7 +100,7 @@ def test_scores_survive_a_file(inpainter: Inpainter, task: run.Task, tmp_path: P
 def test_the_figures_are_what_they_are_called(pictures: Path, network: Path) -> None:
     """Of a trained model: what the reference model draws hardly shows in what it paints."""
     inpainter = Inpainter.from_pretrained("faces-128")
-    task = run.task([pictures], 128, "lama-medium", None, 6, *load_judges([network]))
+    task = run.task(Pictures([pictures], 128, 6), "lama-medium", *load_judges([network]))
     scores = task.score(method(inpainter), quiet=True)
     found = figures(scores)
     for k in range(6):

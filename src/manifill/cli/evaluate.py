@@ -96,6 +96,7 @@ def evaluate(
             raise ValueError("evaluate measures one model at a time; auto is two, so name one of them")
         if not from_hub(name):
             find_model(name)
+    from manifill.data.pictures import Pictures
     from manifill.evaluate import run
     from manifill.evaluate.features import load_judges
     from manifill.inpainter import Inpainter
@@ -109,7 +110,10 @@ def evaluate(
     picking = run.picked(protocol, samples, of, choose)
     listed = run.methods(inpainters, picking, seed, vars(sampling), known_codes, fit, baselines, pred, true_codes)
     networks, perceptual = load_judges(features, inception, lpips_alex, lpips_vgg)
-    task = run.task(data, side, protocol, masks, count, networks, perceptual, shard)
+    pictures = Pictures(data, side, count)
+    for name in pictures.skipped:
+        print(f"  unreadable: {name}")
+    task = run.task(pictures, protocol, networks, perceptual, masks, shard)
     _print_figures(run.evaluate(task, listed, out, report, curve))
     return 0
 

@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from manifill.data import dataset
-from manifill.data.pictures import Pictures
-from manifill.evaluate import protocols
 from manifill.evaluate.features import FeatureNetwork, Perceptual
 from manifill.evaluate.methods import TrueCodes
-from manifill.evaluate.run import describe_run
+from manifill.evaluate.run import task as task_of
 from manifill.evaluate.scores import figures
 from manifill.evaluate.task import Task
 from manifill.networks.atomic import write_atomic
@@ -57,7 +55,7 @@ def ablate(
     if model is None:
         own = RunOptions(seed=options.seed, quiet=options.quiet)
         train_on(["vqvae", "structure"], pictures, held_out, out / "first", preset, own, names)
-    task = measured(held_out, protocol, networks, perceptual)
+    task = task_of(held_out, protocol, networks, perceptual)
     codes = sampled(first, task)
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "structures.npz", lambda f: np.savez_compressed(f, codes=codes.numpy().astype(np.uint16)))
@@ -72,15 +70,6 @@ def ablate(
         found[variant] = score(run / "model", variant, task, codes)
         write_tables(out, found, task)
     return found
-
-
-def measured(
-    held_out: Pictures, protocol: str, networks: Sequence[FeatureNetwork], perceptual: Sequence[Perceptual]
-) -> Task:
-    """Return the evaluation that all variants go through."""
-    count = len(held_out)
-    about = describe_run(held_out, protocol, protocols.digest(protocol, count, held_out.size), count)
-    return Task(held_out, lambda k: protocols.mask(protocol, k, held_out.size), networks, perceptual, about)
 
 
 def sampled(folder: Path, task: Task) -> Tensor:

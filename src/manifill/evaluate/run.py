@@ -30,48 +30,37 @@ CURVE = ((1.0, 1.0), (0.9, 1.0), (0.8, 1.0), (0.7, 1.0), (0.9, 0.9), (0.8, 0.8),
 CURVE_PICTURES = 100
 
 
-def describe_run(pictures: Pictures, protocol: str, digest: str, count: int) -> dict[str, Any]:
-    """Return what every result states: what was evaluated, and with what."""
-    packages = {name: version(name) for name in ("manifill", "torch", "numpy")}
-    return {
-        "date": str(datetime.date.today()),
-        "protocol": protocol,
-        "pictures": count,
-        "size": pictures.size,
-        "pictures_digest": pictures.digest,
-        "masks_digest": digest,
-        "versions": packages,
-    }
-
-
 def task(
-    data: Sequence[Path],
-    size: int,
+    pictures: Pictures,
     protocol: str,
-    masks: Path | None,
-    count: int | None,
     networks: Sequence[FeatureNetwork],
     perceptual: Sequence[Perceptual],
+    masks: Path | None = None,
     shard: str = "0/1",
 ) -> Task:
-    """Load the pictures and name their holes: those of a protocol, or of a folder that `manifill masks` wrote."""
-    pictures = Pictures(data, size, count)
-    for name in pictures.skipped:
-        print(f"  unreadable: {name}")
+    """Return what all methods have to do: the holes are a protocol's, or of a folder that `manifill masks` wrote."""
+    size, count = pictures.size, len(pictures)
     holes: Callable[[int], np.ndarray] = partial(protocols.mask, protocol, size=size)
     if masks is not None:
         written, facts = protocols.read_masks(masks)
-        if len(written) < len(pictures) or written.shape[1:] != (size, size):
+        if len(written) < count or written.shape[1:] != (size, size):
             raise ScoresError(
                 f"{masks}: {len(written)} masks of {written.shape[2]}x{written.shape[1]} pixels; "
-                f"expected {len(pictures)} of {size}x{size}"
+                f"expected {count} of {size}x{size}"
             )
         protocol, digest, holes = facts["protocol"], f"{facts['digest']} of {len(written)}", written.__getitem__
     else:
-        digest = f"{protocols.digest(protocol, len(pictures), size)} of {len(pictures)}"
-    return Task(
-        pictures, holes, networks, perceptual, describe_run(pictures, protocol, digest, len(pictures)), shard_of(shard)
-    )
+        digest = f"{protocols.digest(protocol, count, size)} of {count}"
+    about = {  # what every result states: what was evaluated, and with what
+        "date": str(datetime.date.today()),
+        "protocol": protocol,
+        "pictures": count,
+        "size": size,
+        "pictures_digest": pictures.digest,
+        "masks_digest": digest,
+        "versions": {name: version(name) for name in ("manifill", "torch", "numpy")},
+    }
+    return Task(pictures, holes, networks, perceptual, about, shard_of(shard))
 
 
 def curve(task: Task, method: ModelMethod) -> list[dict[str, float]]:
