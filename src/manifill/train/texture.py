@@ -70,6 +70,7 @@ class TextureStage:
         self.discriminator = spectral_normalise(opponent) if o.discriminator_norm == "spectral" else opponent
         self.discriminator.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged, self.scaler = average(self.model, o.averaging), setup.scaler()
+        self.shown: nn.Module = self.averaged.module if o.averaging else self.model  # what is validated and exported
         self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.5, 0.999))
         self.opponent = torch.optim.Adam(self.discriminator.parameters(), betas=(0.5, 0.999))
         self.painter, self.judge = self.processes.spread(self.model), self.processes.spread(self.discriminator)
@@ -174,11 +175,6 @@ class TextureStage:
         loss = discriminator_loss(real, fake)
         self.scaler.scale(loss / self.processes.accumulate).backward()
         return {"discriminator": loss.detach(), "d_real": real.detach().mean(), "d_composed": fake.detach().mean()}
-
-    @property
-    def shown(self) -> nn.Module:
-        """The weights that are validated and exported: averaged ones, or the last."""
-        return self.averaged.module if self.options.averaging else self.model
 
     @torch.no_grad()
     def validate(self) -> Metrics:

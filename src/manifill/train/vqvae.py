@@ -38,6 +38,7 @@ class VQVAEStage:
             codebooks.authors_weights(self.model)
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
+        self.shown = cast(VQVAE, self.averaged.module)  # what is validated and exported
         self.optimiser, self.scaler = torch.optim.Adam(self.model.parameters()), setup.scaler()
         self.network = self.processes.spread(self.model)
         self.state = {"model": self.model, "averaged": self.averaged, "optimiser": self.optimiser}
@@ -88,11 +89,6 @@ class VQVAEStage:
             quantiser.update(features, codes, decay, self.processes.total)
             if self.options.revive and taken < self.steps * 0.8:
                 codebooks.revive(quantiser, features, taken, self.processes)
-
-    @property
-    def shown(self) -> VQVAE:
-        """The averaged weights, which are validated and exported."""
-        return cast(VQVAE, self.averaged.module)
 
     def validate(self) -> Metrics:
         return vqvae_metrics(self.shown, self.val, self.device)
