@@ -116,8 +116,8 @@ class Undrawn(TorchFunctionMode):
         return (torch.empty if func is torch.randn else func)(*args, **kwargs)
 
 
-def check_shapes(header: Header, name: str) -> None:
-    """Raise ModelError unless the file's tensors are those of its configuration; no memory is taken for any."""
+def unfilled(header: Header, name: str) -> Any:
+    """Build a network without memory for its tensors. Raises ModelError unless the file's are those it needs."""
     try:
         stored = stored_shapes(header.path)
         layers = max(header.config.get(k, 1) for k in ("layers", "output_blocks"))
@@ -130,17 +130,17 @@ def check_shapes(header: Header, name: str) -> None:
     except (ValueError, TypeError, ArithmeticError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{header.path}: does not fit the configuration in its header ({str(error)[:200]})") from error
     compare_shapes(header.path, stored, {k: tuple(v.shape) for k, v in network.state_dict().items()})
+    return network
 
 
 def load_network(folder: Path, name: str) -> tuple[Any, Header]:
     """Load one network of a model folder, frozen and in evaluation mode. Raises ModelError."""
     header = read_header(folder, name)
-    check_shapes(header, name)
+    network = unfilled(header, name)
     try:
         tensors, digest = read_tensors(header)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelError(f"{header.path}: cannot be read ({str(error)[:200]})") from error
-    network = BUILDERS[name](header.config)
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.eval().requires_grad_(False), dataclasses.replace(header, tensors=digest)
 

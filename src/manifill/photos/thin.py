@@ -201,6 +201,7 @@ def _solved(picture: np.ndarray, known: np.ndarray, thin: np.ndarray, flows: np.
         values.append(-weight[linked])
     diagonal = np.arange(n)
     place = np.concatenate([*rows, diagonal]), np.concatenate([*columns, diagonal])
-    return splu(
-        coo_array((np.concatenate([*values, degree]), place), shape=(n, n)).tocsc(), permc_spec="MMD_AT_PLUS_A"
-    ).solve(target)
+    system = coo_array((np.concatenate([*values, degree]), place), shape=(n, n)).tocsc()
+    # every row's diagonal outweighs the rest of it: without a search for pivots the factors stay as thin as the lines
+    options = {"SymmetricMode": True}
+    return splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options).solve(target)
