@@ -21,6 +21,7 @@ from manifill.data.stream import Stream
 from manifill.memory import keep_freed_memory
 from manifill.networks.atomic import locked
 from manifill.networks.checkpoint import ModelError, load_structure, load_vqvae
+from manifill.networks.vqvae import VQVAE
 from manifill.train import finetune, report
 from manifill.train.budget import LEAST, VALIDATIONS, StepPlan, say_too_short, seconds_for, steps_that_fit
 from manifill.train.card import write_card
@@ -206,6 +207,7 @@ def build(
     if not path.exists():
         raise ModelError(f"{path}: missing; train the vqvae stage into {out} first")
     vqvae, header = load_vqvae(out / "model")
+    VQVAE(vqvae.config)  # drawn and left: the first weights of a seed come after it, as when loading drew them
     vqvae = same_sizes(vqvae, header, settings.model.vqvae).to(device)
     check_vqvae(vqvae_metrics(vqvae, val, device, limit=100), header.path, options.force)
     if name == "structure":
