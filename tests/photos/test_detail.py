@@ -252,3 +252,25 @@ def test_a_border_is_met_across_it_on_flat_ground_and_beside_it_elsewhere(
     expected = 20 * inside + 4 * outside
     assert abs(found[along].mean() - expected) < 1.5
     assert np.array_equal(found, Border(photo, hole)(painted))
+
+
+def test_a_clear_sky_keeps_no_faint_lattice_but_a_cloud() -> None:
+    hole = middle(64)
+    sky = np.broadcast_to(np.linspace(60, 90, 64)[:, None, None], (64, 64, 3)).round().astype(np.uint8)
+    crop = square_at(0, 0, 64, hole)
+    lattice = np.where(np.add.outer(np.arange(64), np.arange(64)) % 4 < 2, 2.5, -2.5)[..., None]
+    cloud = np.zeros((64, 64, 1), np.float32)
+    cloud[26:36, 26:36] = 60
+    view = View(crop, lambda: sky, hole, 64)
+    full = view.finish((sky + lattice + cloud).astype(np.float32), STRUCTURES["alike"], True, Fit())
+    still, there = np.abs(full - sky[16:48, 16:48]).max(2), cloud[16:48, 16:48, 0] > 0
+    assert still[~there].mean() < 1
+    assert still[there].min() > 50
+
+
+def test_what_is_faint_stays_on_rough_ground() -> None:
+    hole, photo = middle(64), texture(64)
+    view = View(square_at(0, 0, 64, hole), lambda: photo, hole, 64)
+    painted = photo.astype(np.float32)
+    full = view.finish(painted, STRUCTURES["alike"], True, Fit())
+    assert np.abs(full - painted[16:48, 16:48]).mean() < 1

@@ -15,6 +15,7 @@ from manifill.photos.tensors import enlarge
 LEAST = 0.02  # fraction of a source that is worth the work
 SUPPORT = 3  # pixels of the model's size: how far scaling up looks, and those that the hole touches
 FLAT = 5.0  # grey levels: a photo that deviates by less along a hole's border is flat there
+FAINT = 6.0  # grey levels: what a painter adds to flat ground that is fainter is no cloud
 SOURCES = 4  # known cells whose details a cell mixes: an average of many is no detail
 
 
@@ -156,6 +157,17 @@ class Border:
         """Return it for a painted picture, float32 (S, S, 3) in [0, 255]; only values outside the hole count."""
         across = self.outside - _mean_near(painted, self.inner, 2.0)
         return self.flat * across + (1 - self.flat) * (self.photo - painted)
+
+
+def settled(picture: np.ndarray, ground: np.ndarray, flat: np.ndarray) -> np.ndarray:
+    """Return a picture, float32 (S, S, 3), without what deviates faintly from `ground` (S, S, 3), the photo continued.
+
+    A painter's lattice of two or three grey levels shows in a clear sky. `flat` (S, S, 1) in [0, 1] says where it does.
+    What deviates strongly stays.
+    """
+    deviation = picture - ground
+    energy = (deviation**2).mean(2, keepdims=True)
+    return ground + deviation * energy / (energy + (FAINT * flat) ** 2 + 1e-6)
 
 
 def _mean_near(values: np.ndarray, which: np.ndarray, sigma: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from manifill.config import Fit
 from manifill.photos.crops import Crop, meet
-from manifill.photos.detail import Border, Membrane, Residual, detail_sources, fading, gains
+from manifill.photos.detail import Border, Membrane, Residual, detail_sources, fading, gains, settled
 from manifill.photos.tensors import enlarge, shrink, to_model, to_tensor
 
 
@@ -104,6 +104,12 @@ class View:
         """What colours are missed along the border of this hole."""
         return Border(self.low, self.low_hole)
 
+    @cached_property
+    def ground(self) -> tuple[np.ndarray, np.ndarray]:
+        """The photo's colours continued into the hole, (S, S, 3), and how flat it is around there, (S, S, 1)."""
+        inside = self.membrane(np.concatenate([self.border.photo, self.border.flat], 2))
+        return inside[..., :3], inside[..., 3:]
+
     def finish(self, painted: np.ndarray, structure: Tensor, fuse: bool, fit: Fit) -> np.ndarray:
         """Return what was painted at the photo's size, in the crop's box: float32 (h, w, 3) in about [0, 255].
 
@@ -148,5 +154,5 @@ class View:
         """Return what brings the painted colours to those around the hole, float32 (S, S, 3); None when unwanted."""
         if not (fit.seamless or fit.feather):
             return None
-        inside = self.membrane(self.border(painted))
-        return np.where(self.low_hole[..., None], inside, self.low - painted).astype(np.float32)
+        inside = settled(painted + self.membrane(self.border(painted)), *self.ground)
+        return (np.where(self.low_hole[..., None], inside, self.low) - painted).astype(np.float32)
