@@ -32,10 +32,11 @@ def serve(*options: str) -> Iterator[str]:
             yield found.group()
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(20)
+            process.wait(60)
 
 
 def open_photo(page: Page, path: Path = EXAMPLES / "astronaut.png") -> Page:
+    page.locator("#choose option").nth(1).wait_for(state="attached")  # the server's answer, which also sets sliders
     page.set_input_files("#photo-file", path)
     page.wait_for_selector("#work[data-mode=paint]")
     return page

@@ -12,18 +12,13 @@ import pytest
 from browsing import SMALL, serve
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE = 90_000  # milliseconds, for what takes a fraction of a second on a machine at rest
 
 
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """A server with a small model."""
     yield from serve(*SMALL)
-
-
-@pytest.fixture(scope="session")
-def bundled() -> Iterator[str]:
-    """A server as it starts without options, with the bundled models."""
-    yield from serve()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +28,7 @@ def chromium() -> Iterator[Any]:
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip("needs a browser: apt-get install chromium")
-    api.expect.set_options(timeout=15000)
+    api.expect.set_options(timeout=PATIENCE)
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # root has no sandbox, and only our page is opened
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=arguments)
@@ -48,7 +43,7 @@ def visit(chromium: Any, address: str) -> Iterator[Callable[..., Any]]:
 
     def open_page(url: str = address, **options: Any) -> Any:
         context = chromium.new_context(**({"viewport": {"width": 1280, "height": 800}} | options))
-        context.set_default_timeout(15000)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: failures.append(str(error)))

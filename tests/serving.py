@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -24,19 +27,20 @@ from manifill.cli.serve import HOW, listen
 from manifill.config import SamplingOptions
 from manifill.sampling.naive import Sampled
 from manifill.web.app import create_app
+from manifill.web.jobs import Job
 from manifill.web.limits import Limits
 from manifill.web.security import Access
 from manifill.web.server import Server
 
-LIMITS = Limits(
-    pixels=1 << 20, samples=6, queue=4, body_bytes=4 << 20, memory_bytes=64 << 20, grace_seconds=0.3, stall_seconds=1.5
-)
+LIMITS = Limits(pixels=1 << 20, samples=6, queue=4, body_bytes=4 << 20, memory_bytes=64 << 20, grace_seconds=0.3)
 AT_ONCE = 4  # structures drawn in one batch here: enough to see who shares one
 NOBODY = "/api/v1/jobs/AAAAAAAAAAAAAAAAAAAAAA"
 SERVE = """
 import resource, sys
 from manifill.cli import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no byte may be written to any file
+files = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv.pop(1)) or files[0], files[1]))
 sys.exit(main())
 """
 
@@ -57,7 +61,7 @@ def square_hole(size: int = 128, top: int = 32, left: int = 32, side: int = 64) 
     return hole
 
 
-def until(true: Callable[[], Any], seconds: float = 30) -> Any:
+def until(true: Callable[[], Any], seconds: float = 120) -> Any:
     """Wait for something to become true, and return it."""
     end = time.monotonic() + seconds
     while not (found := true()):
@@ -77,7 +81,7 @@ class Gate:
 
     def __call__(self, cond: Tensor, known: Tensor | None, noise: Tensor, options: SamplingOptions) -> Sampled:
         self.batches.append(len(noise))
-        assert self.open.wait(30)
+        assert self.open.wait(120)
         if self.failing(noise):
             raise RuntimeError("the model is broken")
         return self.sample(cond, known, noise, options)
@@ -104,6 +108,15 @@ class Web:
         answer = self.post("jobs", **fields)
         assert answer.status_code == 202, answer.text
         return f"/api/v1/jobs/{answer.json()['id']}"
+
+    def held(self, job: str) -> Job:
+        """Return what the server knows of a job."""
+        return self.state.jobs.known[job.rpartition("/")[2]]
+
+    def lined_up(self, jobs: int) -> None:
+        """Wait until the threads of so many jobs have the turn at the model or wait for it."""
+        turn = self.state.jobs.batcher.turn
+        until(lambda: turn.asked - turn.serving == jobs)
 
     def events(self, job: str, **headers: str) -> list[tuple[str, dict[str, Any]]]:
         """Listen to a job until it ends."""
@@ -137,7 +150,7 @@ def here(inpainter: Inpainter, limits: Limits, access: Access | None = None, roo
     finally:
         gate.open.set()
         server.should_exit = True
-        thread.join(30)
+        thread.join(120)
         inpainter.sample = sample  # type: ignore[method-assign]
         listening.close()
 
@@ -152,10 +165,11 @@ class Process:
 
 
 @contextmanager
-def process(*arguments: object) -> Iterator[Process]:
-    """Run `manifill serve`, which may not write to any file."""
-    command = [sys.executable, "-c", SERVE, "serve", "--port", "0", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+def process(*arguments: object, files: int = 0, token: str = "") -> Iterator[Process]:
+    """Run `manifill serve`, which may not write to any file, and have so many open at most."""
+    command = [sys.executable, "-c", SERVE, str(files), "serve", "--port", "0", *map(str, arguments)]
+    env = os.environ | ({"MANIFILL_TOKEN": token} if token else {})
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as running:
         assert running.stdout is not None
         assert running.stderr is not None
         lines: list[str] = []
@@ -168,9 +182,24 @@ def process(*arguments: object) -> Iterator[Process]:
         finally:
             ended = running.poll()
             running.terminate()
-            running.wait(20)
-            reader.join(5)
+            running.wait(60)
+            reader.join(60)
             assert ended is None, f"the server ended with {ended}: {lines[-20:]}"
+
+
+def raw(url: str, path: str, files: dict[str, bytes], **fields: object) -> bytes:
+    """Return a form's request as it goes over the wire."""
+    request = httpx.Request("POST", url.rstrip("/") + path, files=files, data={k: str(v) for k, v in fields.items()})
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + request.read()
+
+
+def connect(url: str, sent: bytes = b"") -> socket.socket:
+    """Open a connection and send something."""
+    parts = urlsplit(url)
+    connection = socket.create_connection((parts.hostname or "", parts.port or 80), timeout=60)
+    connection.sendall(sent)
+    return connection
 
 
 def expected(faces: Inpainter, face: np.ndarray, hole: np.ndarray, seed: int, **options: object) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""Fixtures of the tests of `manifill.web`: the bundled model, and a server with it."""
+"""Fixtures of the tests of `manifill.web`: a small model, and a server with it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,14 +19,14 @@ class Small(Inpainter):
 
 
 @pytest.fixture(scope="session")
-def faces() -> Inpainter:
-    """The bundled model, in small batches."""
-    return Small.from_pretrained("faces-128", "cpu")
+def small(reference_model: Path) -> Inpainter:
+    """A small model, in small batches: what the server does, it does with any."""
+    return Small.from_pretrained(reference_model, "cpu")
 
 
 @pytest.fixture(scope="session")
-def server(faces: Inpainter, face: np.ndarray) -> Iterator[Web]:
-    with here(faces, LIMITS) as web:
+def server(small: Inpainter, face: np.ndarray) -> Iterator[Web]:
+    with here(small, LIMITS) as web:
         web.photo, web.mask = png(face), png(square_hole())
         yield web
 

@@ -17,12 +17,12 @@ from manifill import Fit, Inpainter
 pytest_plugins = ["web_fixtures"]
 
 
-def test_one_sample_is_an_image(web: Web, faces: Inpainter, face: np.ndarray) -> None:
+def test_one_sample_is_an_image(web: Web, small: Inpainter, face: np.ndarray) -> None:
     answer = web.post(seed=7)
     assert answer.status_code == 200
     assert (answer.headers["content-type"], answer.headers["x-seed"]) == ("image/png", "7")
     result, hole = pixels(answer.content), square_hole() > 0
-    assert np.array_equal(result, expected(faces, face, hole, 7))
+    assert np.array_equal(result, expected(small, face, hole, 7))
     assert np.array_equal(result[~hole], face[~hole])
 
 
@@ -38,7 +38,7 @@ def test_several_samples_are_json_and_json_asks_for_the_same(web: Web) -> None:
     assert np.array_equal(pixels(base64.b64decode(as_form[1]["image"])), pixels(single))
 
 
-def test_the_settings_reach_the_model(web: Web, faces: Inpainter) -> None:
+def test_the_settings_reach_the_model(web: Web, small: Inpainter) -> None:
     rng = np.random.default_rng(0)
     wide = rng.integers(0, 255, (96, 200, 3), dtype=np.uint8)
     hole = np.full((96, 200), 255, np.uint8)
@@ -47,7 +47,7 @@ def test_the_settings_reach_the_model(web: Web, faces: Inpainter) -> None:
     asked = {"invert_mask": True, "strategy": "crop", "crop_margin": 20, "dilate": 3, "feather": 4, "seamless": True}
     got = pixels(web.post(files=files, seed=1, **asked).content)
     fit = Fit("crop", 20, 3, 4, True)
-    assert np.array_equal(got, expected(faces, wide, hole == 0, 1, fit=fit))  # the dilated hole is the library's
+    assert np.array_equal(got, expected(small, wide, hole == 0, 1, fit=fit))  # the dilated hole is the library's
     assert not np.array_equal(got, pixels(web.post(files=files, seed=1, invert_mask=True).content))
 
 
@@ -59,11 +59,11 @@ def test_choosing_among_many(web: Web) -> None:
     assert [c["index"] for c in found] == [0, 1]
 
 
-def test_a_transparent_photo_needs_no_mask(web: Web, faces: Inpainter, face: np.ndarray) -> None:
+def test_a_transparent_photo_needs_no_mask(web: Web, small: Inpainter, face: np.ndarray) -> None:
     hole = square_hole() > 0
     clear = np.dstack([face, np.where(hole, 0, 255).astype(np.uint8)])
     result = pixels(web.post(files={"photo": png(clear)}, seed=2).content)
-    assert np.array_equal(result[..., :3], expected(faces, face, hole, 2))
+    assert np.array_equal(result[..., :3], expected(small, face, hole, 2))
     error(web.post(files={"photo": png(face)}), 400, "no mask")
 
 
@@ -83,7 +83,7 @@ def test_a_job_tells_what_happens(web: Web) -> None:
         if "image" in data:
             picture = web.client.get(data["image"])
             assert picture.headers["content-type"] == "image/png"
-            assert pixels(picture.content).shape == (128, 128, 3)
+            assert pixels(picture.content).shape == ((64, 64, 3) if kind == "structure" else (128, 128, 3))
             if kind == "structure":
                 assert (data["box"], data["angle"]) == ([0, 0, 128, 128], 0)
             if kind == "completion":
@@ -116,7 +116,7 @@ def test_everything_in_a_zip_and_a_grid(web: Web) -> None:
     assert sheet.shape[1] > 2 * 128
 
 
-def test_a_part_is_drawn_anew(web: Web, faces: Inpainter, face: np.ndarray) -> None:
+def test_a_part_is_drawn_anew(web: Web, small: Inpainter, face: np.ndarray) -> None:
     job = web.job(seed=3)
     web.events(job)
     part = square_hole(128, 32, 32, 24)
@@ -129,8 +129,8 @@ def test_a_part_is_drawn_anew(web: Web, faces: Inpainter, face: np.ndarray) -> N
     before, completion = (pixels(web.client.get(f"{j}/completions/0.png").content) for j in (job, again))
     assert np.array_equal(before[part == 0], completion[part == 0])
     assert not np.array_equal(before, completion)
-    first = next(iter(faces(face, square_hole() > 0, num_samples=1, seed=3)))
-    alone = next(iter(faces.redraw(first, part > 0, num_samples=1, seed=50)))
+    first = next(iter(small(face, square_hole() > 0, num_samples=1, seed=3)))
+    alone = next(iter(small.redraw(first, part > 0, num_samples=1, seed=50)))
     assert np.array_equal(np.asarray(alone.image), completion)
 
 
@@ -148,12 +148,13 @@ def test_more_like_this_one(web: Web) -> None:
     error(web.client.post(f"{NOBODY}/near", json={"index": 0}), 404, "no such job")
 
 
-def test_about_the_model_and_the_samples(web: Web, faces: Inpainter) -> None:
+def test_about_the_model_and_the_samples(web: Web, small: Inpainter) -> None:
     model = web.client.get("/api/v1/model").json()
-    assert (model["name"], model["weights"], model["image_size"]) == ("faces-128", faces.weights, 128)
+    assert (model["name"], model["weights"], model["image_size"]) == ("model", small.weights, 64)
     limits = {"pixels": 1 << 20, "samples": 6, "queue": 4, "body_bytes": 4 << 20}
     assert model["limits"] == limits
-    assert model["parameters"] > 1e6
+    networks = (small.vqvae, small.structure, small.texture)
+    assert model["parameters"] == sum(p.numel() for network in networks for p in network.parameters())
     samples = web.client.get("/api/v1/samples").json()
     assert samples
     for sample in samples:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
+from serving import until
 
 from manifill import Completion, Inpainter
 from manifill.web.batcher import Batcher
@@ -48,10 +48,10 @@ def test_eight_jobs_at_once_keep_their_seeds(inpainter: Inpainter, face: np.ndar
     seeds, here = range(0, 100 * JOBS, 100), threading.Barrier(JOBS + 1)
     shared.sample = counted  # type: ignore[method-assign]
     with ThreadPoolExecutor(JOBS) as pool:
-        with batcher.turn:  # until all of them are about to ask for it
+        with batcher.turn:  # until all of them ask for it
             working = [pool.submit(work, seed) for seed in seeds]
             here.wait()
-            time.sleep(0.1)
+            until(lambda: batcher.turn.asked == 1 + JOBS)
         together = [job.result() for job in working]
     assert sum(sizes) == JOBS * SAMPLES
     assert max(sizes) > SAMPLES  # several jobs in one batch; all of them where memory allows

@@ -68,8 +68,8 @@ def test_a_download_has_the_format_that_is_asked_for(web: Web, format: str, kind
 
 
 @pytest.mark.parametrize("passed_on", ["", "/fill"])
-def test_behind_a_proxy_at_a_path(faces: Inpainter, passed_on: str) -> None:
-    with here(faces, LIMITS, root_path="/fill") as web:
+def test_behind_a_proxy_at_a_path(small: Inpainter, passed_on: str) -> None:
+    with here(small, LIMITS, root_path="/fill") as web:
         base = web.url + passed_on
         for path in ("/", "/static/page.js", "/api/v1/model", "/docs", "/openapi.json"):
             assert httpx.get(base + path).status_code == 200, path

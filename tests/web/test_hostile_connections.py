@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import statistics
@@ -17,8 +16,9 @@ import httpx
 import psutil
 import pytest
 import serving
-from serving import Process
+from serving import Process, connect
 
+from manifill import Inpainter
 from manifill.cli.serve import HOW, chosen_token, listen
 from manifill.web import connections, security
 from manifill.web.security import host_name
@@ -30,33 +30,23 @@ TOKEN = "a-token-for-this-test"
 @pytest.fixture(scope="module")
 def server(reference_model: Path) -> Iterator[Process]:
     """`manifill serve` that may have few files, and wants a token."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
-    os.environ["MANIFILL_TOKEN"] = TOKEN
-    try:
-        with serving.process("--model", reference_model) as running:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
-            yield running
-    finally:
-        del os.environ["MANIFILL_TOKEN"]
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    pytest.importorskip("resource")
+    with serving.process("--model", reference_model, files=200, token=TOKEN) as running:
+        yield running
 
 
-def connected(server: Process, sent: bytes = b"") -> socket.socket:
-    address = urlsplit(server.url)
-    connection = socket.create_connection((address.hostname, address.port), timeout=30)
-    connection.sendall(sent)
-    return connection
-
-
-def test_answers_do_not_wait_for_acknowledgements(server: Process) -> None:
-    """Without TCP_NODELAY every answer takes 44 ms more; on a busy machine the quickest tell."""
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """Without TCP_NODELAY every answer takes 44 ms more."""
     for host in ("127.0.0.1", "::1", "localhost"):
         with listen(host, 0) as listening, socket.create_connection(listening.getsockname()[:2]):
             accepted = listening.accept()[0]
             with accepted:
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.slow
+def test_answers_come_at_once(server: Process) -> None:
+    """On a machine at rest: acknowledgements come 44 ms late."""
     address, times = urlsplit(server.url), []
     with httpx.Client(base_url=f"http://{address.netloc}") as client:
         for _ in range(30):
@@ -74,12 +64,12 @@ def test_more_idle_connections_than_files(server: Process) -> None:
     process, lines = psutil.Process(server.process.pid), len(server.log)
     with ExitStack() as open_connections:
         for k in range(230):
-            open_connections.enter_context(connected(server, HALVES[k % 3]))
+            open_connections.enter_context(connect(server.url, HALVES[k % 3]))
         began, busy = time.monotonic(), sum(process.cpu_times()[:2])
         for _ in range(5):
-            assert httpx.get(f"http://{urlsplit(server.url).netloc}/health", timeout=20).status_code == 200
+            assert httpx.get(f"http://{urlsplit(server.url).netloc}/health", timeout=60).status_code == 200
             time.sleep(0.2)
-        assert time.monotonic() - began < 25
+        assert time.monotonic() - began < 30
         assert sum(process.cpu_times()[:2]) - busy < 1
         assert process.num_fds() < 200
     assert len(server.log) - lines < 20, "".join(server.log[lines : lines + 40])
@@ -102,38 +92,36 @@ def test_bursts_that_find_a_busy_server(server: Process) -> None:
                 connection.connect_ex((address.hostname, address.port))
             process.resume()
             time.sleep(0.002)
-        assert httpx.get(f"http://{address.netloc}/health", timeout=20).status_code == 200
+        assert httpx.get(f"http://{address.netloc}/health", timeout=60).status_code == 200
     assert len(server.log) - lines < 20, "".join(server.log[lines : lines + 40])
 
 
-def test_headers_that_do_not_end(monkeypatch: pytest.MonkeyPatch, faces) -> None:
+def test_headers_that_do_not_end(monkeypatch: pytest.MonkeyPatch, inpainter: Inpainter) -> None:
     """Sent byte by byte, on a new connection and after an answer: closed at the deadline, which no byte moves."""
     monkeypatch.setattr(connections, "HEADERS_SECONDS", 1.0)
-    with serving.here(faces, serving.LIMITS) as web:
-        running = Process(web.url, None, [])  # type: ignore[arg-type]
-        for first in (b"", b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"):
-            with connected(running, first) as connection:
-                if first:
-                    assert connection.recv(10000).startswith(b"HTTP/1.1 200")
-                assert closed_within(connection, 15, b"a")
+    with serving.here(inpainter, serving.LIMITS) as web:
+        with connect(web.url) as connection:
+            assert closed_within(connection, 60, b"a")
+        with connect(web.url, b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n") as connection:
+            assert connection.recv(10000).startswith(b"HTTP/1.1 200")
+            assert closed_within(connection, 60, b"a")
 
 
-def test_a_body_of_a_few_bytes_a_second(monkeypatch: pytest.MonkeyPatch, faces) -> None:
+def test_a_body_of_a_few_bytes_a_second(monkeypatch: pytest.MonkeyPatch, inpainter: Inpainter) -> None:
     """It never stalls, and is ended all the same; so is one that an answer has not waited for."""
     monkeypatch.setattr(connections, "HEADERS_SECONDS", 1.0)
     monkeypatch.setattr(security, "DRAIN_SECONDS", 0.5)
-    with serving.here(faces, replace(serving.LIMITS, stall_seconds=0.5)) as web:
+    with serving.here(inpainter, replace(serving.LIMITS, stall_seconds=0.5)) as web:
         for path, status in (("inpaint", b"408"), ("nothing", b"404")):
             head = f"POST /api/v1/{path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-            with connected(Process(web.url, None, [])) as connection:  # type: ignore[arg-type]
-                connection.sendall(f"{head}content-length: 100000\r\n\r\n".encode())
-                assert closed_within(connection, 20, b" ", b"HTTP/1.1 " + status)
+            with connect(web.url, f"{head}content-length: 100000\r\n\r\n".encode()) as connection:
+                assert closed_within(connection, 60, b" ", b"HTTP/1.1 " + status)
 
 
 def closed_within(connection: socket.socket, seconds: float, drop: bytes, answer: bytes = b"") -> bool:
-    """Send a byte every fifth of a second; say whether the other side closes in time, after this answer."""
+    """Send a byte every tenth of a second; say whether the other side closes in time, after this answer."""
     end, found = time.monotonic() + seconds, b""
-    connection.settimeout(0.2)
+    connection.settimeout(0.1)
     while time.monotonic() < end:
         try:
             connection.sendall(drop)
@@ -150,7 +138,7 @@ def closed_within(connection: socket.socket, seconds: float, drop: bytes, answer
 @pytest.mark.parametrize("host", ["evil@127.0.0.1", "evil:x@localhost", "localhost/evil"])
 def test_odd_hosts(server: Process, host: str) -> None:
     assert host_name(host) == ""
-    with connected(server, f"GET / HTTP/1.1\r\nhost: {host}\r\n\r\n".encode()) as connection:
+    with connect(server.url, f"GET / HTTP/1.1\r\nhost: {host}\r\n\r\n".encode()) as connection:
         assert connection.recv(10000).startswith(b"HTTP/1.1 403")
 
 
@@ -158,7 +146,7 @@ def test_two_lengths_of_one_body(server: Process) -> None:
     head = (
         b"POST /api/v1/inpaint HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n"
     )
-    with connected(server, head + b"0\r\n\r\n") as connection:
+    with connect(server.url, head + b"0\r\n\r\n") as connection:
         assert connection.recv(10000).startswith(b"HTTP/1.1 400")
 
 

@@ -16,19 +16,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 import psutil
 import pytest
 import serving
-from serving import Process, error, expected, pixels, png, square_hole, until
+from serving import Process, connect, error, expected, pixels, png, raw, square_hole, until
 
 from manifill import Inpainter
+from manifill.web.limits import Limits
 
-pytest_plugins = ["web_fixtures"]
 CLIENTS = 16
+
+
+@pytest.fixture(scope="module")
+def faces() -> Inpainter:
+    return Inpainter.from_pretrained("faces-128", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,7 @@ def cases(face: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, int]]:
     return [(photo, hole, seed) for photo in photos for hole in holes for seed in (0, 1, 2)]
 
 
-@pytest.mark.parametrize("requests", [48, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("requests", [24, pytest.param(200, marks=pytest.mark.slow)])
 def test_no_answer_is_lost_or_mixed_up(server: Process, faces: Inpainter, face: np.ndarray, requests: int) -> None:
     known = cases(face)
     order = [known[k % len(known)] for k in range(requests)]
@@ -74,20 +78,8 @@ def test_no_answer_is_lost_or_mixed_up(server: Process, faces: Inpainter, face: 
     assert len(numbers) == requests
 
 
-def raw(url: str, path: str, files: dict[str, bytes], **fields: object) -> bytes:
-    """Return a form's request as it goes over the wire."""
-    request = httpx.Request("POST", url.rstrip("/") + path, files=files, data={k: str(v) for k, v in fields.items()})
-    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + request.read()
-
-
-def connect(url: str) -> socket.socket:
-    """Open a connection."""
-    parts = urlsplit(url)
-    return socket.create_connection((parts.hostname or "", parts.port or 80))
-
-
-def test_clients_that_leave_leave_no_work_behind(server: Process, face: np.ndarray) -> None:
+@pytest.mark.parametrize("clients", [20, pytest.param(50, marks=pytest.mark.slow)])
+def test_clients_that_leave_leave_no_work_behind(server: Process, face: np.ndarray, clients: int) -> None:
     files = {"photo": png(face), "mask": png(square_hole())}
     before = len(server.log)
 
@@ -97,25 +89,21 @@ def test_clients_that_leave_leave_no_work_behind(server: Process, face: np.ndarr
     def leave(k: int) -> None:
         """Wait for an answer, or listen to a job, until everybody does; then go."""
         if k % 2:
-            with connect(server.url) as client:
-                client.sendall(raw(server.url, "/api/v1/inpaint", files, num_samples=8))
-                until(lambda: said(r"\d+ samples") == 50)
+            with connect(server.url, raw(server.url, "/api/v1/inpaint", files, num_samples=32)):
+                until(lambda: said(r"\d+ samples") == clients)
             return
         with httpx.Client(base_url=server.url, timeout=60) as client:
-            job = client.post("/api/v1/jobs", files=files, data={"num_samples": "8"}).json()
+            job = client.post("/api/v1/jobs", files=files, data={"num_samples": "32"}).json()
             with client.stream("GET", job["events"]) as events:
                 next(events.iter_text())
-                until(lambda: said(r"\d+ samples") == 50)
+                until(lambda: said(r"\d+ samples") == clients)
 
-    with ThreadPoolExecutor(50) as pool:
-        list(pool.map(leave, range(50)))
-    until(lambda: said("cancelled") + said("done") == 50)
-    assert said("cancelled") > 30  # those who listened have a grace, in which some are served
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(leave, range(clients)))
+    until(lambda: said("cancelled") + said("done") == clients)
+    assert said("cancelled") > 0.6 * clients  # those who listened have a grace, in which some are served
     running = psutil.Process(server.process.pid)
-    time.sleep(0.5)  # whatever was being drawn is drawn
-    used = sum(running.cpu_times()[:2])
-    time.sleep(1)
-    assert sum(running.cpu_times()[:2]) - used < 0.2
+    until(lambda: running.cpu_percent(interval=1) < 20, 40)  # all that was asked for would take minutes
     assert httpx.post(f"{server.url}api/v1/inpaint", files=files, timeout=60).status_code == 200
 
 
@@ -140,7 +128,7 @@ def test_slow_clients_delay_nobody(server: Process, face: np.ndarray) -> None:
         for _ in range(3):
             assert client.post("/api/v1/inpaint", files=files).status_code == 200
             assert client.get("/health").status_code == 200
-        assert time.monotonic() - began < 15  # seconds; each alone takes a fraction of one
+        assert time.monotonic() - began < 25  # seconds; each alone takes a fraction of one, what stalls has 30
 
 
 def test_uploads_never_touch_the_disk(server: Process) -> None:
@@ -154,24 +142,20 @@ def test_uploads_never_touch_the_disk(server: Process) -> None:
     assert not [file.path for file in psutil.Process(server.process.pid).open_files() if "tmp" in file.path]
 
 
-def test_a_burst_beyond_the_queue_is_refused_in_words(face: np.ndarray) -> None:
-    files = {"photo": png(face), "mask": png(square_hole())}
-    with serving.process("--queue", 1) as tight, ThreadPoolExecutor(12) as pool:
-
-        def ask(_: int) -> tuple[httpx.Response, float]:
-            began = time.monotonic()
-            fields = {"num_samples": "8"}
-            answer = httpx.post(f"{tight.url}api/v1/inpaint", files=files, data=fields, timeout=120)
-            return answer, time.monotonic() - began
-
-        answers = list(pool.map(ask, range(12)))
-    good, refused = ([a for a in answers if a[0].status_code == status] for status in (200, 429))
-    assert len(good) + len(refused) == 12
-    assert len(good) >= 2
-    assert refused
-    for answer, _ in refused:
-        error(answer, 429, "queue is full")
-    assert min(seconds for _, seconds in refused) < min(seconds for _, seconds in good)
+def test_a_burst_beyond_the_queue_is_refused_in_words(faces: Inpainter, face: np.ndarray) -> None:
+    """While one is being drawn and one waits, all others are refused, and do not wait for either."""
+    with serving.here(faces, Limits(queue=1)) as tight, ThreadPoolExecutor(12) as pool:
+        tight.photo, tight.mask = png(face), png(square_hole())
+        tight.gate.open.clear()
+        first = pool.submit(tight.post)
+        until(lambda: tight.gate.batches)
+        burst = [pool.submit(tight.post) for _ in range(11)]
+        until(lambda: sum(asked.done() for asked in burst) == 10)
+        for asked in burst:
+            if asked.done():
+                error(asked.result(), 429, "queue is full")
+        tight.gate.open.set()
+        assert sorted(asked.result().status_code for asked in (first, *burst)) == [200] * 2 + [429] * 10
 
 
 @pytest.mark.slow

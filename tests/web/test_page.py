@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from browsing import EXAMPLES, drag, fill, hole, menu, on_canvas, open_photo, picture, pixels, saved, seed, view
 from PIL import Image
+from serving import until
 
 pytest.importorskip("fastapi", reason="needs fastapi: pip install 'manifill[serve]'")
 api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'manifill[dev]'")
@@ -301,29 +302,37 @@ def test_choosing_and_settings_reach_the_server(visit):
     expect(page.locator("#seed-error")).to_contain_text("whole number")
 
 
-def test_cancelling_and_leaving_stop_the_work(visit, bundled):
-    page = open_photo(visit(bundled))
+def test_cancelling_and_leaving_stop_the_work(visit, address):
+    page, asked = open_photo(visit()), []
+    page.context.on("request", lambda request: asked.append((request.method, request.url.split("/")[-1])))
+    page.route("**/patch.png", lambda route: None)  # the page waits for its pictures for ever
     menu(page, "#centre")
-    page.locator("#count").fill("24")
-    with page.expect_response("**/api/v1/jobs") as answer:
-        page.click("#start")
-    events = answer.value.json()["events"]
-    page.wait_for_selector(".tile[data-state=structure], .tile[data-state=done]")
-    page.locator("#canvas").focus()
-    page.keyboard.press("Escape")
+
+    def begun() -> str:
+        with page.expect_response("**/api/v1/jobs") as answer:
+            page.click("#start")
+        page.wait_for_selector(".round:first-child .tile[data-state=structure]")
+        return answer.value.json()["id"]
+
+    def forgotten(job: str) -> bool:
+        answer = page.request.get(f"{address}api/v1/jobs/{job}/completions/0.png")
+        return answer.status == 404 and "no such job" in answer.json()["error"]
+
+    job = begun()
+    assert not forgotten(job)
+    with page.expect_event("requestfinished", lambda request: request.method == "DELETE"):
+        page.locator("#canvas").focus()
+        page.keyboard.press("Escape")
     expect(page.locator("#progress-text")).to_contain_text("Cancelled")
     expect(page.locator("#start")).to_be_visible()
     expect(page.locator(".tile[data-state=none]").first).to_be_hidden()
-    ask = "async (url) => (await fetch(url)).status"
-    assert page.evaluate(ask, events) == 404
-    with page.expect_response("**/api/v1/jobs") as answer:
-        page.click("#start")
-    events = answer.value.json()["events"]
-    page.wait_for_selector(".round:first-child .tile[data-state=structure], .round:first-child .tile[data-state=done]")
+    assert forgotten(job)
+    job = begun()
+    assert not forgotten(job)
     page.on("dialog", lambda question: question.accept())
     page.goto(page.url + "health")
-    page.wait_for_timeout(600)
-    assert page.evaluate(ask, events) == 404
+    until(lambda: forgotten(job))
+    print("ASKED", ("DELETE", job) in asked, asked[-3:])
 
 
 def test_what_the_server_forgot_is_drawn_again(visit):

@@ -40,11 +40,12 @@ def test_from_one_to_the_next(visit):
     assert "1 of 3" in shown(page)
     expect(page.locator("#previous")).to_be_disabled()
     page.keyboard.press("f")
-    page.wait_for_function("document.fullscreenElement?.id === 'work'")
+    expect(page.locator("#full")).to_have_attribute("aria-pressed", "true")
+    assert page.evaluate("document.fullscreenElement.id") == "work"
     page.keyboard.press("ArrowRight")
     assert "2 of 3" in shown(page)
     page.keyboard.press("f")
-    page.wait_for_function("document.fullscreenElement === null")
+    expect(page.locator("#full")).to_have_attribute("aria-pressed", "false")
 
 
 def test_choosing_discarding_and_undoing(visit):
@@ -116,6 +117,7 @@ def test_comparing_by_slider_and_side_by_side(visit):
 def test_a_finger_swipes_to_the_next(visit):
     page = filled(visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True), 2)
     page.locator(".pick").first.tap()
+    page.wait_for_selector("#work[data-mode=view]")  # the click follows the tap
     client = page.context.new_cdp_session(page)
     (x, y), far = on_canvas(page, 90, 64), on_canvas(page, 20, 64)[0]
     for kind, points in (("Start", [x]), ("Move", [(x + far) / 2]), ("Move", [far]), ("End", [])):
@@ -129,8 +131,8 @@ def test_leaving_with_results_is_asked_about(visit):
     page, questions = filled(visit(), 1), []
     page.on("dialog", lambda question: (questions.append(question.type), question.dismiss()))
     page.click("#work")  # a page that was never touched may not ask
-    page.evaluate("location.reload()")
-    page.wait_for_timeout(300)
+    with page.expect_event("dialog"):
+        page.evaluate("location.reload()")
     assert questions == ["beforeunload"]
     expect(page.locator(".tile")).to_have_count(1)
     saved(page, ".tile .save")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import struct
-import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import numpy as np
 import pytest
-from serving import LIMITS, NOBODY, Web, error, png
+from serving import LIMITS, NOBODY, Web, error, here, png, until
+
+from manifill import Inpainter
 
 pytest_plugins = ["web_fixtures"]
 
@@ -127,14 +129,17 @@ def test_too_large_a_body_is_refused_before_and_while_it_is_read(web: Web) -> No
     error(answer, 413, "bytes")
 
 
-def test_an_upload_that_stalls_is_given_up(web: Web) -> None:
+def test_an_upload_that_stalls_is_given_up(small: Inpainter, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
     def pieces() -> Iterator[bytes]:
         yield PART
-        time.sleep(LIMITS.stall_seconds + 1)
+        until(lambda: any(" 408 " in line for line in caplog.messages))
 
-    answer = web.client.post("/api/v1/inpaint", content=pieces(), headers={"content-type": FORM})
-    error(answer, 408, "seconds")
-    assert web.state.uploads.bytes == 0
+    with here(small, replace(LIMITS, stall_seconds=0.3)) as web:
+        answer = web.client.post("/api/v1/inpaint", content=pieces(), headers={"content-type": FORM})
+        error(answer, 408, "seconds")
+        assert web.state.uploads.bytes == 0
 
 
 def test_paths_that_do_not_exist(web: Web) -> None:

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 import serving
-from serving import NOBODY, Web, error, png, square_hole
+from serving import NOBODY, Web, error, png, square_hole, until
 
 from manifill import Inpainter
 from manifill.cli.serve import address, chosen_token, is_loopback, listen, serve
@@ -23,9 +23,9 @@ TOKEN = "correct-horse-battery"
 
 
 @pytest.fixture(scope="module")
-def guarded(faces: Inpainter, face: np.ndarray) -> Iterator[Web]:
+def guarded(small: Inpainter, face: np.ndarray) -> Iterator[Web]:
     """A server that wants a token and does not listen on a loopback address, or so it thinks."""
-    with serving.here(faces, serving.LIMITS, Access(TOKEN, (), local=False)) as web:
+    with serving.here(small, serving.LIMITS, Access(TOKEN, (), local=False)) as web:
         web.photo, web.mask = png(face), png(square_hole())
         yield web
 
@@ -232,6 +232,7 @@ def test_log_lines_say_which_request_and_never_the_token(guarded: Web, caplog: p
         guarded.client.get("/", params={"token": TOKEN})
         guarded.gate.failing = lambda draws: True
         failed = guarded.client.post("/api/v1/inpaint", files=pictures, headers=headers)
+        until(lambda: any(" 500 " in line for line in said))  # it is logged when it has been answered
     finally:
         guarded.gate.failing = lambda draws: False
         logging.getLogger("manifill.web").removeHandler(handler)

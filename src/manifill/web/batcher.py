@@ -9,7 +9,6 @@ by a batch, or one painted picture, at most.
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,12 +39,12 @@ class Turn:
     """A lock that is handed on in the order in which it was asked for."""
 
     def __init__(self) -> None:
-        self.tickets, self.serving = itertools.count(), 0
+        self.asked, self.serving = 0, 0  # how often it was asked for, and handed on
         self.changed = threading.Condition()
 
     def __enter__(self) -> None:
         with self.changed:
-            ticket = next(self.tickets)
+            ticket, self.asked = self.asked, self.asked + 1
             self.changed.wait_for(lambda: self.serving == ticket)
 
     def __exit__(self, *_: object) -> None:
