@@ -62,8 +62,8 @@ export class Api {
     return (await this.request(ROOT + path)).json();
   }
 
-  async blob(url) {
-    return (await this.request(url)).blob();
+  async blob(url, signal) {
+    return (await this.request(url, { signal })).blob();
   }
 
   /** Start a job by a form of files and fields, those undefined left out: {id, seeds, events, warnings}. `sent` hears how much of

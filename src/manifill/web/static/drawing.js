@@ -62,7 +62,7 @@ export class Drawing {
     if (!tile) return;
     if (data.warnings) round.warn(data.warnings);
     try {
-      const file = await this.api.blob(kind === "structure" ? data.image : data.patch);
+      const file = await this.api.blob(kind === "structure" ? data.image : data.patch, signal);
       if (kind === "structure") await tile.showStructure(file, data);
       else await tile.show(file, data, { job: round.job, index: data.index });
       if (!signal.aborted) this.count(kind);
@@ -87,6 +87,7 @@ export class Drawing {
       return;
     }
     await Promise.all(pictures);
+    if (this.stop.signal.aborted) return;
     const { round } = this;
     if (data.warnings) round.warn(data.warnings);
     if (kind === "done") {
