@@ -155,6 +155,7 @@ def fillers(completions: Completions) -> list[dict[str, str | None]]:
 
 def save_png(picture: Image.Image, path: Path, text: dict[str, str]) -> None:
     """Write a PNG with text chunks, whole or not at all."""
+    remove_stray(path)
     write_atomic(path, png_bytes(picture, text))
 
 
