@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -16,6 +17,7 @@ from serving import Web, error, png, square_hole, until
 
 from manifill import Inpainter
 from manifill.photos import thin
+from manifill.web import jobs
 from manifill.web.jobs import THIN
 from manifill.web.limits import Limits
 
@@ -89,40 +91,45 @@ def busy(process: psutil.Process) -> bool:
 def test_filling_thin_parts_lets_others_pass_and_ends_with_its_client(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill, filled = thin._filled, []
+    fill, filled, answered, left = thin._filled, [], threading.Event(), threading.Event()
 
-    def slowly(*tile: np.ndarray) -> np.ndarray:
+    def held(*tile: np.ndarray) -> np.ndarray:
         filled.append(tile)
-        time.sleep(0.05)
+        if len(filled) == 4:
+            web.lined_up(2)  # somebody else wants a turn
+        if len(filled) == 40:  # of 64
+            assert answered.wait(120)
+            assert left.wait(120)
         return fill(*tile)
 
+    monkeypatch.setattr(jobs, "SLICE", 0)
     monkeypatch.setattr(thin, "TILE", 16)
-    monkeypatch.setattr(thin, "_filled", slowly)
+    monkeypatch.setattr(thin, "_filled", held)
     hole = np.zeros((128, 128), np.bool_)
     hole[::12] = True
     job = web.post("jobs", files=upload(hole)).json()["id"]
     until(lambda: len(filled) > 3)
     assert web.state.jobs.known[job].cost == (3 + 1 + THIN) * hole.size  # photo, hole and what is new of them
     assert web.post().status_code == 200
-    assert len(filled) < 60  # of 64
+    answered.set()
     assert web.client.delete(f"/api/v1/jobs/{job}").status_code == 204
-    count = len(filled)
-    time.sleep(0.4)
-    assert len(filled) <= count + 1
+    left.set()
+    web.lined_up(0)
+    assert len(filled) <= 40
 
 
-def test_what_is_decoded_and_worked_on_counts(faces: Inpainter, face: np.ndarray) -> None:
+def test_what_is_decoded_and_worked_on_counts(small: Inpainter, face: np.ndarray) -> None:
     """By the headers, before anything is decoded; small pictures take no room."""
     hole = np.zeros((1500, 1500), np.bool_)
     hole[700:800, 700:800] = True
-    with serving.here(faces, Limits(memory_bytes=16 << 20)) as web:  # 54 MB to decode both, less what is free
+    with serving.here(small, Limits(memory_bytes=16 << 20)) as web:  # 54 MB to decode both, less what is free
         web.photo, web.mask = png(face), png(square_hole())
         error(web.post(files=upload(hole)), 413, "MiB", "smaller photo")
         error(web.post(files=upload(hole), extend_left=10**9), 413, "MiB")
         error(web.post(files={"photo": upload(hole)["photo"][:60], "mask": web.mask}), 400)
         assert web.post().status_code == 200
         assert web.state.jobs.reading == 0
-    with serving.here(faces, Limits(memory_bytes=44 << 20)) as web:
+    with serving.here(small, Limits(memory_bytes=44 << 20)) as web:
         assert web.post(files=upload(hole)).status_code == 200
         error(web.post(files=upload(hole), strategy="resize"), 413, "MiB")  # a square of the whole photo
         assert web.state.jobs.reading == 0
