@@ -10,7 +10,7 @@ demo: .venv/installed
 
 # two processes of one thread each: most tests are too small for two threads
 test: .venv/installed-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
@@ -34,9 +34,10 @@ format: .venv/installed-dev
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
-.venv/installed-dev: .venv/installed
+# not after .venv/installed: the library in native/ would be compiled twice
+.venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt setup.py $(wildcard native/*)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	touch $@
+	touch .venv/installed $@
 
 .venv/installed-docs: .venv/installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'

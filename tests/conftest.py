@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from manifill import Inpainter
 from manifill.data import masks
+from manifill.train import report
 
 # a suite that is started in the background inherits an ignored SIGINT, and so would the processes that it interrupts
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,8 +23,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what waits for a browser: two processes then end at about the same time."""
-    items.sort(key=lambda item: not item.path.is_relative_to(Path(__file__).parent / "web"))
+    """Begin with the longest files, of the page and of trainings: two processes then end at about the same time."""
+    long = [Path(__file__).parent / name for name in ("web", "train")]
+    items.sort(key=lambda item: [not item.path.is_relative_to(folder) for folder in long])
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +65,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, face: np.ndarray) -> Path
         crop = np.rot90(face[y : y + 80, x : x + 80], k % 4).astype(float) * rng.uniform(0.6, 1.2, 3)
         Image.fromarray(crop.clip(0, 255).astype(np.uint8)).save(folder / f"{k:02d}.png")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_reports() -> Iterator[None]:
+    """Trainings write no report, which takes longer than they do: tests/train/test_report.py has it written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "write_report", lambda out: out / "report.html")
+        yield
 
 
 @pytest.fixture(autouse=True)
