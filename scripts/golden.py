@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
-import os
 import platform
-import subprocess
 import sys
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
+from manifill import cli
 from manifill.config import Fit
 from manifill.inpainter import Inpainter
 from manifill.networks.checkpoint import fingerprint, save_network
@@ -123,13 +124,18 @@ def completions(folder: Path | str) -> tuple[Golden, Golden]:
 
 def manifill(*arguments: object) -> None:
     """Run the command line on one core."""
-    one = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", "manifill", *map(str, arguments)], check=True, capture_output=True, env=one)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with redirect_stdout(io.StringIO()):
+            assert cli.main([str(argument) for argument in arguments]) == 0
+    finally:
+        torch.set_num_threads(threads)
 
 
 def training_pictures(folder: Path) -> Path:
     """Write 24 crops of the face."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     face = photos()["face"]
     for k in range(24):
         crop = np.rot90(face[2 * k : 2 * k + 80, k : k + 80], k % 4)
@@ -137,11 +143,13 @@ def training_pictures(folder: Path) -> Path:
     return folder
 
 
-def training(out: Path) -> tuple[Golden, Golden]:
+def training(out: Path, *more: object) -> tuple[Golden, Golden]:
     """Train `tiny`; return its losses, step by step, and hashes of the weights that all stages leave."""
     data = training_pictures(out / "pictures")
     steps = ("--log-every", 1, "--validate-every", 20, "--checkpoint-every", 20, "--precision", "fp32")
-    manifill("train", "all", "--preset", "tiny", "--data", data, "--out", out / "run", "--force", "--quiet", *steps)
+    manifill(
+        "train", "all", "--preset", "tiny", "--data", data, "--out", out / "run", "--force", "--quiet", *steps, *more
+    )
     losses, weights = {}, {}
     for stage in STAGES:
         lines = [json.loads(line) for line in (out / "run" / stage / "metrics.jsonl").read_text().splitlines()]
@@ -178,15 +186,15 @@ def measure(everything: bool = True) -> Golden:
         codes, pixels = {}, {}
         for label, model in (("seeded tiny", tiny), ("tests/reference", REFERENCE)):
             codes[label], pixels[label] = completions(model)
-        losses, weights = training(folder)
         everywhere = {
             "codes": codes,
-            "first losses": {stage: steps[:FIRST] for stage, steps in losses.items()},
+            "first losses": training(folder / "short", "--steps", FIRST)[0],
             "manifest": manifest_keys(tiny, folder / "out"),
             "openapi": openapi(),
         }
-    if not everything:
-        return {"everywhere": everywhere}
+        if not everything:
+            return {"everywhere": everywhere}
+        losses, weights = training(folder / "whole")
     bundled = dict(zip(("codes", "pixels"), completions("faces-128"), strict=True))
     here = {"machine": machine(), "pixels": pixels, "losses": losses, "weights": weights, "faces-128": bundled}
     return {"everywhere": everywhere, "here": here}

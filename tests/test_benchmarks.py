@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,24 @@ def test_a_wait_is_seen():
 
 
 @pytest.mark.parametrize("stage", training.STAGES)
-def test_a_stage_is_measured(stage: str):
+def test_a_stage_is_measured(stage: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(training, "matrix_rate", functools.partial(training.matrix_rate, side=64))
+    threads = torch.get_num_threads()
+    try:
+        asked = training.Asked("tiny", stage, None, "fp32", 1, "cpu", 1, False, True)
+        found = training.measured(asked)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(training.speeds(stage, found)) == len(training.STEP)
+    assert found.operations > 1e6
+    assert found.saving > 0
+    assert found.validating > 0
+    assert training.needs(stage, found, True)[:2] == [stage, "4"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", training.STAGES)
+def test_a_stage_is_measured_in_a_process_of_its_own(stage: str):
     command = [
         sys.executable,
         "benchmarks/training.py",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from hub_stub import TOKEN, Hub, only_here, point_at
+from processes import in_one_process
 from safetensors.torch import save_file
 
 from manifill import Inpainter, ModelError, push_to_hub
@@ -326,7 +325,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_on_the_command_line(hub: Hub, folder: Path, tmp_path: Path) -> None:
-    """As a user would: in processes of their own, with nothing but the library's settings."""
+    """As a user would: in a process of its own, with nothing but the library's settings."""
     settings = {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(tmp_path / "home"),
@@ -335,17 +334,17 @@ def test_on_the_command_line(hub: Hub, folder: Path, tmp_path: Path) -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
 
-    def run(*verb: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "manifill", *verb]
-        return subprocess.run(command, env=os.environ | settings, cwd=tmp_path, capture_output=True, text=True)
-
-    pushed = run("push", str(folder), "me/faces", "--private", "--license", "other")
-    assert (pushed.returncode, pushed.stdout.strip()) == (0, f"{hub.url}/me/faces"), pushed.stderr
+    pushed, told, wrong = in_one_process(
+        ("push", folder, "me/faces", "--private", "--license", "other"),
+        ("info", "me/faces"),
+        ("info", "me/facse"),
+        folder=tmp_path,
+        **settings,
+    )
+    assert (pushed.code, pushed.out.strip()) == (0, f"{hub.url}/me/faces"), pushed.err
     assert hub.repositories["me/faces"].private
-    told = run("info", "me/faces")
-    assert told.returncode == 0, told.stderr
-    assert model_hash(folder) in told.stdout
-    wrong = run("info", "me/facse")
-    assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr.splitlines()[-1].startswith("manifill: me/facse: no folder here, and no model on")
-    assert "Traceback" not in pushed.stderr + told.stderr + wrong.stderr
+    assert told.code == 0, told.err
+    assert model_hash(folder) in told.out
+    assert (wrong.code, wrong.out) == (2, "")
+    assert wrong.err.splitlines()[-1].startswith("manifill: me/facse: no folder here, and no model on")
+    assert "Traceback" not in pushed.err + told.err + wrong.err

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import Done, in_one_process
 
 from manifill.config import ModelConfig, to_dict
 from manifill.train.logs import read_settings
@@ -43,51 +44,62 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return source.parent
 
 
-def run(changed: Path, *words: object, code: int = 0) -> str:
-    env = os.environ | {"PYTHONPATH": str(changed)}
-    done = subprocess.run([sys.executable, *map(str, words)], env=env, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    return done.stderr if code else done.stdout
+def run(changed: Path, *verbs: tuple[object, ...]) -> list[Done]:
+    return in_one_process(*verbs, PYTHONPATH=str(changed))
 
 
 def test_one_declaration_reaches_every_place(
     changed: Path, reference_model: Path, photo_and_mask: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    command = ("-m", "manifill", "inpaint", *photo_and_mask, "-n", "1", "--seed", "0", "--device", "cpu")
-    run(changed, *command, "--model", reference_model, "--push", "50", "-o", tmp_path / "out")
+    command, packed = ("inpaint", *photo_and_mask, "-n", "1", "--seed", "0", "--device", "cpu"), tmp_path / "packed"
+    done = run(
+        changed,
+        (*command, "--model", reference_model, "--push", "50", "-o", tmp_path / "out"),
+        ("pack", reference_model, "--out", packed, "--push", "50"),
+        (*command, "--model", packed, "-o", tmp_path / "own"),  # the model's own
+        ("info", packed),
+        ("evaluate", "--help"),
+    )
+    assert [verb.code for verb in done] == [0] * 5, done
     (line,) = map(json.loads, (tmp_path / "out" / "manifest.jsonl").read_text().splitlines())
     assert line["push"] == 50
     codes = [code for rows in line["codes"][0][2:6] for code in rows[2:6]]
     assert set(codes) == {0}  # it is obeyed, though the C++ does not know it
-
-    run(changed, "-m", "manifill", "pack", reference_model, "--out", tmp_path / "packed", "--push", "50")
-    run(changed, *command, "--model", tmp_path / "packed", "-o", tmp_path / "own")  # the model's own
     assert json.loads((tmp_path / "own" / "manifest.jsonl").read_text())["codes"] == line["codes"]
-    assert "push 50" in run(changed, "-m", "manifill", "info", tmp_path / "packed")
-    assert "--push" in run(changed, "-m", "manifill", "evaluate", "--help")
+    assert "push 50" in done[3].out
+    assert "--push" in done[4].out
 
     schema = "from manifill.web.schemas import Settings; import json; print(json.dumps(Settings.model_json_schema()))"
-    number, _ = json.loads(run(changed, "-c", schema))["properties"]["push"]["anyOf"]
+    env = os.environ | {"PYTHONPATH": str(changed)}
+    said = subprocess.run([sys.executable, "-c", schema], env=env, capture_output=True, text=True, check=True).stdout
+    number, _ = json.loads(said)["properties"]["push"]["anyOf"]
     assert (number["minimum"], number["maximum"]) == (0, 50)
 
 
 def test_an_option_of_a_training_is_offered_checked_remembered_and_told(
-    changed: Path, pictures: Path, reference_model: Path, tmp_path: Path
+    changed: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    first = ("-m", "manifill", "train", "texture", "--data", pictures, "--preset", "tiny", "--quiet", "--force")
-    first += ("--precision", "fp32", "--out", tmp_path / "out", "--masks", "centre", "brush")
-    assert "--dummy" in run(changed, "-m", "manifill", "train", "all", "--help")
-    assert "--dummy" not in run(changed, "-m", "manifill", "train", "vqvae", "--help")
-    too_much = run(changed, *first, "--dummy", "3", code=2)
-    assert too_much == "manifill: dummy is 3.0; expected 0 or more, at most 2\n"
-
-    vqvae = ("-m", "manifill", "train", "vqvae", *first[4:-3], "--steps", "1")
-    run(changed, *vqvae)
-    run(changed, *first, "--steps", "1", "--dummy", "1.5")
+    options = ("--data", pictures, "--preset", "tiny", "--quiet", "--force", "--precision", "fp32")
+    options += ("--out", tmp_path / "out")
+    texture = ("train", "texture", *options, "--masks", "centre", "brush")
+    all_help, vqvae_help, too_much, vqvae, first, again = run(
+        changed,
+        ("train", "all", "--help"),
+        ("train", "vqvae", "--help"),
+        (*texture, "--dummy", "3"),
+        ("train", "vqvae", *options, "--steps", "1"),
+        (*texture, "--steps", "1", "--dummy", "1.5"),
+        (*texture, "--steps", "2"),
+    )
+    assert "--dummy" in all_help.out
+    assert "--dummy" not in vqvae_help.out
+    assert too_much == Done(2, "", "manifill: dummy is 3.0; expected 0 or more, at most 2\n")
+    assert (vqvae.code, first.code) == (0, 0), vqvae.err + first.err
     saved = json.loads((tmp_path / "out" / "texture" / "config.json").read_text())
     assert (saved["training"]["dummy"], saved["training"]["masks"]) == (1.5, ["centre", "brush"])
     assert "--masks centre brush --dummy 1.5" in (tmp_path / "out" / "model" / "README.md").read_text()
-    assert "dummy: 1.5 then, 0.0 now" in run(changed, *first, "--steps", "2", code=2)
+    assert again.code == 2
+    assert "dummy: 1.5 then, 0.0 now" in again.err
 
 
 def test_settings_of_earlier_versions_have_todays_names(tmp_path: Path) -> None:

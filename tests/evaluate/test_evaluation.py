@@ -97,13 +97,14 @@ def test_scores_survive_a_file(inpainter: Inpainter, task: run.Task, tmp_path: P
         Scores.load(tmp_path / "scores.npz")
 
 
-def test_the_figures_are_what_they_are_called(pictures: Path, network: Path) -> None:
+@pytest.mark.parametrize("count", [3, pytest.param(6, marks=pytest.mark.slow)])
+def test_the_figures_are_what_they_are_called(pictures: Path, network: Path, count: int) -> None:
     """Of a trained model: what the reference model draws hardly shows in what it paints."""
     inpainter = Inpainter.from_pretrained("faces-128")
-    task = run.task(Pictures([pictures], 128, 6), "lama-medium", *load_judges([network]))
+    task = run.task(Pictures([pictures], 128, count), "lama-medium", *load_judges([network]))
     scores = task.score(method(inpainter), quiet=True)
     found = figures(scores)
-    for k in range(6):
+    for k in range(count):
         photo, hole = task.pictures.array[k], task.holes(k)
         done = method(inpainter).complete(photo, hole, k, task.pictures.names[k]).composites
         assert np.array_equal(done[:, ~hole], np.broadcast_to(photo[~hole], done[:, ~hole].shape))

@@ -131,7 +131,7 @@ def test_a_name_too_long_for_results_is_listed(
     assert "the result's name is too long for this system" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_names_that_cannot_be_shown_are_escaped(
     tmp_path: Path, mask: Path, reference_model: Path, encoding: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -93,31 +94,47 @@ def known_codes(c: StructureConfig, pattern: str, n: int, side: int = 8) -> Tens
 
 
 EVERY = ["cached", "rows", "portable", "avx2", "avx512"]
+Case = tuple[StructureGenerator, Tensor, Tensor, Tensor]
+
+
+@cache
+def naive_case(
+    c: StructureConfig, options: SamplingOptions, pattern: str = "none"
+) -> tuple[Case, Tensor | None, Sampled]:
+    """Return what a sampler is given, the codes that it is to keep, and what the naive one makes of them, made once."""
+    torch.manual_seed(0)
+    case = given(c, 8 if c is TINY else 6, 4)
+    known = known_codes(c, pattern, 4)
+    return case, known, sample_naive(*case, options, known=known)
+
+
+@cache
+def cached_case(n: int) -> tuple[Case, Sampled]:
+    """Return what a sampler is given for `n` samples, and what the cached one makes of it."""
+    torch.manual_seed(0)
+    case = given(SMALL, 6, n)
+    return case, sample_cached(*case, SamplingOptions())
 
 
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("options", [SamplingOptions(), SamplingOptions(0.8, 20, 0.9), SamplingOptions(top_p=0.3)])
 @pytest.mark.parametrize("c", [TINY, SMALL], ids=["tiny", "small"])
 def test_agrees_with_the_naive_sampler(name: str, options: SamplingOptions, c: StructureConfig) -> None:
-    model, codebook, cond, noise = given(c, 8 if c is TINY else 6, 4)
-    naive = sample_naive(model, codebook, cond, noise, options)
-    assert_same_codes(
-        model, codebook, cond, noise, options, naive, sampler(name)(model, codebook, cond, noise, options)
-    )
+    case, _, naive = naive_case(c, options)
+    assert_same_codes(*case, options, naive, sampler(name)(*case, options))
 
 
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("pattern", ["middle", "upper half", "scattered", "all"])
 def test_clamped_codes(name: str, pattern: str) -> None:
-    model, codebook, cond, noise = given(TINY, 8, 4)
-    options, known = SamplingOptions(), known_codes(TINY, pattern, 4)
+    options = SamplingOptions()
+    case, known, naive = naive_case(TINY, options, pattern)
     assert known is not None
-    naive = sample_naive(model, codebook, cond, noise, options, known=known)
-    other = sampler(name)(model, codebook, cond, noise, options, known=known)
+    other = sampler(name)(*case, options, known=known)
     kept = (known >= 0).expand_as(naive.codes)
     assert torch.equal(naive.codes[kept], known.expand_as(naive.codes)[kept])
     assert (other.log_likelihood[kept] == 0).all()
-    assert_same_codes(model, codebook, cond, noise, options, naive, other)
+    assert_same_codes(*case, options, naive, other)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -135,14 +152,13 @@ def test_several_pictures_in_one_batch(name: str) -> None:
 def test_threads_do_not_matter_to_the_native_sampler(threads: int, n: int) -> None:
     if not FLOAT_KINDS:
         pytest.skip("the native sampler was not built")
-    model, codebook, cond, noise = given(SMALL, 6, n)
-    wanted, before = sample_cached(model, codebook, cond, noise, SamplingOptions()), torch.get_num_threads()
+    (case, wanted), before = cached_case(n), torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        found = NativeSampler(model, codebook, kind=FLOAT_KINDS[-1])(cond, noise, SamplingOptions())
+        found = sampler(FLOAT_KINDS[-1])(*case, SamplingOptions())
     finally:
         torch.set_num_threads(before)
-    assert_same_codes(model, codebook, cond, noise, SamplingOptions(), wanted, found)
+    assert_same_codes(*case, SamplingOptions(), wanted, found)
 
 
 @pytest.mark.skipif(not native.kinds(), reason="the native sampler was not built")
@@ -174,8 +190,7 @@ def test_the_native_sampler_refuses_what_it_would_read_beyond() -> None:
 
 @pytest.mark.skipif("avx512bf16" not in native.kinds(), reason="no bfloat16 products on this processor")
 def test_bfloat16_differs_at_near_ties_alone() -> None:
-    model, codebook, cond, noise = given(SMALL, 8, 8)
-    exact = sample_naive(model, codebook, cond, noise, SamplingOptions())
+    (model, codebook, cond, noise), _, exact = naive_case(SMALL, SamplingOptions())
     rough = NativeSampler(model, codebook, torch.bfloat16)(cond, noise, SamplingOptions())
     same = (exact.codes == rough.codes).flatten(1)
     before = same.long().cumprod(1).bool()  # up to the first difference both saw the same codes

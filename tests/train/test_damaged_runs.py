@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,18 @@ VALUES = {"quiet": True, "force": True, "log_every": 2, "validate_every": 6, "ch
 FIRST, LONGER = RunOptions(**VALUES, steps=3), RunOptions(**VALUES, steps=6)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def run(pictures: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VQ-VAE's run of three steps."""
-    train(("vqvae",), [pictures], tmp_path, "tiny", FIRST)
-    return tmp_path
+    out = tmp_path_factory.mktemp("trained")
+    train(("vqvae",), [pictures], out, "tiny", FIRST)
+    return out
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it to damage."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def test_flipped_bits_in_a_checkpoint(run: Path, pictures: Path) -> None:

@@ -27,8 +27,9 @@ ALL = ("vqvae", "structure", "texture")
 def parent(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model folder of a tiny run whose VQ-VAE carries something."""
     out = tmp_path_factory.mktemp("parent")
-    train(("vqvae",), [pictures], out, "tiny", dataclasses.replace(OPTIONS, steps=300))
-    train(("structure", "texture"), [pictures], out, "tiny", OPTIONS)
+    once = dataclasses.replace(OPTIONS, validate_every=300, checkpoint_every=300)
+    train(("vqvae",), [pictures], out, "tiny", dataclasses.replace(once, steps=300))
+    train(("structure", "texture"), [pictures], out, "tiny", once)
     return out / "model"
 
 

@@ -59,7 +59,6 @@ def test_more_minutes_go_on_and_the_codes_stay(
     fits, two = iter([12, 11, 7]), STAGES[:2]
     monkeypatch.setattr(run, "steps_that_fit", lambda *_: next(fits))
     monkeypatch.setattr(run, "StepPlan", lambda *_: None)  # the clock has no say
-    monkeypatch.setattr(run.report, "write", lambda out: out)  # takes longer than all of this
     out, options = tmp_path / "run", {"quiet": True, "force": True}
     train(two, [pictures], out, "tiny", RunOptions(minutes=1, **options))
     assert [steps_of(out, name) for name in two] == [(12, 12), (11, 11)]

@@ -22,7 +22,7 @@ from manifill.data.batches import Batches
 from manifill.data.pictures import Pictures
 from manifill.data.sources import DataError
 from manifill.networks.checkpoint import model_hash
-from manifill.train import chart, loop, tensorboard
+from manifill.train import chart, loop, report, tensorboard
 from manifill.train.config import RunOptions
 from manifill.train.distributed import Share
 from manifill.train.presets import PRESETS
@@ -72,7 +72,10 @@ class Page(HTMLParser):
 def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny run of all three stages."""
     out = tmp_path_factory.mktemp("runs") / "a <run> & more"
-    train(("vqvae", "structure", "texture"), [pictures], out, "tiny", OPTIONS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "write_report", write_report)  # tests/conftest.py has other trainings write none
+        train(("vqvae", "structure", "texture"), [pictures], out, "tiny", OPTIONS)
+    assert (out / "report.html").exists()
     return out
 
 
