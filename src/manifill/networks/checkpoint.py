@@ -133,8 +133,11 @@ def unfilled(header: Header, name: str) -> Any:
     return network
 
 
-def load_network(folder: Path, name: str) -> tuple[Any, Header]:
-    """Load one network of a model folder, frozen and in evaluation mode. Raises ModelError."""
+def load_network(folder: Path, name: str, codebook: str | None = None) -> tuple[Any, Header]:
+    """Load one network of a model folder, frozen and in evaluation mode, of any VQ-VAE or that with this `codebook`.
+
+    Raises ModelError.
+    """
     header = read_header(folder, name)
     network = unfilled(header, name)
     try:
@@ -142,6 +145,11 @@ def load_network(folder: Path, name: str) -> tuple[Any, Header]:
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelError(f"{header.path}: cannot be read ({str(error)[:200]})") from error
     network.load_state_dict(tensors, strict=True, assign=True)
+    if codebook not in (None, header.codebook):
+        raise ModelError(
+            f"{header.path}: trained with the codebooks {header.codebook}, but the VQ-VAE beside it has {codebook}; "
+            "networks of different runs cannot be combined"
+        )
     return network.eval().requires_grad_(False), dataclasses.replace(header, tensors=digest)
 
 
@@ -155,29 +163,17 @@ def load_vqvae(folder: Path) -> tuple[VQVAE, Header]:
 
 def load_structure(folder: Path, codebook: str) -> tuple[StructureGenerator, Header]:
     """Load a structure generator that belongs to the VQ-VAE with this codebook fingerprint, else raise ModelError."""
-    network, header = load_network(folder, "structure")
-    return network, _belongs(header, codebook)
+    return load_network(folder, "structure", codebook)
 
 
 def load_texture(folder: Path, codebook: str) -> tuple[TextureGenerator, Header]:
     """Load a texture generator that belongs to the VQ-VAE with this codebook fingerprint, else raise ModelError."""
-    network, header = load_network(folder, "texture")
-    return network, _belongs(header, codebook)
+    return load_network(folder, "texture", codebook)
 
 
 def load_discriminator(folder: Path, codebook: str) -> tuple[Discriminator, Header]:
     """Load a discriminator that belongs to the VQ-VAE with this codebook fingerprint, else raise ModelError."""
-    network, header = load_network(folder, "discriminator")
-    return network, _belongs(header, codebook)
-
-
-def _belongs(header: Header, codebook: str) -> Header:
-    if header.codebook != codebook:
-        raise ModelError(
-            f"{header.path}: trained with the codebooks {header.codebook}, but the VQ-VAE beside it has {codebook}; "
-            "networks of different runs cannot be combined"
-        )
-    return header
+    return load_network(folder, "discriminator", codebook)
 
 
 def model_hash(folder: Path) -> str:
