@@ -339,15 +339,3 @@ def test_cancelling_and_leaving_stop_the_work(visit, address):
     page.goto(page.url + "health")
     assert page.evaluate("sessionStorage.getItem('asked')") == f"DELETE {address}api/v1/jobs/{job}"
     until(lambda: forgotten(job))
-
-
-def test_what_the_server_forgot_is_drawn_again(visit):
-    page = open_photo(visit())
-    menu(page, "#centre")
-    with page.expect_response("**/api/v1/jobs") as answer:
-        fill(page, 2)
-    page.evaluate("(id) => fetch(`/api/v1/jobs/${id}`, { method: 'DELETE' })", answer.value.json()["id"])
-    page.click(".round:first-child .grid")
-    expect(page.locator(".round > .error")).to_contain_text("has forgotten")
-    view(page, 2)
-    fill(page, 2)

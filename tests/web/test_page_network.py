@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from browsing import SMALL, fill, menu, open_photo, serve
+from browsing import SMALL, fill, menu, open_photo, serve, view
 from PIL import Image
 from serving import until
 
@@ -105,3 +105,15 @@ def test_what_the_server_says_of_models_and_photos_is_shown(visit):
     page.locator(".pick").click()
     page.click("#caption")
     expect(page.locator("#details")).to_contain_text("faces-128: a face was found")
+
+
+def test_what_the_server_forgot_is_drawn_again(visit):
+    page = open_photo(visit())
+    menu(page, "#centre")
+    with page.expect_response("**/api/v1/jobs") as answer:
+        fill(page, 2)
+    page.evaluate("(id) => fetch(`/api/v1/jobs/${id}`, { method: 'DELETE' })", answer.value.json()["id"])
+    page.click(".round:first-child .grid")
+    expect(page.locator(".round > .error")).to_contain_text("has forgotten")
+    view(page, 2)
+    fill(page, 2)
