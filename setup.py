@@ -4,6 +4,8 @@ The library is plain C++ behind a C interface, loaded with ctypes: it belongs to
 wheel a platform serves all of them.
 """
 
+import re
+import tomllib
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -12,6 +14,23 @@ from setuptools.command.build_ext import build_ext
 
 FLAGS = {"msvc": ["/O2", "/std:c++17", "/EHsc"]}
 OTHERS = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-pthread", "-Wno-unknown-pragmas"]
+
+
+def described(readme: str, home: str) -> str:
+    """Return the README for an index of packages: its pictures and links lead to `home` or, without one, are left out.
+
+    They are relative, which resolves in the repository alone.
+    """
+
+    def absolute(found: re.Match[str]) -> str:
+        picture, text, target = found.groups()
+        if target.startswith(("https://", "#")):
+            return found[0]
+        if not home:
+            return "" if picture else text
+        return f"{picture}[{text}]({home}/{'raw' if picture else 'blob'}/HEAD/{target})"
+
+    return re.sub(r"(!?)\[([^]]*)\]\(([^)\s]+)\)", absolute, readme)
 
 
 class BuildLibrary(build_ext):
@@ -45,4 +64,12 @@ library = Extension(
     optional=True,  # without a compiler the package installs, and samples with PyTorch
 )
 
-setup(ext_modules=[library], cmdclass={"build_ext": BuildLibrary, "bdist_wheel": PlatformWheel})
+if __name__ == "__main__":
+    root = Path(__file__).parent
+    urls = tomllib.loads((root / "pyproject.toml").read_text())["project"]["urls"]
+    setup(
+        ext_modules=[library],
+        cmdclass={"build_ext": BuildLibrary, "bdist_wheel": PlatformWheel},
+        long_description=described((root / "README.md").read_text(encoding="utf-8"), urls.get("Homepage", "")),
+        long_description_content_type="text/markdown",
+    )

@@ -7,8 +7,6 @@ Needs playwright, from manifill[dev], and a Chromium on the PATH.
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from contextlib import contextmanager
 from math import cos, pi, sin
@@ -120,8 +118,8 @@ def play(film: Film) -> None:
 def main() -> None:
     """Write docs/page.webp."""
     with contextmanager(browsing.serve)() as address, sync_playwright() as playwright:
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # root has none, and only our page is opened
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=sandbox)
+        browser = browsing.chromium(playwright)
+        assert browser, "no Chromium on the PATH"
         page = browser.new_page(viewport=SIZE)
         page.goto(address)
         page.wait_for_selector("#samples button")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +17,20 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page, Playwright
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = ("--model", str(Path(__file__).parent / "reference" / "model"))  # what the page does, it does with any model
+
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def chromium(playwright: Playwright) -> Browser | None:
+    """Start headless Chromium; None where there is none on the PATH."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # root has no sandbox, and only our page is opened
+    return playwright.chromium.launch(executable_path=found, args=arguments) if found else None
 
 
 def serve(*options: str) -> Iterator[str]:
@@ -90,7 +102,7 @@ def fill(page: Page, count: int = 4) -> None:
     before = page.locator(".round").count()
     page.locator("#count").fill(str(count))
     page.locator("#start").click()
-    page.locator(".round").nth(before).wait_for()
+    page.locator(".round").nth(before).wait_for(state="attached")  # an earlier photo's may be folded
     page.wait_for_selector("#start:visible")
     assert page.locator(".round").first.locator(".tile[data-state=done]").count() == count
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import browsing
 import pytest
 from browsing import SMALL, serve
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 90_000  # milliseconds, for what takes a fraction of a second on a machine at rest
 
 
@@ -25,13 +23,11 @@ def address() -> Iterator[str]:
 def chromium() -> Iterator[Any]:
     """Headless Chromium; for a module only, as playwright's event loop would be in the way of other tests."""
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'manifill[dev]'")
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip("needs a browser: apt-get install chromium")
     api.expect.set_options(timeout=PATIENCE)
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # root has no sandbox, and only our page is opened
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+        browser = browsing.chromium(playwright)
+        if browser is None:
+            pytest.skip("needs a browser: apt-get install chromium")
         yield browser
         browser.close()
 

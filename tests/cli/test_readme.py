@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 import shutil
 import struct
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from PIL import Image
 
 from manifill import cli
 from manifill.inpainter import bundled, find_model
+from manifill.sampling import native
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -120,6 +123,26 @@ def test_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if not target.startswith(("https://", "#")):
             assert (page.parent / target.split("#")[0]).exists(), target
+
+
+def test_nothing_relative_is_left_for_an_index_of_packages() -> None:
+    described = runpy.run_path(str(ROOT / "setup.py"), run_name="setup")["described"]
+    addresses = re.compile(r"(!?)\[[^]]*\]\(([^)\s]+)\)")
+    home = "https://example.org/manifill"
+    assert all(target.startswith("https://") for _, target in addresses.findall(described(README, "")))
+    led = addresses.findall(described(README, home))
+    assert len(led) == len(addresses.findall(README))
+    assert all(target.startswith("https://") for _, target in led)
+    assert ("!", f"{home}/raw/HEAD/docs/astronaut.png") in led
+
+
+def test_the_command_that_tries_a_wheel_runs(capsys: pytest.CaptureFixture) -> None:
+    wheels = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
+    python, _, code = shlex.split(wheels["test-command"])
+    assert python == "python"
+    if native.kinds():
+        exec(code, {})
+        assert " for float32, " in capsys.readouterr().out
 
 
 def test_every_page_is_in_the_site() -> None:

@@ -97,8 +97,23 @@ def test_what_cannot_become_anything_is_refused(
     shown = capsys.readouterr()
     assert "24 pictures for 5 minutes give a sketch: " in shown.out
     assert "vqvae: about 3 steps fit into its part of 5 minutes, and fewer than 200 become nothing" in shown.err
-    assert "--minutes 400" in shown.err
+    assert "the same command with --minutes 467 goes on" in shown.err
     assert not (tmp_path / "run").exists()
+
+
+def test_only_the_time_that_was_used_is_taken_off(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage that is refused has used nothing of the time: with more minutes it gets more than before."""
+    fits, given = iter([12, 3, 3, 3]), []
+    monkeypatch.setattr(run, "steps_that_fit", lambda *a: (given.append((a[0].name, a[3])), next(fits))[1])
+    monkeypatch.setattr(run, "StepPlan", lambda *_: None)
+    options = {"quiet": True, "force": True, "log_every": 2}
+    for minutes in (10, 12):
+        with pytest.raises(ValueError, match="structure: about 3 steps fit into its part"):
+            train(STAGES[:2], [pictures], tmp_path, "tiny", RunOptions(minutes=minutes, **options))
+    seconds = [time for name, time in given if name == "structure"]
+    assert 240 < seconds[0] < seconds[1] < 720
 
 
 def test_a_stage_that_a_slow_machine_stops_is_an_error_and_can_go_on(
@@ -108,13 +123,11 @@ def test_a_stage_that_a_slow_machine_stops_is_an_error_and_can_go_on(
     out, options = tmp_path / "run", {"quiet": True, "force": True, "log_every": 2}
     with monkeypatch.context() as slow:
         slow.setattr(run, "StepPlan", lambda _, least, *rest: StepPlan(time.monotonic() - 1, least, *rest))
-        with pytest.raises(
-            ValueError, match=r"vqvae: about \d steps fit into its part of 1 minutes, and fewer than 10"
-        ):
+        with pytest.raises(ValueError, match=r"vqvae: about \d steps fit into its part of 1 minute, and fewer than 10"):
             train(["vqvae"], [pictures], out, "tiny", RunOptions(minutes=1, **options))
     planned, taken = steps_of(out, "vqvae")
     assert planned == taken < 10
-    with pytest.raises(ValueError, match="give it"):  # the same again is as short
+    with pytest.raises(ValueError, match="the same command with --minutes"):  # the same again is as short
         train(["vqvae"], [pictures], out, "tiny", RunOptions(minutes=1, **options))
     monkeypatch.setattr(run, "StepPlan", lambda *_: None)
     train(["vqvae"], [pictures], out, "tiny", RunOptions(minutes=2, **options))

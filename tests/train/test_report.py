@@ -25,8 +25,9 @@ from manifill.networks.checkpoint import model_hash
 from manifill.train import chart, loop, report, tensorboard
 from manifill.train.config import RunOptions
 from manifill.train.distributed import Share
+from manifill.train.logs import read_log, spent
 from manifill.train.presets import PRESETS
-from manifill.train.report import read, spent, write_report
+from manifill.train.report import write_report
 from manifill.train.run import train
 
 pytest_plugins = ["page_fixtures"]
@@ -177,7 +178,7 @@ def test_time_is_that_of_all_logged_steps(tmp_path: Path) -> None:
     )
     lines = [{"step": 50, "pictures_per_s": 4.0}, {"step": 60, "val_psnr": 9.0}, {"step": 100, "pictures_per_s": 8.0}]
     (tmp_path / "vqvae" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert spent(read(tmp_path, "vqvae")) == 50 * 8 / 4 + 50 * 8 / 8
+    assert spent(read_log(tmp_path, "vqvae")) == 50 * 8 / 4 + 50 * 8 / 8
 
 
 def test_smoothing_keeps_a_straight_line_and_the_ends() -> None:

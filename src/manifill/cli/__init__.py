@@ -16,7 +16,7 @@ import tyro
 from tyro.conf import DisallowNone, PositionalMetavarFromFieldName
 
 from manifill import __version__
-from manifill.cli.terminal import escape_what_cannot_be_shown, printable
+from manifill.cli.terminal import escape_what_cannot_be_shown, printable, silence_libtiff
 from manifill.config import ManifillWarning
 
 VERBS = {  # the module here that each is a function of; one verb need not wait for the others' options
@@ -83,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given[0].startswith("-") and given[0] not in VERBS:
         print(f"manifill: {printable(_unknown(given[0]))}", file=sys.stderr)
         return 2
+    if not {"-h", "--help"} & set(given):
+        silence_libtiff()
     verbs = [given[0]] if given[0] in VERBS else list(VERBS)
     try:
         return tyro.extras.subcommand_cli_from_dict(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
 import sys
 
@@ -21,3 +23,15 @@ def printable(text: object) -> str:
 def counted(number: int, noun: str) -> str:
     """Return "1 photo" or "2 photos"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def silence_libtiff() -> None:
+    """Keep off the terminal what libtiff prints about a damaged file: Pillow, which calls it, raises an error as well.
+
+    libtiff has one handler a process for all that opens files as Pillow does. So this is for a process of manifill's
+    own; where a photo is decoded in somebody else's program, it would be silenced for that, too.
+    """
+    from PIL import _imaging
+
+    with contextlib.suppress(OSError, AttributeError):  # linked into Pillow's own code, it has no name
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)

@@ -108,11 +108,13 @@ def suited(data: Sequence[str]) -> str:
 
 def expectation(data: Sequence[str], minutes: float) -> str:
     """Return in words what a short training cannot do, empty for a long one of many pictures."""
+    from manifill.train.length import in_minutes
+
     count = listed(data)
     if minutes >= 240 and not 0 < count < 3000:
         return ""
     return (
-        f"{counted(count, 'picture') if count else 'pictures'} for {minutes:g} minutes give a sketch: sky, walls and "
+        f"{counted(count, 'picture') if count else 'pictures'} for {in_minutes(minutes)} give a sketch: sky, walls and "
         "leaves are filled plausibly, faces, writing and objects are not; thousands of pictures of one kind and hours "
         "give more"
     )

@@ -85,11 +85,9 @@ class Crop:
 
     def box(self) -> Region:
         """Return the smallest rectangle of the photo that holds all this crop fills."""
-        rows, columns = np.flatnonzero(self.own.any(1)), np.flatnonzero(self.own.any(0))
-        return (
-            slice(self.rows.start + int(rows[0]), self.rows.start + int(rows[-1]) + 1),
-            slice(self.columns.start + int(columns[0]), self.columns.start + int(columns[-1]) + 1),
-        )
+        rows, columns = bounds(self.own)
+        y, x = self.rows.start, self.columns.start
+        return slice(y + rows.start, y + rows.stop), slice(x + columns.start, x + columns.stop)
 
     def owned(self, rows: slice, columns: slice) -> np.ndarray:
         """Return which of some of its pixels, given in the photo, this crop fills: bool (h, w)."""
@@ -115,6 +113,17 @@ def bounds(which: np.ndarray) -> Region:
     """Return the smallest rectangle that holds all that is True of an array (H, W) that is not all False."""
     (top, bottom), (left, right) = (np.flatnonzero(which.any(axis))[[0, -1]].tolist() for axis in (1, 0))
     return slice(top, bottom + 1), slice(left, right + 1)
+
+
+def around_parts(hole: np.ndarray) -> Region:
+    """Return a rectangle that holds all of a hole, bool (H, W): a large photo is mostly none.
+
+    It begins at even pixels: OpenCV numbers connected parts by blocks of 2x2, so that they are numbered as in all of
+    the photo. There is a column before the hole wherever there is one.
+    """
+    top, left = (max(0, s.start - 1) // 2 * 2 for s in bounds(hole))
+    bottom, right = (s.stop for s in bounds(hole))
+    return slice(top, bottom), slice(left, right)
 
 
 def meet(a: Region, b: Region) -> tuple[Region, Region] | None:
@@ -201,10 +210,10 @@ def check_side(side: int, shape: tuple[int, ...]) -> int:
 def tiles(hole: np.ndarray, size: int, quarters: int = 2) -> Iterator[Crop]:
     """Cover a hole by squares of one size, each filling its middle `quarters`: half of it is what "original" does."""
     h, w = hole.shape
-    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
+    rows, columns = bounds(hole)
     step = size * quarters // 4
-    for y in range(rows[0], rows[-1] + 1, step):
-        for x in range(columns[0], columns[-1] + 1, step):
+    for y in range(rows.start, rows.stop, step):
+        for x in range(columns.start, columns.stop, step):
             part = hole[y : y + step, x : x + step]
             if part.any():
                 rim = (size - step) // 2
@@ -234,14 +243,16 @@ class Parts:
         """Return those of a hole, bool (H, W), None where it is a pattern of more than PATTERN."""
         import cv2
 
-        runs = np.count_nonzero(hole[:, 1:] & ~hole[:, :-1])  # not fewer than parts, but for those at the left edge
-        if runs > 16 * PATTERN and cv2.connectedComponents(hole.astype(np.uint8), connectivity=8)[0] > PATTERN:
+        rows, columns = box = around_parts(hole)
+        own, labels = hole[box], np.zeros(hole.shape, np.int32)
+        runs = np.count_nonzero(own[:, 1:] & ~own[:, :-1])  # not fewer than parts, but for those at the left edge
+        if runs > 16 * PATTERN and cv2.connectedComponents(own.astype(np.uint8), connectivity=8)[0] > PATTERN:
             return None  # known before their boxes take memory
-        _, labels, boxes, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
+        _, labels[box], boxes, _ = cv2.connectedComponentsWithStats(own.astype(np.uint8), connectivity=8)
         if len(boxes) - 1 > PATTERN:
             return None
         left, top, width, height = (boxes[1:, k].astype(np.int64) for k in range(4))
-        return Parts(np.asarray(labels, np.int32), top, left, height, width)
+        return Parts(labels, top + rows.start, left + columns.start, height, width)
 
     def stretches(self, k: int, longest: int) -> Iterator[tuple[int, int, int, int]]:
         """Yield part k as boxes (top, left, height, width): one or, where it is longer than `longest`, several.

@@ -202,6 +202,8 @@ def _deep(data: bytes, file: Image.Image, layout: str, page: int) -> np.ndarray 
         return None
     import cv2
 
+    if file.format == "PNG":
+        Image.open(io.BytesIO(data)).verify()  # of a damaged one OpenCV's libpng speaks on the terminal
     kind = DEEP.search(layout)
     data = as_stored(data) if file.format == "TIFF" else data
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if kind else None

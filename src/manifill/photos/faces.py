@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from manifill.photos.crops import around_parts
+
 OUTPUTS = ("classificators", "regressors")  # asked for by name: OpenCV 5 lists one of the two
 INPUT = 256  # side of the network's square input, in pixels
 STRIDES = ((16, 2), (32, 6))  # of each grid of cells: pixels between cells, boxes that each cell may answer with
@@ -82,8 +84,12 @@ def _around(hole: np.ndarray) -> Iterator[tuple[float, float, float]]:
     """Yield squares (centre x, centre y, side) around the largest connected holes, from twice their extent on."""
     import cv2
 
-    _, _, boxes, centres = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
-    extents = boxes[1:, 2:4].max(1) if len(boxes) > 1 else np.zeros(0)
+    if not hole.any():
+        return
+    rows, columns = box = around_parts(hole)
+    _, _, boxes, centres = cv2.connectedComponentsWithStats(hole[box].astype(np.uint8), connectivity=8)
+    centres += columns.start, rows.start
+    extents = boxes[1:, 2:4].max(1)
     seen: list[tuple[float, float, float]] = []
     for k in np.argsort(-extents, kind="stable"):
         x, y = centres[k + 1]

@@ -9,7 +9,7 @@ import numpy as np
 
 from manifill.config import Fit
 from manifill.networks.domain import Framing
-from manifill.photos.crops import Crop, plan, turned_square
+from manifill.photos.crops import Crop, bounds, plan, turned_square
 from manifill.photos.faces import Face, find_faces
 from manifill.photos.thin import thin_part
 
@@ -74,13 +74,20 @@ def face_crops(hole: np.ndarray, faces: Sequence[Face], framing: Framing) -> lis
     if not faces:
         return []
     places = [FacePlace(face, framing) for face in faces]
-    count, found = cv2.connectedComponents(hole.astype(np.uint8), connectivity=8)
+    rows, columns = box = bounds(hole)
+    count, found = cv2.connectedComponents(hole[box].astype(np.uint8), connectivity=8)
     labels = np.asarray(found, np.int32)
-    ys, xs = np.nonzero(hole)
-    covered = np.stack([np.bincount(labels[hole], place.covers(xs, ys), count) for place in places])
+    ys, xs = np.nonzero(hole[box])
+    which, own = labels[ys, xs], [place.covers(xs + columns.start, ys + rows.start) for place in places]
+    covered = np.stack([np.bincount(which, covers, count) for covers in own])
     owner = np.where(covered.any(0), covered.argmax(0), -1)  # of each connected part; label 0 is no part
     owner[0] = -1
-    crops = [place.crop(owner[labels] == k) for k, place in enumerate(places) if (owner == k).any()]
+    crops = []
+    for k, place in enumerate(places):
+        if (owner == k).any():
+            part = np.zeros_like(hole)
+            part[box] = owner[labels] == k
+            crops.append(place.crop(part))
     return [replace(crop, face=True) for crop in crops if crop.own.any()]
 
 

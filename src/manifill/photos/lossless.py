@@ -25,18 +25,22 @@ TIFF_KINDS = {"L": 1, "1": 1, "I": 1, "LA": 1, "RGB": 2, "RGBA": 2, "P": 3, "CMY
 Kept: TypeAlias = dict[int, Any]  # compressed strips by their first row
 
 
-def png(photo: Photo, samples: np.ndarray, text: dict[str, str], kept: Kept | None = None) -> bytes:
+def png(
+    photo: Photo, samples: np.ndarray, text: dict[str, str], kept: Kept | None = None, quick: bool = False
+) -> bytes:
     """Return a PNG of samples of the photo's kind, with its metadata and text chunks.
 
-    `kept` is filled with, and used for, the strips in which `samples` are the photo's own.
+    `kept` is filled with, and used for, the strips in which `samples` are the photo's own. With `quick` a small picture
+    is compressed as a large one.
     """
+    quick = quick or samples.size > LARGE
     h, w = samples.shape[:2]
     depth = 16 if samples.dtype == np.uint16 else 1 if photo.mode == "1" else 8
     step = samples[0, 0].nbytes if photo.mode not in ("1", "P") else 0
 
     def pressed(rows: np.ndarray) -> tuple[bytes, int, int]:
-        data = filtered(packed(rows, photo.mode, ">u2"), step, thorough=samples.size <= LARGE)
-        return chunk(b"IDAT", deflated(data, samples.size)), zlib.adler32(data), len(data)
+        data = filtered(packed(rows, photo.mode, ">u2"), step, not quick)
+        return chunk(b"IDAT", deflated(data, quick)), zlib.adler32(data), len(data)
 
     parts = [b"\x89PNG\r\n\x1a\n"]
     parts.append(chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, depth, PNG_KINDS[photo.mode.split(";")[0]], 0, 0, 0)))
@@ -112,9 +116,9 @@ def paeth(left: np.ndarray, above: np.ndarray, corner: np.ndarray) -> np.ndarray
     return nearest.astype(np.uint8)
 
 
-def deflated(data: bytes, size: int) -> bytes:
-    """Compress to blocks that end on a whole byte and need nothing before them; runs alone when `size` is LARGE."""
-    level, strategy = (1, zlib.Z_RLE) if size > LARGE else (6, zlib.Z_DEFAULT_STRATEGY)
+def deflated(data: bytes, quick: bool) -> bytes:
+    """Compress to blocks that end on a whole byte and need nothing before them; `quick` looks for runs alone."""
+    level, strategy = (1, zlib.Z_RLE) if quick else (6, zlib.Z_DEFAULT_STRATEGY)
     press = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
     return press.compress(data) + press.flush(zlib.Z_SYNC_FLUSH)
 
@@ -160,7 +164,7 @@ def tiff(photo: Photo, samples: np.ndarray, kept: Kept | None = None) -> bytes:
             different[:, 1:] -= rows[:, :-1]  # TIFF's second predictor
         data = packed(different, photo.mode, "<u2").tobytes()
         end = b"\x03\0" + struct.pack(">I", zlib.adler32(data))
-        return b"\x78\x01" + deflated(data, samples.size) + end
+        return b"\x78\x01" + deflated(data, samples.size > LARGE) + end
 
     found = list(strips(samples, photo.samples, kept, pressed))
     tags = ImageFileDirectory_v2()

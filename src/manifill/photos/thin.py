@@ -43,8 +43,8 @@ def thin_part(hole: np.ndarray) -> np.ndarray:
     found = np.zeros_like(hole)
     if hole.any() and not hole.all():
         # a hole is mostly a small part of a large photo, and what is known next to it is all that is asked about
-        (top, bottom), (left, right) = (np.flatnonzero(hole.any(axis))[[0, -1]] for axis in (1, 0))
-        box = slice(max(0, top - 1), bottom + 2), slice(max(0, left - 1), right + 2)
+        rows, columns = bounds(hole)
+        box = slice(max(0, rows.start - 1), rows.stop + 1), slice(max(0, columns.start - 1), columns.stop + 1)
         reach = widest(hole.shape) / 2 + 1  # a drawn line of w pixels is up to w + 2 wide where it runs aslant
         found[box] = _thin(hole[box], reach)
     return found

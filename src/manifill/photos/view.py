@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from manifill.config import Fit
-from manifill.photos.crops import Crop, meet
+from manifill.photos.crops import Crop, Region, meet
 from manifill.photos.detail import Border, Membrane, Residual, detail_sources, fading, gains, settled
 from manifill.photos.tensors import enlarge, shrink, to_model, to_tensor
 
@@ -47,20 +47,29 @@ def overlay(below: np.ndarray, above: np.ndarray, which: np.ndarray) -> None:
     np.copyto(below, above, where=which if below.ndim == 2 else which[..., None])
 
 
-def retouched(samples: np.ndarray, patches: Sequence[Patch]) -> np.ndarray:
-    """Return a copy of a photo's samples with patches put in, one after another."""
-    result = samples.copy()
+def retouched(samples: np.ndarray, patches: Sequence[Patch], part: Region | None = None) -> np.ndarray:
+    """Return a copy of a photo's samples, or of a part of it, with patches put in, one after another."""
+    part = part or whole(samples)
+    result = samples[part].copy()
     for p in patches:
-        overlay(result[p.rows, p.columns], p.samples, p.which)
+        if meeting := meet((p.rows, p.columns), part):
+            here, there = meeting
+            overlay(result[there], p.samples[here], p.which[here])
     return result
 
 
-def recoloured(rgb: np.ndarray, patches: Sequence[Patch]) -> np.ndarray:
-    """Return a copy of what the networks see of a photo, uint8 (H, W, 3), with patches put in, one after another."""
-    result = rgb.copy()
+def recoloured(rgb: np.ndarray, patches: Sequence[Patch], part: Region | None = None) -> np.ndarray:
+    """Return the same of what the networks see of a photo, uint8 (H, W, 3)."""
+    part = part or whole(rgb)
+    result = rgb[part].copy()
     for p in patches:
-        overlay(result[p.rows, p.columns], p.rgb, p.which)
+        p.put(result, *part)
     return result
+
+
+def whole(array: np.ndarray) -> Region:
+    """Return all rows and columns of a photo (H, W, ...)."""
+    return slice(0, array.shape[0]), slice(0, array.shape[1])
 
 
 def unmasked(crop: Crop, rgb: np.ndarray, hole: np.ndarray, size: int) -> tuple[Tensor, Tensor]:

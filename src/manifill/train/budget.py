@@ -14,12 +14,14 @@ from pathlib import Path
 from manifill.data.batches import Batches
 from manifill.train.config import RunOptions
 from manifill.train.distributed import Processes
+from manifill.train.length import in_minutes
 from manifill.train.loop import Stage, run
 
 SHARES = {"vqvae": 0.2, "structure": 0.35, "texture": 0.45}  # of the time, where all are trained
 VALIDATIONS = 4  # in a stage; each also writes a preview
 TRIED = 8  # steps that are timed, the first half of them to warm up
 LEAST = 200  # steps of a stage below which nothing comes of it; presets that take fewer are for trying out
+SPARE = 1.4  # times the minutes that the fewest steps would take: the stages before take their part of more, too
 NEARLY = 0.1  # of the planned steps: what changes less is left as it was planned
 
 
@@ -63,11 +65,11 @@ class StepPlan:
 
 def say_too_short(name: str, steps: int, least: int, minutes: float) -> str:
     """Return in words that a stage has too few steps to become anything, and what would do."""
-    enough = math.ceil(1.2 * minutes * least / max(steps, 1)) if steps else None
-    advice = f"give it {enough} minutes or more (--minutes {enough})" if enough else "give it much more time"
+    enough = math.ceil(SPARE * minutes * least / steps) if steps else None
+    advice = f"the same command with --minutes {enough} goes on" if enough else "give it much more time"
     return (
-        f"{name}: about {steps} steps fit into its part of {minutes:g} minutes, and fewer than {least} become nothing; "
-        f"{advice}; the smallest preset of any use is small-128"
+        f"{name}: about {steps} steps fit into its part of {in_minutes(minutes)}, and fewer than {least} become "
+        f"nothing; {advice}; the smallest preset of any use is small-128"
     )
 
 

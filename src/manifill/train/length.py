@@ -9,6 +9,11 @@ from typing import Any
 SHORT = 0.25  # of the preset's steps, below which all else that shows comes of that
 
 
+def in_minutes(minutes: float) -> str:
+    """Return "1 minute" or "30 minutes"."""
+    return f"{minutes:g} minute{'' if minutes == 1 else 's'}"
+
+
 def minutes_needed(settings: Mapping[str, Any], taken: int) -> int:
     """Return minutes, a multiple of 5, for half of the preset's steps; 0 for a stage that was long enough or goes on.
 
@@ -27,6 +32,6 @@ def too_short(settings: Mapping[str, Any], taken: int) -> str | None:
     if not minutes:
         return None
     return (
-        f"It stopped after {taken} of about {settings['usual_steps']:,} steps. Give it {minutes} minutes: the same "
+        f"It stopped after {taken} of about {settings['usual_steps']:,} steps. Give it {in_minutes(minutes)}: the same "
         f"command with --minutes {minutes} goes on."
     )

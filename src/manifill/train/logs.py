@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,15 @@ def _are_settings(found: Any) -> bool:
         isinstance(found["model"].get(key), dict if isinstance(value, dict) else int)
         for key, value in to_dict(ModelConfig()).items()
     )
+
+
+def spent(log: Log) -> float | None:
+    """Return the seconds of all training steps that are logged; validations are not counted. None: not known."""
+    size, speed = log.training.get("batch_size"), log.series("pictures_per_s")
+    if not size or not speed:
+        return None
+    pairs = pairwise([(0, 0.0), *speed])
+    return sum((step - before) * size / rate for (before, _), (step, rate) in pairs if rate > 0)
 
 
 def read_lines(log: Path) -> tuple[list[dict[str, Any]], int]:

@@ -10,7 +10,6 @@ import io
 import re
 import shlex
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -142,16 +141,7 @@ def state_row(stage: StageLog) -> list[str]:
     finished = 0 < steps <= log.taken
     words = "finished" if finished else "in progress, or interrupted" if log.lines else "no step logged yet"
     latest = f"{median(speed[-max(1, len(speed) // 10) :, 1]):.3g}" if len(speed) else ""
-    return [stage.name, words, f"{log.taken} of {steps or 'unknown'}", latest, duration(spent(stage))]
-
-
-def spent(stage: StageLog) -> float | None:
-    """Return the seconds of all training steps that are logged; validations are not counted. None: not known."""
-    size, speed = stage.log.training.get("batch_size"), stage.points("pictures_per_s")
-    if not size or not len(speed):
-        return None
-    pairs = pairwise([(0.0, 0.0), *speed.tolist()])
-    return sum((step - before) * size / rate for (before, _), (step, rate) in pairs if rate > 0)
+    return [stage.name, words, f"{log.taken} of {steps or 'unknown'}", latest, duration(logs.spent(log))]
 
 
 def duration(seconds: float | None) -> str:

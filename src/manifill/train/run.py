@@ -28,7 +28,8 @@ from manifill.train.card import write_card
 from manifill.train.config import Preset, RunOptions
 from manifill.train.distributed import ALONE, Processes, launch
 from manifill.train.gate import check_vqvae
-from manifill.train.logs import read_log
+from manifill.train.length import in_minutes
+from manifill.train.logs import read_log, spent
 from manifill.train.loop import Judge, Setup, Stage, run
 from manifill.train.measure import vqvae_metrics
 from manifill.train.perceptual import feature_maps
@@ -94,8 +95,7 @@ def train_on(
     """Train `stages` on pictures of `dataset.load`; the names say in the card where they are from (see card.py)."""
     settings = with_options(preset_named(preset), stages, options)
     stages = finetune.stages_to_train(stages, held_out, out, settings.model, options, processes)
-    before = max((saved_settings(out, name).get("minutes") or 0.0 for name in STAGES), default=0.0)
-    ends = time.monotonic() + 60 * (max(options.minutes - before, 0) or options.minutes) if options.minutes else None
+    ends = time.monotonic() + 60 * max(options.minutes - minutes_spent(out), 0) if options.minutes else None
     usual = {name: getattr(settings, name).steps for name in stages}
     for k, name in enumerate(stages):
         processes.check(getattr(settings, name).batch_size)
@@ -170,7 +170,7 @@ def timed(
     if steps < least and (more or before.get("minutes") is not None):
         raise ValueError(say_too_short(name, steps, least, options.minutes))
     if more:
-        print(f"{name}: about {steps} steps in {seconds / 60:.1f} minutes")
+        print(f"{name}: about {steps} steps in {in_minutes(round(seconds / 60, 1))}")
         plan = StepPlan(ends, least, processes, partial(settle, out, name) if processes.first else lambda steps: None)
     every = max(1, -(-steps // VALIDATIONS))
     options = dataclasses.replace(
@@ -180,6 +180,11 @@ def timed(
         checkpoint_every=min(options.checkpoint_every, every),
     )
     return with_options(settings, [name], dataclasses.replace(options, minutes=None, steps=steps)), options, plan
+
+
+def minutes_spent(out: Path) -> float:
+    """Return how long a run has trained, by its logs: a stage that was refused has taken nothing of what was given."""
+    return sum(spent(read_log(out, name)) or 0.0 for name in STAGES) / 60
 
 
 def build(

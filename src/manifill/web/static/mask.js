@@ -95,17 +95,23 @@ export class Mask {
   /** Count the pixels and find the box around them: {count, left, top, right, bottom}, the last two exclusive. */
   measure() {
     const box = { count: 0, left: this.width, top: this.height, right: 0, bottom: 0 };
-    for (let y = 0, k = 0; y < this.height; y++) {
-      for (let x = 0; x < this.width; x++, k++) {
-        if (!this.data[k]) continue;
-        box.count++;
-        if (x < box.left) box.left = x;
-        if (x >= box.right) box.right = x + 1;
-        if (y < box.top) box.top = y;
-        box.bottom = y + 1;
-      }
+    for (const [y, from, to] of this.rows()) {
+      for (let x = from; x < to; x++) box.count += this.data[y * this.width + x];
+      box.left = Math.min(box.left, from);
+      box.right = Math.max(box.right, to);
+      box.top = Math.min(box.top, y);
+      box.bottom = y + 1;
     }
     return box;
+  }
+
+  /** Yield the rows with pixels that are set, [row, first, behind the last]: most of a large mask is none. */
+  *rows() {
+    for (let y = 0; y < this.height; y++) {
+      const row = this.data.subarray(y * this.width, (y + 1) * this.width);
+      const from = row.indexOf(1);
+      if (from >= 0) yield [y, from, row.lastIndexOf(1) + 1];
+    }
   }
 }
 

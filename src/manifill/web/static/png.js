@@ -24,10 +24,11 @@ export async function maskToPng(mask) {
 }
 
 /** Return the rows of a mask as 0 and 255, each behind a byte that says "no filter". */
-function rows({ width, height, data }) {
+function rows(mask) {
+  const { width, height, data } = mask;
   const bytes = new Uint8Array((width + 1) * height);
-  for (let y = 0, k = 0; y < height; y++) {
-    for (let x = 0, at = y * (width + 1) + 1; x < width; x++, k++, at++) bytes[at] = data[k] ? 255 : 0;
+  for (const [y, from, to] of mask.rows()) {
+    for (let x = from; x < to; x++) bytes[y * (width + 1) + 1 + x] = 255 * data[y * width + x];
   }
   return bytes;
 }
