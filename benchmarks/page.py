@@ -71,9 +71,9 @@ def clicked(page: Page, process: psutil.Process) -> list[list[str]]:
     """Click on Fill and return a row of the table for what then happens."""
     before = sum(process.cpu_times()[:2])
     page.evaluate(MARKS)
-    page.wait_for_function("'first structure' in marks")
+    page.locator(".tile[data-state=structure], .tile[data-state=done]").first.wait_for()
     first = sum(process.cpu_times()[:2])
-    page.wait_for_function("'eighth' in marks")
+    page.wait_for_selector("#start:visible")
     last = sum(process.cpu_times()[:2])
     used = {"first structure": f"{first - before:.2f}", "eighth": f"{last - before:.2f}"}
     marks = sorted(page.evaluate("marks").items(), key=lambda item: item[1])
@@ -90,11 +90,10 @@ def by_browser(photo: Path, mask: Path, rounds: int) -> None:
         page.wait_for_selector("#samples button")
         browsing.open_photo(page, photo)
         page.set_input_files("#mask-file", mask)
-        page.wait_for_function("!document.getElementById('undo').disabled")
+        page.wait_for_selector("#undo:not(:disabled)")
         for _ in range(rounds):
-            page.locator("#seed").fill("0")
+            page.locator("#seed").evaluate("(field) => { field.value = 0; }")
             table(["on the page", "s from the click", "s of the server's processor"], clicked(page, process))
-            page.wait_for_selector("#start:visible")
             page.click(".round .remove")
         browser.close()
 
@@ -146,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photo", type=Path, default=browsing.EXAMPLES / "astronaut.png")
     parser.add_argument("--megapixels", type=float, default=12.0)
-    parser.add_argument("--box", type=float, nargs=4, default=[0.35, 0.3, 0.65, 0.7], help="left, top, right, bottom")
+    parser.add_argument("--box", type=float, nargs=4, default=[0.42, 0.38, 0.58, 0.53], help="left, top, right, bottom")
     parser.add_argument("--rounds", type=int, default=2)
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
