@@ -95,7 +95,7 @@ def test_what_cannot_become_anything_is_refused(
     ]
     assert cli.main([*words, "--minutes", "5"]) == 2
     shown = capsys.readouterr()
-    assert "24 pictures for 5 minutes give a sketch: " in shown.out
+    assert "24 pictures for 5 minutes give a sketch" in shown.out
     assert "vqvae: about 3 steps fit into its part of 5 minutes, and fewer than 200 become nothing" in shown.err
     assert "the same command with --minutes 467 goes on" in shown.err
     assert not (tmp_path / "run").exists()
@@ -139,11 +139,15 @@ def test_the_diagnosis_names_the_cause_first() -> None:
     found = diagnose("structure", Log([{"step": 1, "val_bits_hole": 9.0}], settings, {}))
     assert list(found.problems) == ["too short"]
     assert found.problems["too short"].startswith(
-        "It stopped after 1 of about 1,500 steps. Give it 3750 minutes: the same"
+        "It stopped after 1 of about 1,500 steps. Give it 7500 minutes: the same"
     )
     assert all(line.endswith("too short") for line in found.unchecked)
-    assert minutes_needed(settings | {"training": {"steps": 800}}, 800) == 0  # long enough
+    assert minutes_needed(settings | {"training": {"steps": 1200}}, 1200) == 0  # long enough
     assert minutes_needed(settings | {"training": {"steps": 800}}, 10) == 0  # still running
+    middling = diagnose(
+        "structure", Log([{"step": 500, "val_bits_hole": 9.0}], settings | {"training": {"steps": 500}}, {})
+    )
+    assert list(middling.problems) == ["too short", "prior learnt nothing"]
     assert minutes_needed(settings | {"minutes": None}, 1) == 0  # told so by its steps
 
 
@@ -157,7 +161,7 @@ def test_the_last_line_says_what_to_try(tmp_path: Path) -> None:
     assert what_now(tmp_path, words).startswith(
         "try now: manifill train all --data my pictures --out run --preset small"
     )
-    assert what_now(tmp_path, words).endswith(" --minutes 40")
+    assert what_now(tmp_path, words).endswith(" --minutes 75")
     (tmp_path / "structure" / "config.json").unlink()
     assert what_now(tmp_path, words) == "try now: manifill train vqvae with the same options"
     (tmp_path / "model").mkdir()

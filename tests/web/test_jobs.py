@@ -16,6 +16,7 @@ from serving import AT_ONCE, LIMITS, Web, connect, error, expected, pixels, png,
 
 from manifill import Inpainter
 from manifill.sampling.naive import gumbel_noise
+from manifill.web.jobs import PATCHED, size
 from manifill.web.limits import Limits
 
 pytest_plugins = ["web_fixtures"]
@@ -78,6 +79,15 @@ def test_the_oldest_results_make_room(small: Inpainter, face: np.ndarray) -> Non
         error(web.post(), 429, "memory")
         web.gate.open.set()
         assert web.events(held[-1])[-1][0] == "done"
+
+
+def test_a_photo_costs_what_is_filled_not_the_square_that_is_seen(faces: Inpainter, face: np.ndarray) -> None:
+    """A square photo of a face is one square: one of 12 megapixels was refused, however small its hole was."""
+    photo, hole = np.kron(face, np.ones((8, 8, 1), np.uint8)), np.zeros((1024, 1024), np.bool_)
+    hole[480:560, 470:570] = True
+    completions = faces(photo, hole, num_samples=8, seed=0)
+    assert [crop.side for crop in completions.crops] == [1024]
+    assert size(completions) == photo.nbytes + hole.nbytes + 8 * PATCHED * 80 * 100
 
 
 def test_a_full_queue_refuses_at_once(web: Web) -> None:

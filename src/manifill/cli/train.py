@@ -113,10 +113,11 @@ def expectation(data: Sequence[str], minutes: float) -> str:
     count = listed(data)
     if minutes >= 240 and not 0 < count < 3000:
         return ""
+    pictures = counted(count, "picture") if count else "pictures"
     return (
-        f"{counted(count, 'picture') if count else 'pictures'} for {in_minutes(minutes)} give a sketch: sky, walls and "
-        "leaves are filled plausibly, faces, writing and objects are not; thousands of pictures of one kind and hours "
-        "give more"
+        f"{pictures} for {in_minutes(minutes)} give a sketch at best, on a machine with nothing else to do: sky, walls "
+        "and leaves are filled plausibly, faces, writing and objects are not; thousands of pictures of one kind and "
+        "hours give more"
     )
 
 

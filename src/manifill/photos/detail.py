@@ -10,7 +10,7 @@ from torch import Tensor
 
 from manifill.networks.texture import cell_scores
 from manifill.photos.crops import Region, meet
-from manifill.photos.tensors import enlarge
+from manifill.photos.tensors import enlarge, two_at_once
 
 LEAST = 0.02  # fraction of a source that is worth the work
 SUPPORT = 3  # pixels of the model's size: how far scaling up looks, and those that the hole touches
@@ -34,9 +34,12 @@ class Residual:
         self.fine = np.zeros((self.rim + side + self.reach,) * 2 + (3,), np.int16)
         inside, whole = slice(self.rim, self.rim + side), slice(0, side)
         known = ~widened(hole, math.ceil(SUPPORT * side / len(low)))
-        for k in range(3):  # one by one, as they are large
+
+        def take(k: int) -> None:
             smooth = enlarge(low[..., k : k + 1].astype(np.float32), side, whole, whole)[..., 0]
             self.fine[inside, inside, k] = np.rint(square[..., k] - smooth) * known
+
+        two_at_once(take, range(3), hole.size)
 
     def patch(self, cell: int) -> Region:
         """Return where in `fine` a cell and its surroundings are."""

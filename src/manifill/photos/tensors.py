@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+R = TypeVar("R")
+LARGEST = 1 << 24  # pixels of an array that is taken together with another
 
 
 def shrink(rgb: np.ndarray, hole: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -18,11 +23,24 @@ def shrink(rgb: np.ndarray, hole: np.ndarray, size: int) -> tuple[np.ndarray, np
     if len(rgb) == size:
         return rgb, hole
     known = (~hole).astype(np.float32)
-    weight = resize(known, size)
-    channels = [resize(rgb[..., k] * known, size) for k in range(3)]
-    scaled = np.dstack(channels) / np.where(weight > 0.1, weight, 1)[..., None]  # below it, a pixel is hole anyway
+
+    def scaled(channel: int) -> np.ndarray:
+        return resize(rgb[..., channel] * known if channel >= 0 else known, size)
+
+    weight, *channels = two_at_once(scaled, range(-1, 3), hole.size)
+    colours = np.dstack(channels) / np.where(weight > 0.1, weight, 1)[..., None]  # below it, a pixel is hole anyway
     small = resize(hole.astype(np.float32), size, Image.Resampling.BOX) > 1e-6
-    return scaled.round().clip(0, 255).astype(np.uint8), small
+    return colours.round().clip(0, 255).astype(np.uint8), small
+
+
+def two_at_once(work: Callable[[int], R], channels: Iterable[int], pixels: int) -> list[R]:
+    """Return what `work` makes of each channel of so many pixels, two at once where PyTorch may use two threads.
+
+    Pillow and numpy work on large arrays without Python's lock. Very large ones are taken one by one, for the memory.
+    """
+    threads = min(2, torch.get_num_threads()) if pixels <= LARGEST else 1
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, channels))
 
 
 def to_model(rgb: np.ndarray, hole: np.ndarray, size: int) -> tuple[Tensor, Tensor]:

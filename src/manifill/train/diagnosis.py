@@ -12,7 +12,7 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from manifill.train.length import too_short
+from manifill.train.length import SHORT, too_short
 
 Line = Mapping[str, Any]
 
@@ -321,10 +321,10 @@ CHECKS = {
 def diagnose(stage: str, log: Log) -> Diagnosis:
     """Look for everything that can be wrong with a stage, by its name."""
     told, absent, unchecked = {}, [], []
-    if words := too_short(log.settings, log.taken):  # what else shows comes of it
-        return Diagnosis(
-            {"too short": words}, [], [f"{check.name}: the training was too short" for check in CHECKS[stage]]
-        )
+    if words := too_short(log.settings, log.taken):
+        told["too short"] = words
+        if log.taken < SHORT * log.settings["usual_steps"]:
+            return Diagnosis(told, [], [f"{check.name}: the training was too short" for check in CHECKS[stage]])
     for check in CHECKS[stage]:
         reason = impossible(check, log)
         words = None if reason else check.find(log)

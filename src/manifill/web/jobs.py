@@ -310,6 +310,7 @@ def size(completions: Completions) -> int:
     """Return how many bytes a photo and, at most, all of its completions take."""
     photo, hole = completions.photo, completions.hole
     thin = 0 if completions.request.thin is None else THIN * hole.size
-    patches = sum(crop.own.size for crop in completions.crops)
+    boxes = [crop.box() for crop in completions.crops if crop.own.any()]
+    patches = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in boxes)
     seen = 0 if photo.rgb is photo.samples else photo.rgb.nbytes
     return photo.samples.nbytes + seen + hole.nbytes + thin + len(completions) * PATCHED * patches
