@@ -31,10 +31,8 @@ import browsing  # noqa: E402
 
 from manifill import Inpainter  # noqa: E402
 
-MARKS = """() => {
-    window.marks = {};
-    const began = performance.now();
-    const mark = (name) => (marks[name] ??= (performance.now() - began) / 1000);
+LISTEN = """() => {
+    window.mark = (name) => (marks[name] ??= (performance.now() - began) / 1000);
     const send = XMLHttpRequest.prototype.send;
     XMLHttpRequest.prototype.send = function (body) {
         mark("sending");
@@ -46,6 +44,10 @@ MARKS = """() => {
         for (const { target } of changes) mark({ structure: "first structure", done: "first" }[target.dataset.state]);
         if (document.querySelectorAll(".tile[data-state=done]").length === 8) mark("eighth");
     }).observe(document.getElementById("rounds"), { subtree: true, attributeFilter: ["data-state"] });
+}"""
+CLICK = """() => {
+    window.marks = {};
+    window.began = performance.now();
     document.getElementById("start").click();
 }"""
 
@@ -70,14 +72,14 @@ def hole_of(size: tuple[int, int], box: list[float]) -> np.ndarray:
 def clicked(page: Page, process: psutil.Process) -> list[list[str]]:
     """Click on Fill and return a row of the table for what then happens."""
     before = sum(process.cpu_times()[:2])
-    page.evaluate(MARKS)
+    page.evaluate(CLICK)
     page.locator(".tile[data-state=structure], .tile[data-state=done]").first.wait_for()
     first = sum(process.cpu_times()[:2])
     page.wait_for_selector("#start:visible")
     last = sum(process.cpu_times()[:2])
     used = {"first structure": f"{first - before:.2f}", "eighth": f"{last - before:.2f}"}
     marks = sorted(page.evaluate("marks").items(), key=lambda item: item[1])
-    return [[name, f"{seconds:.2f}", used.get(name, "")] for name, seconds in marks if name != "null"]
+    return [[name, f"{seconds:.2f}", used.get(name, "")] for name, seconds in marks if name != "undefined"]
 
 
 def by_browser(photo: Path, mask: Path, rounds: int) -> None:
@@ -91,6 +93,7 @@ def by_browser(photo: Path, mask: Path, rounds: int) -> None:
         browsing.open_photo(page, photo)
         page.set_input_files("#mask-file", mask)
         page.wait_for_selector("#undo:not(:disabled)")
+        page.evaluate(LISTEN)
         for _ in range(rounds):
             page.locator("#seed").evaluate("(field) => { field.value = 0; }")
             table(["on the page", "s from the click", "s of the server's processor"], clicked(page, process))

@@ -64,7 +64,7 @@ def test_results_are_forgotten_after_their_time(small: Inpainter, face: np.ndarr
 
 
 def test_the_oldest_results_make_room(small: Inpainter, face: np.ndarray) -> None:
-    with serving.here(small, Limits(memory_bytes=600_000)) as web:  # three jobs of one sample or so
+    with serving.here(small, Limits(memory_bytes=350_000)) as web:  # three jobs of one sample or so
         web.photo, web.mask = png(face), png(square_hole())
         jobs = []
         for _ in range(4):

@@ -117,3 +117,29 @@ def test_what_the_server_forgot_is_drawn_again(visit):
     expect(page.locator(".round > .error")).to_contain_text("has forgotten")
     view(page, 2)
     fill(page, 2)
+
+
+@pytest.mark.slow
+def test_with_the_bundled_models_the_page_says_which_fills_and_why(visit, bundled, tmp_path):
+    page = open_photo(visit(bundled))
+    names = page.locator("#model-choice option").all_inner_texts()
+    assert names[0] == "Automatic"
+    assert {name.partition(":")[0] for name in names[1:]} == {"faces-128", "scenes-128"}
+    menu(page, "#centre")
+    fill(page, 1)
+    expect(page.locator(".round > .note")).to_be_hidden()
+    view(page, 1)
+    page.click("#caption")
+    expect(page.locator("#details")).to_contain_text("faces-128: a face was found")
+    page.keyboard.press("Escape")
+    page.select_option("#model-choice", "scenes-128")
+    page.click("#leave")
+    fill(page, 1)
+    expect(page.locator(".round").first.locator(".note")).to_contain_text("the hole meets a face")
+    Image.effect_noise((128, 128), 60).save(tmp_path / "noise.png")
+    page.set_input_files("#photo-file", tmp_path / "noise.png")
+    expect(page.locator("#canvas")).to_have_attribute("aria-label", "noise.png and its hole")
+    menu(page, "#centre")
+    page.select_option("#model-choice", "faces-128")
+    fill(page, 1)
+    expect(page.locator(".round").first.locator(".note")).to_contain_text("no face is near the hole")
