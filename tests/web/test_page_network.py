@@ -119,9 +119,15 @@ def test_what_the_server_forgot_is_drawn_again(visit):
     fill(page, 2)
 
 
+@pytest.fixture
+def own_models():
+    """A server as it starts without options."""
+    yield from serve()
+
+
 @pytest.mark.slow
-def test_with_the_bundled_models_the_page_says_which_fills_and_why(visit, bundled, tmp_path):
-    page = open_photo(visit(bundled))
+def test_with_the_bundled_models_the_page_says_which_fills_and_why(visit, own_models, tmp_path):
+    page = open_photo(visit(own_models))
     names = page.locator("#model-choice option").all_inner_texts()
     assert names[0] == "Automatic"
     assert {name.partition(":")[0] for name in names[1:]} == {"faces-128", "scenes-128"}
