@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import fields
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo, WithJsonSchema, create_model
 from pydantic_core import PydanticCustomError
 
 from manifill.completion import Choice, KnownCodes
 from manifill.config import Fit, SamplingOptions
+from manifill.photos.encode import Format
 
 
 def from_base64(given: object, info: ValidationInfo) -> object:
@@ -222,7 +223,7 @@ LATER = failures(404, 422)
 UPLOAD = failures(400, 404, 408, 413, 415, 422, 429)
 BINARY = {"type": "string", "format": "binary"}
 PICTURE = {"image/png": {"schema": BINARY}}
-ENCODED = {f"image/{kind}": {"schema": BINARY} for kind in ("jpeg", "webp", "tiff", "avif", "heif")}
+ENCODED = {f"image/{kind}": {"schema": BINARY} for kind in get_args(Format)}  # a path ending in .png fits it, too
 SEEDED = {
     "X-Seed": {"description": "the seed", "schema": {"type": "integer"}},
     "X-Models": {"description": "a list in JSON, as the field models", "schema": {"type": "string"}},
