@@ -115,6 +115,14 @@ def test_what_is_no_number_never_replaces_a_good_checkpoint(tmp_path: Path) -> N
     assert path.read_bytes() == before
 
 
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(tmp_path: Path) -> None:
+    """It counted its steps beside the averages, which count them too."""
+    path, before, after = tmp_path / "checkpoint.pt", torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+    resume.save_checkpoint({"model": before, "taken": Nothing()}, path, 7, {"loss": 0.5})
+    assert resume.load_checkpoint({"model": after}, path) == (7, {"loss": 0.5})
+    assert torch.equal(before.weight, after.weight)
+
+
 @pytest.mark.parametrize("line", ["[1]", "1", "null", '"step"', "[" * 100_000, '{"step": [1]}', '{"loss": 1}', "\xff"])
 def test_odd_lines_in_the_metrics(run: Path, line: str) -> None:
     log = run / "vqvae" / "metrics.jsonl"

@@ -66,7 +66,7 @@ class Server:
 
         The first is the photo, to which `sides` are added; the mask, where it is missing, is as large.
         """
-        sizes = await self.run(pixels, [data or pictures[0] for data in pictures], sides)
+        sizes = await self.run(pixel_counts, [data or pictures[0] for data in pictures], sides)
         large = max(sizes, default=0) > SMALL
 
         async def making() -> R:
@@ -152,7 +152,7 @@ class Server:
         return schemas.Accepted(id=job.id, seeds=seeds, events=f"/api/v1/jobs/{job.id}/events", warnings=warnings)
 
 
-def pixels(pictures: Sequence[bytes | None], sides: Sides) -> list[int]:
+def pixel_counts(pictures: Sequence[bytes | None], sides: Sides) -> list[int]:
     """Return how many pixels pictures have by their headers, 0 where one cannot be read, which is soon refused."""
     (left, top, right, bottom), found = sides, list[int]()
     for data in pictures:
