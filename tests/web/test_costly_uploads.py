@@ -131,5 +131,6 @@ def test_what_is_decoded_and_worked_on_counts(small: Inpainter, face: np.ndarray
         assert web.state.jobs.reading == 0
     with serving.here(small, Limits(memory_bytes=44 << 20)) as web:
         assert web.post(files=upload(hole)).status_code == 200
-        error(web.post(files=upload(hole), strategy="resize"), 413, "MiB")  # a square of the whole photo
+        hole[:900] = True
+        error(web.post(files=upload(hole), num_samples=4), 413, "MiB")  # what is filled, four times
         assert web.state.jobs.reading == 0
