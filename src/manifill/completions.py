@@ -36,8 +36,12 @@ class Completions:
     def __iter__(self) -> Iterator[Completion]:
         return (event for event in self.events() if isinstance(event, Completion))
 
-    def events(self, sample: Sample | None = None) -> Iterator[Event | None]:
+    def events(self, sample: Sample | None = None) -> Iterator[Event]:
         """Yield structures and completions as `pipeline.complete` does; those that are kept, when all are there."""
+        return (event for event in self.steps(sample) if event is not None)
+
+    def steps(self, sample: Sample | None = None) -> Iterator[Event | None]:
+        """Yield the same events, and None after a part of the work that has none: for those who may have to stop."""
         everything = complete(self.inpainter, self.request, sample)
         if self.request.keep is None:
             yield from everything

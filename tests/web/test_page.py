@@ -275,6 +275,17 @@ def test_an_untouched_page_leaves_how_to_draw_to_the_model(visit):
     assert page.evaluate("window.sent.temperature") == "1.2"
 
 
+def test_what_is_set_before_the_server_has_answered_stays(visit):
+    page, held = visit(), []
+    page.route("**/api/v1/model", lambda route: held.append(route))
+    page.reload(wait_until="domcontentloaded")
+    page.locator("#temperature").evaluate("(slider) => { slider.value = 1.2; }")
+    held[0].continue_()
+    expect(page.locator("#model")).to_contain_text("Many ways to fill a hole")
+    page.wait_for_selector("#samples button")
+    assert page.locator("#temperature").input_value() == "1.2"
+
+
 def test_choosing_and_settings_reach_the_server(visit):
     page = open_photo(visit())
     menu(page, "#centre")

@@ -269,7 +269,7 @@ def work(job: Job, batcher: Batcher, report: Callable[[Event], object]) -> None:
     with batcher.turn:
         began = time.monotonic()
         try:
-            for event in job.completions.events(partial(batcher.sample, job)):
+            for event in job.completions.steps(partial(batcher.sample, job)):
                 if job.cancelled:
                     return
                 if event is not None:

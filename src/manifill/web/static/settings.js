@@ -36,7 +36,11 @@ export class Settings {
     this.most = limits.samples;
     this.field("count").max = Math.min(32, limits.samples);
     this.field("of").max = limits.samples;
+    const slider = this.field("temperature");
+    const moved = Number(slider.value) !== this.temperatureOfModel && slider.value; // before the server had answered
     this.startAt(temperature);
+    if (moved) slider.value = moved;
+    this.describe();
   }
 
   /** Take over a model's own temperature, where "safe" to "bold" begins. */
