@@ -190,7 +190,9 @@ def test_true_codes_are_pasted_as_completions_are(
     sampled = Sampled(inpainter.vqvae.encode(to_tensor(photo)).structure_codes, torch.zeros(1, 8, 8))
     monkeypatch.setattr(Inpainter, "sample", lambda *_: sampled)
     (wanted,) = inpainter(photo, hole, num_samples=1, seed=0, fit=fit)
-    assert np.abs(found.astype(int) - wanted.rgb).max() <= 1
+    apart = np.abs(found.astype(int) - wanted.rgb)  # rounded once or twice; on flat ground a level more makes two
+    assert apart.max() <= 2
+    assert (apart > 1).mean() < 1e-3
 
 
 @pytest.mark.parametrize("name", ["telea", "navier-stokes", "biharmonic"])

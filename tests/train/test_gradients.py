@@ -48,7 +48,6 @@ def losses(figures: dict) -> dict[str, float]:
 
 
 def computed(val: Pictures) -> Iterator[tuple[str, dict[str, float]]]:
-    torch.manual_seed(0)  # spectral normalisation begins with random vectors
     folder, given = REFERENCE / "model", np.load(REFERENCE / "activations.npz")
     image, mask = (torch.from_numpy(given[k].transpose(0, 3, 1, 2).copy()) for k in ("image", "mask"))
     share = Share(image, mask, 0, 1)
@@ -62,6 +61,7 @@ def computed(val: Pictures) -> Iterator[tuple[str, dict[str, float]]]:
     found = second._learn(share)
     yield "structure", losses(found) | lengths(pixelcnn=second.model.pixelcnn, condition=second.model.condition)
     painter, judge = load_texture(folder, header.codebook)[0], load_discriminator(folder, header.codebook)[0]
+    torch.manual_seed(0)  # spectral normalisation begins with random vectors
     third = TextureStage(Setup(PAPER, val), vqvae, painter, judge)
     painted = third._paint(share)
     yield "painting", losses(painted.losses) | lengths(texture=third.model)
