@@ -39,8 +39,10 @@ export class Settings {
     const slider = this.field("temperature");
     const moved = Number(slider.value) !== this.temperatureOfModel && slider.value; // before the server had answered
     this.startAt(temperature);
-    if (moved) slider.value = moved;
-    this.describe();
+    if (moved) {
+      slider.value = moved;
+      this.describe();
+    }
   }
 
   /** Take over a model's own temperature, where "safe" to "bold" begins. */
