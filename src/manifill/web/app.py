@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from os import stat_result
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -27,13 +27,12 @@ from manifill.inpainter import Completions, Inpainter
 from manifill.photos.encode import Format
 from manifill.sampling.native import sampler_here
 from manifill.web import results, schemas
-from manifill.web.jobs import Job
+from manifill.web.jobs import Job, Jobs
 from manifill.web.limits import Limits, RefusedError
 from manifill.web.requests import open_upload
 from manifill.web.schemas import LATER, UPLOAD, failures
 from manifill.web.security import Access, Guard, refusal
 from manifill.web.server import Server
-from manifill.web.stream import events as told
 
 
 def server(request: Request) -> Server:
@@ -156,6 +155,17 @@ async def events(here: Here, request: Request, id: str) -> Response:
     return StreamingResponse(told(here.jobs, job, first), media_type="text/event-stream", headers=headers)
 
 
+async def told(jobs: Jobs, job: Job, first: int) -> AsyncIterator[str]:
+    """Yield a job's events as text/event-stream, from number `first` on; whoever iterates is one of its listeners.
+
+    Comments keep a silent connection open.
+    """
+    with jobs.listening(job):
+        yield "retry: 1000\n\n"
+        async for number, kind, data in job.listen(first):
+            yield f"id: {number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n" if kind else ": waiting\n\n"
+
+
 @api.get("/jobs/{id}/structures/{index}.png", **PICTURE)
 async def structure(here: Here, id: str, index: int) -> Response:
     """What has been drawn for a completion, before it is painted, at the model's size."""
@@ -206,11 +216,7 @@ async def cancel(here: Here, id: str) -> None:
 @api.post("/jobs/{id}/redraw", **JOB, openapi_extra=schemas.body(schemas.Redraw))
 async def redraw(here: Here, request: Request, id: str) -> schemas.Accepted:
     """Draw a part of a completion's hole anew and keep the rest: another job."""
-    here.jobs.check_line()
-    asked = await here.uploads.read(request, schemas.Redraw)
-    here.check_samples(asked.num_samples)
-    job = here.jobs.find(id)
-    completion, inpainter = results.find(job, asked.index), cast(Inpainter, job.completions.inpainter)
+    asked, completion, inpainter = await here.about_completion(request, id, schemas.Redraw)
 
     def again() -> Completions:
         part = open_upload(asked.part, "part", here.limits)
@@ -222,13 +228,9 @@ async def redraw(here: Here, request: Request, id: str) -> schemas.Accepted:
 @api.post("/jobs/{id}/near", **JOB, openapi_extra=schemas.body(schemas.Near))
 async def near(here: Here, request: Request, id: str) -> schemas.Accepted:
     """Draw completions like one of a job's: another job."""
-    here.jobs.check_line()
-    asked = await here.uploads.read(request, schemas.Near)
-    here.check_samples(asked.num_samples)
-    job = here.jobs.find(id)
-    completion, inpainter = results.find(job, asked.index), cast(Inpainter, job.completions.inpainter)
-    seeds = {"num_samples": asked.num_samples, "seed": asked.seed}
-    return here.accepted(Job(await here.made(request, (), partial(inpainter.near, completion, asked.amount, **seeds))))
+    asked, completion, inpainter = await here.about_completion(request, id, schemas.Near)
+    near = partial(inpainter.near, completion, asked.amount, num_samples=asked.num_samples, seed=asked.seed)
+    return here.accepted(Job(await here.made(request, (), near)))
 
 
 @site.get("/health", response_description="it lives", responses=failures())

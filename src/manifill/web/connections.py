@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from typing import Any
+from typing import cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from manifill.web.log import QUIET_SECONDS, log
+from manifill.web.log import CROWDED, log
 
 HEADERS_SECONDS = 10.0  # within which the headers of a request are to arrive, the first on a connection or another
 BACKLOG = 32  # connections that wait to be accepted, as uvicorn is told
@@ -32,8 +31,7 @@ def most_connections() -> int:
 class Connection(H11Protocol):
     """A connection that is closed when it sends no whole headers in time, or sooner when others need its place."""
 
-    waiting_since: float | None = None
-    deadline: asyncio.TimerHandle | None = None
+    deadline: asyncio.TimerHandle | None = None  # while it waits for headers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, and wait for headers."""
@@ -61,30 +59,22 @@ class Connection(H11Protocol):
     def wait(self) -> None:
         """Set the deadline."""
         self.stop_waiting()
-        self.waiting_since = time.monotonic()
         self.deadline = self.loop.call_later(HEADERS_SECONDS, self.transport.close)
 
     def stop_waiting(self) -> None:
         """Remove the deadline."""
-        self.waiting_since = None
         if self.deadline is not None:
             self.deadline.cancel()
             self.deadline = None
 
     def make_room(self) -> None:
         """Close all that have waited for a second, or the one that has waited longest: honest clients do not wait."""
-        waiting = {c: since for c in self.connections if c is not self and (since := _since(c)) is not None}
-        old = [c for c, since in waiting.items() if time.monotonic() - since > 1]
-        closed: list[Any] = old or sorted(waiting, key=lambda c: waiting[c])[:1] or [self]
+        others = cast(set[Connection], self.connections) - {self}
+        waiting = {c: c.deadline.when() for c in others if c.deadline is not None}
+        newest = self.loop.time() + HEADERS_SECONDS
+        old = [c for c, deadline in waiting.items() if newest - deadline > 1]
+        closed = old or sorted(waiting, key=lambda c: waiting[c])[:1] or [self]
         for connection in closed:
             connection.stop_waiting()  # the next to come is to close another
             connection.transport.close()
-        words = "%d connections at once are all that this process may have files for; closed %d that sent nothing"
-        said: float = self.app_state.get("crowded", -QUIET_SECONDS)
-        if time.monotonic() - said >= QUIET_SECONDS:
-            self.app_state["crowded"] = time.monotonic()
-            log.warning(words, len(self.connections), len(closed))
-
-
-def _since(connection: Any) -> float | None:
-    return connection.waiting_since if isinstance(connection, Connection) else None
+        log.warning(CROWDED, len(self.connections), len(closed))

@@ -65,6 +65,8 @@ class Job:
         """Tell the last event, unless it has been told."""
         if self.ended.is_set():
             return
+        if self.timer is not None:
+            self.timer.cancel()
         self.state = state
         self.cancelled = True
         self.tell(state, data)
@@ -129,7 +131,10 @@ class Jobs:
             raise RefusedError(429, f"the queue is full: {len(self.line)} requests are waiting; try again in a moment")
 
     def submit(self, job: Job) -> None:
-        """Put a job into the line. Raises RefusedError when it, or what it would keep in memory, does not fit."""
+        """Put a job into the line, and have it worked on as soon as a thread is free.
+
+        Raises RefusedError when it, or what it would keep in memory, does not fit.
+        """
         samples, crops = len(job.completions.seeds), len(job.completions.crops)
         if samples * crops > self.limits.structures:
             needed = f"{samples} samples in {crops} crops are {samples * crops} structures to draw"
@@ -140,10 +145,6 @@ class Jobs:
         self.line.append(job)
         log.info("job %s: %d samples, %d in the queue", job.id[:6], samples, len(self.line))
         self.tell_positions()
-        self.start(job)
-
-    def start(self, job: Job) -> None:
-        """Have a job worked on as soon as a thread is free."""
         loop = asyncio.get_running_loop()
         job.begin = lambda: loop.call_soon_threadsafe(self.begun, job)
         report = partial(loop.call_soon_threadsafe, job.add)
@@ -196,8 +197,6 @@ class Jobs:
         if job in self.line:
             self.line.remove(job)
             self.tell_positions()
-        if job.timer is not None:
-            job.timer.cancel()
 
     @contextmanager
     def listening(self, job: Job) -> Iterator[None]:
@@ -211,13 +210,7 @@ class Jobs:
             job.listeners -= 1
             if not job.listeners and not job.ended.is_set() and job.id in self.known:
                 loop = asyncio.get_running_loop()
-                job.timer = loop.call_later(self.limits.grace_seconds, self.abandon, job.id)
-
-    def abandon(self, id: str) -> None:
-        """Cancel a job that still runs and has no listener."""
-        job = self.known.get(id)
-        if job is not None and not job.listeners and not job.ended.is_set():
-            self.forget(id)
+                job.timer = loop.call_later(self.limits.grace_seconds, self.forget, job.id)
 
     def tell_positions(self) -> None:
         """Tell those who have not begun how many come before them."""
@@ -234,13 +227,8 @@ class Jobs:
             self.tell_positions()
 
     async def prepare(self, examples: Iterator[Completions]) -> None:
-        """Complete all examples, which readies the models; none is kept."""
-
-        def work() -> None:
-            for example in examples:
-                list(example)
-
-        await asyncio.get_running_loop().run_in_executor(self.threads, work)
+        """Complete all examples, which readies the models."""
+        await asyncio.get_running_loop().run_in_executor(self.threads, lambda: [list(example) for example in examples])
 
     def close(self) -> None:
         """Cancel all jobs."""

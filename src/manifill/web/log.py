@@ -11,6 +11,7 @@ from contextvars import ContextVar
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 log = logging.getLogger("manifill.web")
 QUIET_SECONDS = 60.0  # between two log lines about the same thing
+CROWDED = "%d connections at once are all that this process may have files for; closed %d that sent nothing"
 
 
 class Lines(logging.Formatter):
@@ -23,13 +24,15 @@ class Lines(logging.Formatter):
 
 
 class Seldom(logging.Filter):
-    """Lets one record of asyncio's through, then none for a while: without files it complains at each connection."""
+    """Lets one record with these words through, then none for a while."""
 
-    last = -QUIET_SECONDS
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words, self.last = words, -QUIET_SECONDS
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether a record is to be seen."""
-        if "out of system resource" not in str(record.msg):
+        if self.words not in str(record.msg):
             return True
         quiet = time.monotonic() - self.last < QUIET_SECONDS
         self.last = self.last if quiet else time.monotonic()
@@ -51,5 +54,6 @@ def start() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(Lines("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("asyncio").addFilter(Seldom())
+    logging.getLogger("asyncio").addFilter(Seldom("out of system resource"))  # without files, at each connection
+    log.addFilter(Seldom(CROWDED))
     logging.captureWarnings(True)

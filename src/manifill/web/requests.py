@@ -143,8 +143,6 @@ def open_upload(data: bytes, role: str, limits: Limits) -> Opened:
         raise RefusedError(400, f"{found}; expected {', '.join(known_formats())}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise RefusedError(413, f"the {role} has more pixels than this server takes, {limits.pixels} in all") from error
-    except MemoryError:
-        raise RefusedError(413, f"the {role} needs more memory than there is") from None
     except ImageError as error:
         raise RefusedError(400, str(error)) from error
     except Exception as error:  # decoders meet damage in many ways; whatever it is, the file is at fault

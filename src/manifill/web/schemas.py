@@ -59,11 +59,10 @@ def declared(kind: type, optional: bool = False) -> dict[str, Any]:
     return found
 
 
-Sampling: Any = create_model("Sampling", __base__=Hole, **declared(SamplingOptions, optional=True))
-Fitting: Any = create_model("Fitting", __base__=Sampling, **declared(Fit))
+OPTIONS = declared(SamplingOptions, optional=True) | declared(Fit)
 
 
-class Settings(Fitting):
+class Settings(create_model("Options", __base__=Hole, **OPTIONS)):
     """How a hole is filled; what is not given is the model's own."""
 
     model: str | None = Field(None, description="one of the server's models; the first unless given")

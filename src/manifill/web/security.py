@@ -125,8 +125,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if self.root_path:
-            scope = self.moved(scope)
+        scope = self.moved(scope)
         named = request_id.set(secrets.token_hex(8))
         path = scope["path"].removeprefix(self.root_path)
         exchange = Exchange(receive, send, path == "/" or path.startswith("/static/"))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, TypeVarTuple, cast
+from typing import Any, TypeVar, TypeVarTuple, cast
 
 import anyio.to_thread
 import numpy as np
@@ -14,18 +15,19 @@ from anyio import CapacityLimiter
 from fastapi import Request
 from PIL import Image
 
+from manifill.completion import Completion
 from manifill.config import Fit, Sampling, SamplingOptions
 from manifill.inpainter import Completions, Inpainter
 from manifill.photos.decode import Opened
 from manifill.photos.mask import load_mask
 from manifill.photos.photo import Photo, load_photo
-from manifill.web import schemas
+from manifill.web import results, schemas
 from manifill.web.extend import Sides, extend
 from manifill.web.jobs import Job, Jobs
 from manifill.web.limits import DECODED, FREE, Limits, RefusedError
-from manifill.web.requests import Uploads, known_formats, open_upload, size_of
-from manifill.web.stream import unless_gone
+from manifill.web.requests import LEFT, Uploads, known_formats, open_upload, size_of
 
+One = TypeVar("One", bound=schemas.One)
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
@@ -89,6 +91,17 @@ class Server:
         pictures = settings.photo, settings.mask
         return Job(await self.made(request, pictures, self.complete, settings, sides=settings.sides))
 
+    async def about_completion(self, request: Request, id: str, kind: type[One]) -> tuple[One, Completion, Inpainter]:
+        """Return what a request asks about a job's completion, that completion, and what has made it.
+
+        Raises RefusedError.
+        """
+        self.jobs.check_line()
+        asked = await self.uploads.read(request, kind)
+        self.check_samples(asked.num_samples)
+        job = self.jobs.find(id)
+        return asked, results.find(job, asked.index), cast(Inpainter, job.completions.inpainter)
+
     def check_samples(self, *counts: int) -> None:
         """Raise RefusedError for more samples than are drawn here."""
         if max(counts) > self.limits.samples:
@@ -150,6 +163,25 @@ class Server:
         self.jobs.submit(job)
         seeds, warnings = list(job.completions.seeds), list(job.completions.notes)
         return schemas.Accepted(id=job.id, seeds=seeds, events=f"/api/v1/jobs/{job.id}/events", warnings=warnings)
+
+
+async def unless_gone(work: Coroutine[Any, Any, R], request: Request) -> R:
+    """Return what `work` returns. Raises RefusedError, and cancels it, when the client leaves before."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.create_task(work), asyncio.create_task(gone())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise RefusedError(LEFT, "the client has left")
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 def pixel_counts(pictures: Sequence[bytes | None], sides: Sides) -> list[int]:
