@@ -125,7 +125,6 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        self.kernels += not func.is_view and func._opname not in SILENT
         seen = func._opname in SEEN or (
             func._opname == "index" and any(i.dtype == torch.bool for i in args[1] if i is not None)
         )
@@ -133,6 +132,7 @@ class Recorder(TorchDispatchMode):
         at_home = bool(inputs) and all(x.data_ptr() in self.host for x in inputs)
         if at_home and isinstance(out, Tensor):
             self.host[out.data_ptr()] = out
+        self.kernels += not (func.is_view or at_home or func._opname in SILENT)
         if seen and not at_home:
             self.waits[func._opname] += 1
         if func in self.kept:
@@ -257,8 +257,13 @@ def kept_by_processor(stage: Stage) -> list[Tensor]:
 
 def count(stage: Stage, step: Callable[[], object], found: Found) -> list[tuple[Any, tuple]]:
     """Take a step and return its convolutions; its operations go into `found`."""
+    groups = [group for optimiser, _ in stage.rates for group in optimiser.param_groups]
+    for group in groups:
+        group["foreach"] = True  # many tensors a call, as it is on a GPU without being asked
     with Recorder(kept_by_processor(stage)) as recorder:
         step()
+    for group in groups:
+        group["foreach"] = None
     found.operations, found.other_operations = recorder.operations["convolutions"], recorder.operations["others"]
     found.strided = strided(recorder.calls)
     found.kernels, found.waits = recorder.kernels, recorder.waits

@@ -117,6 +117,7 @@ def test_what_is_asked_of_a_gpu_runs_on_a_cpu():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "| faces-128 | 2 of 2 | none |" in done.stdout
+    assert done.stdout.splitlines()[-2].endswith("| 2 of 2 |")  # rounds taken again change nothing
     for what in ("condition", "sampling", "painting", *training.STAGES):
         assert f" {what} |" in done.stdout
 

@@ -111,12 +111,15 @@ class CausalAttention(nn.Module):
 
     def mask(self, positions: int, device: torch.device) -> Tensor:
         """Return which positions (columns) each one (rows) attends to; made once for a size of picture."""
-        if self.before is None or len(self.before) != positions or self.before.device != device:
+        before = self.before
+        if before is None or len(before) != positions or before.device != device:
             # strictly before, as in the released models; what is computed at a position has seen only codes before it,
             # so that position itself would give nothing away
-            self.before = torch.ones(positions, positions, dtype=torch.bool, device=device).tril(-1)
-            self.before[0, 0] = True  # keeps the first row finite; its result is zeroed
-        return self.before
+            before = torch.ones(positions, positions, dtype=torch.bool, device=device).tril(-1)
+            before[0, 0] = True  # keeps the first row finite; its result is zeroed
+            if not torch.compiler.is_compiling():  # a compiled call's memory is that of the next one too
+                self.before = before
+        return before
 
     def split(self, x: Tensor) -> Tensor:
         """Separate the heads: (N, heads * d, h, w) -> (N, heads, h*w, d)."""

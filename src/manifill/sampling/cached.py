@@ -246,6 +246,15 @@ def sample_row(s: Streams, i: int, noise: Tensor, options: SamplingOptions) -> N
         s.codes[:, i] = torch.where(s.known[:, i] < 0, s.codes[:, i - 1], s.codes[:, i])
     for _ in range(min(sum(s.open[i]) + 1, s.w)):
         guess = s.codes[:, i].clone()
-        s.codes[:, i] = s.sample(s.step(i, 0, s.w), noise, options, i, 0)
+        take_round(s, i, noise, options)
         if torch.equal(s.codes[:, i], guess):  # waits for the device; every third round cost 16 % more calls
             break
+
+
+def take_round(s: Streams, i: int, noise: Tensor, options: SamplingOptions) -> None:
+    """Sample all codes of row i, given the guess that stands in their place.
+
+    It does not wait for the device, and reads and writes the same memory every round, so a CUDA graph can replay it
+    (`benchmarks/gpu.py` does).
+    """
+    s.codes[:, i] = s.sample(s.step(i, 0, s.w), noise, options, i, 0)

@@ -193,7 +193,7 @@ class RunOptions(Overrides):
     accumulate: int = option(
         1, "Take each batch in so many parts one after another, for less memory and the same result.", least=1
     )
-    compile: bool = option(False, "Pass the trained networks through torch.compile.")
+    compile: bool = option(False, "Pass the trained networks through torch.compile, on CUDA as graphs.")
     init_from: Path | None = option(
         None,
         "Start from the weights of this model: a name, a folder or USER/REPO. With all, its VQ-VAE is kept where it "

@@ -60,7 +60,7 @@ class Processes:
     """The processes that train one model together, `accelerator` None when there is but one.
 
     `accumulate` is the number of shares that a process takes one after another before an optimiser step; `compiled`
-    passes the trained networks through torch.compile.
+    passes the trained networks through torch.compile, on CUDA with graphs.
     """
 
     accelerator: Any = None
@@ -104,7 +104,11 @@ class Processes:
         """
         if self.accelerator:
             network = self.accelerator.prepare_model(network)
-        return torch.compile(network) if self.compiled else network  # type: ignore[return-value]
+        if not self.compiled:
+            return network
+        # CUDA graphs: what a call returns, its gradients too, lasts until the next one, so not for several shares
+        graphs = self.device.type == "cuda" and self.accumulate == 1
+        return torch.compile(network, mode="reduce-overhead" if graphs else "default")  # type: ignore[return-value]
 
     def shares(self, own: Share, network: nn.Module) -> Iterator[Share]:
         """Yield the shares to take one after another; the gradients of `network` are exchanged after the last.
