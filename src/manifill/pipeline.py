@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeAlias
 
 import numpy as np
@@ -133,8 +133,7 @@ class Square:
         self.view = view
         image, mask = view.image.to(model.device), view.mask.to(model.device)
         self.image, self.mask = image, mask  # (1, 3, S, S), (1, 1, S, S)
-        self.cond = model.condition(image, mask)  # (1, 8n, h, w)
-        self.features = model.image_features(image, mask)
+        self.model, self.cond = model, model.condition(image, mask)  # (1, 8n, h, w)
         known = model.known(image, mask, request.known_codes)
         self.known = torch.full_like(self.cond[:, 0], -1, dtype=torch.int64) if known is None else known  # (1, h, w)
         if request.start is not None and request.start.part is not None:
@@ -143,6 +142,11 @@ class Square:
             again = hole_cells(part * mask, *self.known.shape[1:]).view_as(self.known)
             before = torch.from_numpy(request.start.completion.codes[i : i + 1]).to(model.device)
             self.known = torch.where(again, -1, before)
+
+    @cached_property
+    def features(self) -> tuple[Tensor, Tensor]:
+        """What the texture generator reads of the masked picture: not before structures have been shown."""
+        return self.model.image_features(self.image, self.mask)
 
 
 def read_squares(

@@ -124,6 +124,7 @@ def test_what_is_carried_is_the_source() -> None:
     assert not found[:40].any()
     part = residual.carried(which, shares, (slice(45, 60), slice(50, 70)))
     assert np.array_equal(part, found[45:60, 50:70])
+    assert residual.ready == {0}  # what nobody takes is not computed
 
 
 def harmonic(shape: tuple[int, int]) -> np.ndarray:

@@ -59,6 +59,15 @@ def test_points_follow_shift_scale_and_rotation(angle: float) -> None:
     assert np.abs(face.points - expected)[[0, 1, 3]].max() < 0.05 * 260
 
 
+def test_a_face_of_a_large_photo_is_where_it_is_in_a_small_one() -> None:
+    small = photo((640, 300, 260, 10))
+    (reference,), (face,) = (
+        find_faces(small),
+        find_faces(cv2.resize(small, (6003, 4201), interpolation=cv2.INTER_CUBIC)),
+    )
+    assert np.abs(face.points / 6 - reference.points)[[0, 1, 3]].max() < 0.02 * 260
+
+
 def test_a_small_face_is_found_beside_the_hole() -> None:
     picture = photo((2300, 1500, 110, 0), shape=(2000, 3000))
     assert find_faces(picture) == []

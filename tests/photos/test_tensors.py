@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from PIL import Image
 from manifill.photos.decode import ImageError
 from manifill.photos.mask import load_mask
 from manifill.photos.photo import Photo, load_photo, to_pillow
-from manifill.photos.tensors import shrink, to_tensor, to_uint8
+from manifill.photos.tensors import marked_cells, shrink, to_tensor, to_uint8
 
 
 def photo_of(rgb: np.ndarray) -> Photo:
@@ -102,6 +103,23 @@ def test_one_pixel_of_hole_survives_scaling() -> None:
     hole[501, 503] = True
     _, mask = shrink(np.zeros((1000, 1000, 3), np.uint8), hole, 128)
     assert 1 <= mask.sum() <= 4
+
+
+@pytest.mark.parametrize("side", [9, 63, 64, 65, 96, 100, 160, 333, 1000])
+def test_marks_are_those_of_a_box_filter(side: int) -> None:
+    marks = np.random.default_rng(side).random((side, side)) < 3 / side
+    scaled = Image.fromarray(marks.astype(np.float32)).resize((64, 64), Image.Resampling.BOX)
+    assert np.array_equal(marked_cells(marks, 64), np.asarray(scaled) > 1e-6)
+
+
+def test_large_squares_are_scaled_as_small_ones_are(face: np.ndarray) -> None:
+    large = np.asarray(Image.fromarray(face).resize((1531, 1531), Image.Resampling.BICUBIC))
+    hole = np.zeros((1531, 1531), np.bool_)
+    hole[500:900, 400:800] = True
+    low, low_hole = shrink(large, hole, 64)
+    exact = np.asarray(Image.fromarray(large).resize((64, 64), Image.Resampling.LANCZOS)).astype(int)
+    known = ~cv2.dilate(low_hole.astype(np.uint8), np.ones((9, 9))).astype(bool)
+    assert np.abs(low - exact)[known].max() <= 2
 
 
 def test_profile_is_kept(tmp_path: Path, face: np.ndarray) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from manifill.networks.texture import cell_scores
-from manifill.photos.crops import Region, meet
-from manifill.photos.tensors import enlarge, two_at_once
+from manifill.photos.crops import Region, bounds, meet
+from manifill.photos.tensors import enlarge
 
 LEAST = 0.02  # fraction of a source that is worth the work
 SUPPORT = 3  # pixels of the model's size: how far scaling up looks, and those that the hole touches
@@ -23,7 +23,7 @@ class Residual:
     """What scaling down takes from the known pixels of a square, to be carried into its hole.
 
     `fine` is int16, zero in and beside the hole, and in a margin, as the patches of cells overlap by a quarter on all
-    sides.
+    sides. A hole takes its details from few cells, so that each is computed when it is first asked for.
     """
 
     def __init__(self, square: np.ndarray, hole: np.ndarray, low: np.ndarray, cells: int) -> None:
@@ -31,17 +31,28 @@ class Residual:
         side, self.cells, self.pitch = len(square), cells, len(square) / cells
         self.rim = math.ceil(self.pitch / 4)
         self.reach = 2 * self.rim + math.ceil(self.pitch)
+        self.square, self.low, self.ready = square, low.astype(np.float32), set[int]()
         self.fine = np.zeros((self.rim + side + self.reach,) * 2 + (3,), np.int16)
-        inside, whole = slice(self.rim, self.rim + side), slice(0, side)
-        known = ~widened(hole, math.ceil(SUPPORT * side / len(low)))
+        self.known = np.ones((side, side), np.bool_)
+        if hole.any():
+            near = math.ceil(SUPPORT * side / len(low))
+            box = tuple(slice(max(0, s.start - near), s.stop + near) for s in bounds(hole))
+            self.known[box] = ~widened(hole[box], near)
 
-        def take(k: int) -> None:
-            smooth = enlarge(low[..., k : k + 1].astype(np.float32), side, whole, whole)[..., 0]
-            self.fine[inside, inside, k] = np.rint(square[..., k] - smooth) * known
+    def patch(self, cell: int) -> np.ndarray:
+        """Return the details of a cell and its surroundings, int16 (reach, reach, 3)."""
+        region = self.place(cell)
+        if cell not in self.ready:
+            self.ready.add(cell)
+            rows, columns = (
+                slice(max(0, s.start - self.rim), min(s.stop - self.rim, len(self.square))) for s in region
+            )
+            details = self.square[rows, columns] - enlarge(self.low, len(self.square), rows, columns)
+            inside = tuple(slice(s.start + self.rim, s.stop + self.rim) for s in (rows, columns))
+            self.fine[inside] = np.rint(details) * self.known[rows, columns, None]
+        return self.fine[region]
 
-        two_at_once(take, range(3), hole.size)
-
-    def patch(self, cell: int) -> Region:
+    def place(self, cell: int) -> Region:
         """Return where in `fine` a cell and its surroundings are."""
         y, x = (round(i * self.pitch) for i in divmod(cell, self.cells))
         return slice(y, y + self.reach), slice(x, x + self.reach)
@@ -58,11 +69,11 @@ class Residual:
         ramp = np.minimum(np.arange(1, self.reach + 1), np.arange(self.reach, 0, -1)).clip(max=2 * self.rim)
         window = np.outer(ramp, ramp).astype(np.float32)
         for q in np.flatnonzero(shares.any(1)):
-            meeting = meet(self.patch(int(q)), (rows, columns))
+            meeting = meet(self.place(int(q)), (rows, columns))
             if meeting is not None:
                 here, there = meeting
                 for k in np.flatnonzero(shares[q] > LEAST):
-                    source = self.fine[self.patch(int(which[q, k]))]
+                    source = self.patch(int(which[q, k]))
                     total[there] += (shares[q, k] * window[here])[..., None] * source[here]
                 weight[there] += window[here]
         return total / np.maximum(weight, 1)[..., None]

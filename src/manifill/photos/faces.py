@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
@@ -28,6 +28,7 @@ LEAST_SCORE = 0.7
 LOOKS = (2.2, 3.0)  # sides of the squares in which a candidate is looked at again, in sides of its box
 WHOLE = 1.25  # side of the square that the whole photo is searched in: faces that fill it are missed without a rim
 SAME = 0.3  # boxes whose intersection is more than this fraction of their union are one face
+REDUCED = 4  # times that a photo is scaled down for windows of over twice as many pixels for each of the network's
 WINDOWS = 24  # squares that are searched at most
 LOCK = threading.Lock()  # the network keeps its input between calls, and a server's requests share it
 
@@ -73,11 +74,11 @@ def find_faces(rgb: np.ndarray, hole: np.ndarray | None = None) -> list[Face]:
     the network sees no more than 256 pixels at a time.
     """
     h, w = rgb.shape[:2]
-    windows = [(w / 2, h / 2, WHOLE * max(h, w))]
+    windows, photo = [(w / 2, h / 2, WHOLE * max(h, w))], Scaled(rgb)
     if hole is not None:
         windows += list(_around(hole))
-    found = _merged(face for window in windows[:WINDOWS] for face in Window(rgb, *window).faces())
-    return _merged(face for candidate in found if (face := _confirmed(rgb, candidate)).score >= LEAST_SCORE)
+    found = _merged(face for window in windows[:WINDOWS] for face in Window(photo, *window).faces())
+    return _merged(face for candidate in found if (face := _confirmed(photo, candidate)).score >= LEAST_SCORE)
 
 
 def _around(hole: np.ndarray) -> Iterator[tuple[float, float, float]]:
@@ -103,14 +104,29 @@ def _around(hole: np.ndarray) -> Iterator[tuple[float, float, float]]:
     yield from seen
 
 
-def _confirmed(rgb: np.ndarray, face: Face) -> Face:
+class Scaled:
+    """A photo, uint8 (H, W, 3), that is scaled down once for all windows much larger than the network's input."""
+
+    def __init__(self, rgb: np.ndarray) -> None:
+        self.rgb, self.shape = rgb, rgb.shape
+
+    @cached_property
+    def small(self) -> np.ndarray:
+        """The photo with a side of REDUCED pixels for each one; a rest at its right and bottom is cut off."""
+        import cv2
+
+        h, w = (n // REDUCED for n in self.shape[:2])
+        return cv2.resize(self.rgb[: h * REDUCED, : w * REDUCED], (w, h), interpolation=cv2.INTER_AREA)
+
+
+def _confirmed(photo: Scaled, face: Face) -> Face:
     """Return a face as seen in squares around it and in their mirror images: mean score, 0 where missed, and points.
 
     One look may take a cat or a cup for a face; these do not agree. Their mean is also nearer to where the points are.
     """
     seen, looks, (x, y) = [], 0, (face.box[:2] + face.box[2:]) / 2
     for zoom in LOOKS:
-        window = Window(rgb, x, y, zoom * face.side)
+        window = Window(photo, x, y, zoom * face.side)
         for found in (window.faces(), window.faces(mirrored=True)):
             seen += [f for f in found if _overlap(f.box, face.box) > SAME][:1]
             looks += 1
@@ -121,12 +137,14 @@ def _confirmed(rgb: np.ndarray, face: Face) -> Face:
 
 
 class Window:
-    """A square of a photo, uint8 (H, W, 3), at the network's size; it may reach beyond the photo, black there."""
+    """A square of a photo at the network's size; it may reach beyond the photo, black there."""
 
-    def __init__(self, rgb: np.ndarray, x: float, y: float, side: float) -> None:
+    def __init__(self, photo: Scaled, x: float, y: float, side: float) -> None:
         """Take the square of `side` pixels of the photo around (x, y)."""
         import cv2
 
+        times = REDUCED if side > 2 * REDUCED * INPUT else 1
+        rgb, (x, y, side) = photo.small if times > 1 else photo.rgb, np.array([x, y, side]) / times
         h, w = rgb.shape[:2]
         scale, left, top = INPUT / side, x - side / 2, y - side / 2
         x0, y0 = (max(0, int(np.floor(v))) for v in (left, top))
@@ -136,8 +154,9 @@ class Window:
         self.square = np.zeros((INPUT, INPUT, 3), np.uint8)
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR  # by areas, as others would skip pixels
         self.square[dy : dy + high, dx : dx + wide] = cv2.resize(part, (wide, high), interpolation=method)
-        self.pixel = np.array([part.shape[1] / wide, part.shape[0] / high])  # of the square, in pixels of the photo
-        self.origin = np.array([x0, y0]) - np.array([dx, dy]) * self.pixel
+        # a pixel of the square, and its first corner, in pixels of the photo
+        self.pixel = times * np.array([part.shape[1] / wide, part.shape[0] / high])
+        self.origin = times * np.array([x0, y0]) - np.array([dx, dy]) * self.pixel
 
     def faces(self, mirrored: bool = False) -> list[Face]:
         """Return the faces that the network finds here, the surest first; `mirrored` lets it see the mirror image."""

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 R = TypeVar("R")
+GAP = 8.0  # a channel is first reduced to this many times the wanted size, by means of whole pixels, which is quick
 LARGEST = 1 << 24  # pixels of an array that is taken together with another
 
 
@@ -29,8 +30,7 @@ def shrink(rgb: np.ndarray, hole: np.ndarray, size: int) -> tuple[np.ndarray, np
 
     weight, *channels = two_at_once(scaled, range(-1, 3), hole.size)
     colours = np.dstack(channels) / np.where(weight > 0.1, weight, 1)[..., None]  # below it, a pixel is hole anyway
-    small = resize(hole.astype(np.float32), size, Image.Resampling.BOX) > 1e-6
-    return colours.round().clip(0, 255).astype(np.uint8), small
+    return colours.round().clip(0, 255).astype(np.uint8), marked_cells(hole, size)
 
 
 def two_at_once(work: Callable[[int], R], channels: Iterable[int], pixels: int) -> list[R]:
@@ -49,9 +49,19 @@ def to_model(rgb: np.ndarray, hole: np.ndarray, size: int) -> tuple[Tensor, Tens
     return to_tensor(low), torch.from_numpy(low_hole)[None, None].float()
 
 
-def resize(channel: np.ndarray, size: int, filter: Image.Resampling = Image.Resampling.LANCZOS) -> np.ndarray:
+def resize(channel: np.ndarray, size: int) -> np.ndarray:
     """Scale one float32 channel to (size, size)."""
-    return np.asarray(Image.fromarray(channel).resize((size, size), filter))
+    return np.asarray(Image.fromarray(channel).resize((size, size), Image.Resampling.LANCZOS, reducing_gap=GAP))
+
+
+def marked_cells(hole: np.ndarray, size: int) -> np.ndarray:
+    """Scale a hole, bool (s, s), to (size, size): a pixel is hole where any whose middle it contains is."""
+    scale = len(hole) / size
+    first = ((np.arange(size) + 0.5) * scale - max(scale, 1) / 2 + 0.5).astype(int)
+    stops = np.append(first[1:], len(hole)).clip(first + 1)
+    for _ in range(2):  # rows, then columns
+        hole = np.stack([hole[a:b].any(0) for a, b in zip(first, stops, strict=True)], 1)
+    return hole
 
 
 def enlarge(picture: np.ndarray, size: int, rows: slice, columns: slice) -> np.ndarray:
