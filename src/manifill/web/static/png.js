@@ -1,4 +1,4 @@
-// Masks as PNG files, 8-bit grey, white where the hole is. Written byte by byte: a canvas may change what it is given
+// Masks as PNG files, one bit a pixel, white where the hole is. Written byte by byte: a canvas may change what it is given
 // (colour management, protection against fingerprinting) and takes four bytes a pixel.
 
 const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
@@ -13,7 +13,7 @@ export async function maskToPng(mask) {
   const header = new DataView(new ArrayBuffer(13));
   header.setUint32(0, mask.width);
   header.setUint32(4, mask.height);
-  header.setUint8(8, 8); // bits a pixel; the rest stays 0: grey, deflate, no filter, not interlaced
+  header.setUint8(8, 1); // bits a pixel; the rest stays 0: grey, deflate, no filter, not interlaced
   const parts = [
     new Uint8Array(SIGNATURE),
     chunk("IHDR", new Uint8Array(header.buffer)),
@@ -23,19 +23,23 @@ export async function maskToPng(mask) {
   return new Blob(parts, { type: "image/png" });
 }
 
-/** Return the rows of a mask as 0 and 255, each behind a byte that says "no filter". */
+/** Return the rows of a mask, eight pixels a byte, the first one highest, each row behind a byte that says "no filter". */
 function rows(mask) {
   const { width, height, data } = mask;
-  const bytes = new Uint8Array((width + 1) * height);
+  const stride = 1 + Math.ceil(width / 8);
+  const bytes = new Uint8Array(stride * height);
   for (const [y, from, to] of mask.rows()) {
-    for (let x = from; x < to; x++) bytes[y * (width + 1) + 1 + x] = 255 * data[y * width + x];
+    for (let x = from; x < to; x++) bytes[y * stride + 1 + (x >> 3)] |= data[y * width + x] << (7 - (x & 7));
   }
   return bytes;
 }
 
 async function deflate(bytes) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  const { readable, writable } = new CompressionStream("deflate");
+  const writer = writable.getWriter();
+  writer.write(bytes);
+  writer.close();
+  return new Uint8Array(await new Response(readable).arrayBuffer());
 }
 
 function chunk(name, content) {

@@ -90,7 +90,8 @@ export class Tile {
     const context = new OffscreenCanvas(width, height).getContext("2d");
     context.drawImage(this.round.shape, 0, 0);
     context.globalCompositeOperation = "source-in";
-    place(context, bitmap, { x: left, y: top, width: right - left, height: bottom - top }, this.round.region, angle);
+    const square = { x: left, y: top, width: right - left, height: bottom - top };
+    place(context, bitmap, square, this.round.region, { angle, quality: "low" }); // it is enlarged, and blurred anyway
     this.canvas.getContext("2d").drawImage(context.canvas, 0, 0);
   }
 
@@ -128,10 +129,10 @@ export class Tile {
 
 /** Draw a bitmap that shows a part {x, y, width, height} of the photo, turned clockwise by an angle in degrees, where
     `region` of the photo is shown. */
-function place(context, bitmap, { x, y, width, height }, region, angle = 0) {
+function place(context, bitmap, { x, y, width, height }, region, { angle = 0, quality = "high" } = {}) {
   const scale = context.canvas.width / region.width;
   context.save();
-  context.imageSmoothingQuality = "high";
+  context.imageSmoothingQuality = quality;
   context.translate((x + width / 2 - region.x) * scale, (y + height / 2 - region.y) * scale);
   context.rotate((angle * Math.PI) / 180);
   context.scale(scale, scale);
