@@ -12,9 +12,6 @@ from pathlib import Path
 import pytest
 from processes import Done, in_one_process
 
-from manifill.config import ModelConfig, to_dict
-from manifill.train.logs import read_settings
-
 ROOT = Path(__file__).parent.parent
 EDITS = {  # file -> (where, what is put before it)
     "config.py": (
@@ -26,7 +23,7 @@ EDITS = {  # file -> (where, what is put before it)
         "    scaled = torch.cat([scaled[:, :1] + options.push, scaled[:, 1:]], dim=1)\n",
     ),
     "train/config.py": (
-        '\n    RETIRED: ClassVar[dict[str, Any]] = {"lecam_weight"',
+        "\n\n@dataclass(frozen=True)\nclass Preset:",
         '    dummy: float = option(0.0, "Does nothing.", least=0, most=2)\n',
     ),
 }
@@ -100,12 +97,6 @@ def test_an_option_of_a_training_is_offered_checked_remembered_and_told(
     assert "--masks centre brush --dummy 1.5" in (tmp_path / "out" / "model" / "README.md").read_text()
     assert again.code == 2
     assert "dummy: 1.5 then, 0.0 now" in again.err
-
-
-def test_settings_of_earlier_versions_have_todays_names(tmp_path: Path) -> None:
-    training = {"drawn": 0.5, "adversarial_share": 1.5, "perturb": 0.1}
-    (tmp_path / "config.json").write_text(json.dumps({"training": training, "model": to_dict(ModelConfig())}))
-    assert read_settings(tmp_path)["training"] == {"sampled_codes": 0.5, "adversarial_ratio": 1.5, "perturb": 0.1}
 
 
 def test_the_keywords_are_the_declared_options() -> None:

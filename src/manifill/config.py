@@ -6,6 +6,7 @@ Standard library only, so that a configuration can be read, printed and compared
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import operator
 import secrets
@@ -248,8 +249,8 @@ class Fit:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a dataclass as plain dicts and lists, ready for JSON."""
-    return dataclasses.asdict(config)
+    """Return a dataclass as plain dicts and lists, as JSON has them."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def without_retired(kind: type, values: dict[str, Any]) -> dict[str, Any]:

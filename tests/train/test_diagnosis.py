@@ -17,9 +17,8 @@ from manifill.data.dataset import Collection
 from manifill.data.pictures import Pictures
 from manifill.data.sources import DataError, sources
 from manifill.networks.checkpoint import ModelError, load_vqvae
-from manifill.train.diagnosis import CHECKS, EARLY, Log, diagnose
-from manifill.train.gate import check_vqvae
-from manifill.train.logs import of_run, read_lines
+from manifill.train.diagnosis import CHECKS, EARLY, check_vqvae, diagnose
+from manifill.train.logs import Log, read_lines, read_log
 from manifill.train.loop import Setup
 from manifill.train.presets import PRESETS
 from manifill.train.structure import StructureStage
@@ -116,7 +115,7 @@ SINCE = ("training diverging", "prior getting worse on held-out pictures")  # th
 
 def test_every_check_is_tried() -> None:
     tried = {(stage, name) for stage, name, *_ in FAULTS}
-    assert tried == {(stage, check.name) for stage, checks in CHECKS.items() for check in checks}
+    assert tried == {(stage, name) for stage, checks in CHECKS.items() for name in checks}
 
 
 @pytest.mark.parametrize("stage", CHECKS)
@@ -250,12 +249,14 @@ def test_reading_survives_a_kill(tmp_path: Path) -> None:
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text + '[1]\n{"loss": 1}\n{"step": 5, "bits": NaN}\n{"step": 4050, "bi')
     assert read_lines(folder / "metrics.jsonl") == ([*lines, {"step": 5}], 3)
-    assert of_run(tmp_path, "structure").unchecked == ["everything: config.json, the stage's settings, is missing"]
+    assert diagnose("structure", read_log(tmp_path, "structure")).unchecked == [
+        "everything: config.json, the stage's settings, is missing"
+    ]
     (folder / "config.json").write_text(json.dumps(SETTINGS))
-    assert list(of_run(tmp_path, "structure").problems) == ["prior learnt nothing"]
+    assert list(diagnose("structure", read_log(tmp_path, "structure")).problems) == ["prior learnt nothing"]
     (folder / "config.json").write_text("{")
     with pytest.raises(DataError, match=r"structure/config\.json: not the settings of a stage"):
-        of_run(tmp_path, "structure")
+        read_log(tmp_path, "structure")
 
 
 def test_seen_pictures_are_measured_as_held_out_ones(reference_model: Path, pictures: Path) -> None:

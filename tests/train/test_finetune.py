@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
@@ -13,9 +12,10 @@ import torch
 from manifill.data.pictures import Pictures
 from manifill.inpainter import Inpainter
 from manifill.networks.checkpoint import ModelError, load_structure, load_texture, load_vqvae, model_hash, save_network
-from manifill.train import finetune
-from manifill.train.budget import seconds_for, steps_allowed
+from manifill.train import budget, finetune
+from manifill.train.budget import seconds_for
 from manifill.train.config import RunOptions
+from manifill.train.distributed import ALONE
 from manifill.train.presets import PRESETS
 from manifill.train.run import train
 
@@ -135,13 +135,30 @@ def test_time_is_divided_among_the_stages_to_come(monkeypatch: pytest.MonkeyPatc
     assert seconds_for("texture", [], ends) == 0
 
 
-def test_the_log_of_a_trial_says_how_many_steps_fit(tmp_path: Path) -> None:
-    log = tmp_path / "metrics.jsonl"
-    lines = [{"step": 4, "pictures_per_s": 1.0}, {"step": 8, "pictures_per_s": 4.0}, {"step": 8, "val_psnr": 20.0}]
-    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    # 2 s a step once warm, so 16 of the 20 s that the trial took; the rest was the validation, of which there are 4
-    assert steps_allowed(log, 8, 20.0, 100.0) == (100 - 4 * 4) / 2
-    assert steps_allowed(tmp_path / "none.jsonl", 8, 20.0, 100.0) == 0
+def test_a_trial_says_how_many_steps_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(budget, "fetch", lambda *_: None)
+
+    class Slow:
+        """Takes 5 s a step until it is warm, then 2; a validation with its preview takes 4."""
+
+        masks = ()
+
+        def step(self, own: None) -> list[dict]:
+            now[0] += 2.0 if now[0] >= 20 else 5.0
+            return [{"loss": torch.tensor(1.0)}]
+
+        def validate(self) -> None:
+            now[0] += 3
+
+        def preview(self) -> None:
+            now[0] += 1
+
+    fits = budget.steps_that_fit(Slow(), None, 100.0, ALONE)  # type: ignore[arg-type]
+    assert fits == (100 - 4 * 5 - 4 * 2 - 5 * 4) / 2  # its own validation counts beside the four to come
+    now[0] = 0.0
+    assert budget.steps_that_fit(Slow(), None, 20.0, ALONE) == 0  # type: ignore[arg-type]
 
 
 def test_steps_and_minutes_are_one_too_many() -> None:

@@ -13,9 +13,9 @@ from manifill.cli.train import expectation, suited, what_now
 from manifill.train import budget, run
 from manifill.train.budget import StepPlan
 from manifill.train.config import RunOptions
-from manifill.train.diagnosis import Log, diagnose
+from manifill.train.diagnosis import diagnose
 from manifill.train.distributed import ALONE
-from manifill.train.length import minutes_needed
+from manifill.train.logs import Log
 from manifill.train.run import train
 
 STAGES = ("vqvae", "structure", "texture")
@@ -106,7 +106,7 @@ def test_only_the_time_that_was_used_is_taken_off(
 ) -> None:
     """A stage that is refused has used nothing of the time: with more minutes it gets more than before."""
     fits, given = iter([12, 3, 3, 3]), []
-    monkeypatch.setattr(run, "steps_that_fit", lambda *a: (given.append((a[0].name, a[3])), next(fits))[1])
+    monkeypatch.setattr(run, "steps_that_fit", lambda *a: (given.append((a[0].name, a[2])), next(fits))[1])
     monkeypatch.setattr(run, "StepPlan", lambda *_: None)
     options = {"quiet": True, "force": True, "log_every": 2}
     for minutes in (10, 12):
@@ -142,13 +142,13 @@ def test_the_diagnosis_names_the_cause_first() -> None:
         "It stopped after 1 of about 1,500 steps. Give it 7500 minutes: the same"
     )
     assert all(line.endswith("too short") for line in found.unchecked)
-    assert minutes_needed(settings | {"training": {"steps": 1200}}, 1200) == 0  # long enough
-    assert minutes_needed(settings | {"training": {"steps": 800}}, 10) == 0  # still running
+    assert Log([{"step": 1200}], settings | {"training": {"steps": 1200}}, {}).minutes_needed == 0  # long enough
+    assert Log([{"step": 10}], settings | {"training": {"steps": 800}}, {}).minutes_needed == 0  # still running
     middling = diagnose(
         "structure", Log([{"step": 500, "val_bits_hole": 9.0}], settings | {"training": {"steps": 500}}, {})
     )
     assert list(middling.problems) == ["too short", "prior learnt nothing"]
-    assert minutes_needed(settings | {"minutes": None}, 1) == 0  # told so by its steps
+    assert Log([{"step": 1}], settings | {"minutes": None}, {}).minutes_needed == 0  # told so by its steps
 
 
 def test_the_last_line_says_what_to_try(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from manifill.networks.checkpoint import model_hash
 from manifill.train import chart, loop, report, tensorboard
 from manifill.train.config import RunOptions
 from manifill.train.distributed import Share
-from manifill.train.logs import read_log, spent
+from manifill.train.logs import read_log
 from manifill.train.presets import PRESETS
 from manifill.train.report import write_report
 from manifill.train.run import train
@@ -178,7 +178,7 @@ def test_time_is_that_of_all_logged_steps(tmp_path: Path) -> None:
     )
     lines = [{"step": 50, "pictures_per_s": 4.0}, {"step": 60, "val_psnr": 9.0}, {"step": 100, "pictures_per_s": 8.0}]
     (tmp_path / "vqvae" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert spent(read_log(tmp_path, "vqvae")) == 50 * 8 / 4 + 50 * 8 / 8
+    assert read_log(tmp_path, "vqvae").seconds == 50 * 8 / 4 + 50 * 8 / 8
 
 
 def test_smoothing_keeps_a_straight_line_and_the_ends() -> None:
@@ -293,7 +293,7 @@ def test_tensorboard_is_not_asked_for_unless_wanted(tmp_path: Path, monkeypatch:
     stub(tmp_path, 10, bits=2.0)
     assert not (tmp_path / "structure" / "tensorboard").exists()
     with pytest.raises(ValueError, match=r"needs TensorBoard: pip install 'manifill\[tensorboard\]'"):
-        tensorboard.writer_class()
+        tensorboard.board(tmp_path, 0)
     before = (tmp_path / "structure" / "metrics.jsonl").read_text()
     with pytest.raises(ValueError, match="needs TensorBoard"):
         stub(tmp_path, 20, bits=2.0, tensorboard=True)

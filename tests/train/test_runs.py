@@ -24,8 +24,8 @@ from manifill.data.sources import DataError
 from manifill.inpainter import Inpainter
 from manifill.networks.checkpoint import ModelError, load_vqvae
 from manifill.train.config import RunOptions
+from manifill.train.diagnosis import check_vqvae
 from manifill.train.distributed import Share
-from manifill.train.gate import check_vqvae
 from manifill.train.loop import average, schedule
 from manifill.train.losses import adversarial_loss, discriminator_loss
 from manifill.train.measure import vqvae_metrics

@@ -108,7 +108,7 @@ def suited(data: Sequence[str]) -> str:
 
 def expectation(data: Sequence[str], minutes: float) -> str:
     """Return in words what a short training cannot do, empty for a long one of many pictures."""
-    from manifill.train.length import in_minutes
+    from manifill.train.logs import in_minutes
 
     count = listed(data)
     if minutes >= 240 and not 0 < count < 3000:
@@ -123,11 +123,9 @@ def expectation(data: Sequence[str], minutes: float) -> str:
 
 def what_now(out: Path, words: Sequence[str]) -> str:
     """Return the command to try next after the training that `words` asked for."""
-    from manifill.train.length import minutes_needed
     from manifill.train.logs import read_log
 
-    logs = [read_log(out, name) for name in TRAININGS]
-    minutes = max(minutes_needed(log.settings, log.taken) for log in logs)
+    minutes = max(read_log(out, name).minutes_needed for name in TRAININGS)
     if minutes:
         given = re.sub(r" --minutes(=| )\S+", "", shlex.join(["manifill", *words]))
         return f"try now: {given} --minutes {minutes}"

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from manifill.data.batches import Batches
 from manifill.train.config import RunOptions
 from manifill.train.distributed import Processes
-from manifill.train.length import in_minutes
-from manifill.train.loop import Stage, run
+from manifill.train.logs import in_minutes
+from manifill.train.loop import Stage, fetch
 
 SHARES = {"vqvae": 0.2, "structure": 0.35, "texture": 0.45}  # of the time, where all are trained
 VALIDATIONS = 4  # in a stage; each also writes a preview
@@ -58,40 +54,36 @@ class StepPlan:
             fits = done
         elif abs(fits - steps) <= NEARLY * steps and fits > done:
             return steps
-        if fits != steps:
+        if fits != steps and self.processes.first:
             self.settle(fits)
         return fits
 
 
-def say_too_short(name: str, steps: int, least: int, minutes: float) -> str:
-    """Return in words that a stage has too few steps to become anything, and what would do."""
-    enough = math.ceil(SPARE * minutes * least / steps) if steps else None
+def say_too_short(name: str, steps: int, least: int, options: RunOptions) -> ValueError:
+    """Return the error of a stage that has too few steps to become anything; it says what would do."""
+    assert options.minutes is not None
+    enough = math.ceil(SPARE * options.minutes * least / steps) if steps else None
     advice = f"the same command with --minutes {enough} goes on" if enough else "give it much more time"
-    return (
-        f"{name}: about {steps} steps fit into its part of {in_minutes(minutes)}, and fewer than {least} become "
-        f"nothing; {advice}; the smallest preset of any use is small-128"
+    return ValueError(
+        f"{name}: about {steps} steps fit into its part of {in_minutes(options.minutes)}, and fewer than {least} "
+        f"become nothing; {advice}; the smallest preset of any use is small-128"
     )
 
 
-def steps_that_fit(stage: Stage, batches: Batches, seed: int, seconds: float, processes: Processes) -> int:
+def steps_that_fit(stage: Stage, batches: Batches, seconds: float, processes: Processes) -> int:
     """Return how many steps of `stage` fit into `seconds` with VALIDATIONS validations.
 
     It takes steps to find out: train another instance afterwards. All processes get the first one's answer.
     """
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(None):
-        trial = RunOptions(seed=seed, log_every=TRIED // 2, validate_every=TRIED, checkpoint_every=TRIED, quiet=True)
-        run(stage, batches, Path(scratch), TRIED, trial, processes)
-        spent = time.monotonic() - began
-        steps = steps_allowed(Path(scratch) / stage.name / "metrics.jsonl", batches.batch_size, spent, seconds - spent)
-    return max(0, processes.first_says(steps))
-
-
-def steps_allowed(log: Path, batch_size: int, spent: float, seconds: float) -> int:
-    """Return the steps that `seconds` allow by the speed in the log of a trial that took `spent` seconds."""
-    if not log.exists():  # not the first process, which alone writes and is asked
-        return 0
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    step = batch_size / [line["pictures_per_s"] for line in lines if "pictures_per_s" in line][-1]
-    validation = max(0.0, spent - TRIED * step)
-    return int((seconds - VALIDATIONS * validation) / step)
+    times = [time.monotonic()]
+    for step in range(TRIED):
+        processes.means([stage.step(fetch(batches, stage.masks, processes.device, step))])  # waits for a GPU
+        times.append(time.monotonic())
+    each, validation = (times[-1] - times[TRIED // 2]) / (TRIED - TRIED // 2), 0.0
+    if processes.first:
+        stage.validate()
+        stage.preview()
+        validation = time.monotonic() - times[-1]
+    left = seconds - (times[-1] - times[0]) - (VALIDATIONS + 1) * validation
+    processes.finish()
+    return max(0, processes.first_says(int(left / each)))

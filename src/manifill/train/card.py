@@ -64,14 +64,12 @@ def pictures(out: Path) -> list[str]:
     """Return what the run was trained on; a stage that saw other pictures is listed by itself."""
     found: dict[str, list[str]] = {}
     for name in TITLES:
-        used = saved_settings(out, name)
-        if used:
+        if used := saved_settings(out, name):
             digests = {"listing": used.get("listing_digest"), "pixels": used.get("pictures_digest")}
             named = ", ".join(f"{k} {v}" for k, v in digests.items() if v)
             count = used["pictures"] if isinstance(used["pictures"], str) else f"{used['pictures']:,}"
             found.setdefault(f"{count} pictures ({named or 'no digest'}), crop {used['crop']}", []).append(name)
-    several = len(found) > 1
-    lines = [f"{seen}{': ' + ', '.join(names) if several else ''}" for seen, names in found.items()]
+    lines = [f"{seen}: {', '.join(names)}" for seen, names in found.items()] if len(found) > 1 else list(found)
     unreadable = out / "unreadable.txt"
     if unreadable.exists() and (names := unreadable.read_text(encoding="utf-8").splitlines()):
         lines.append(f"of these, {len(names)} could not be read and were left out")
@@ -80,53 +78,41 @@ def pictures(out: Path) -> list[str]:
 
 def network_section(out: Path, name: str, header: Header, preset: str, given: list[str]) -> dict[str, Any]:
     """Return what the card says of one network: the command that trained it, and its figures on held-out pictures."""
-    used = saved_settings(out, name)
-    options, rest = command(name, used, preset) if used else ([], [])
-    words = ["manifill", "train", name, *given, "--out", "RUN", "--preset", preset, *options]
-    trained = {"command": " ".join(words) if used else "", "rest": rest}
-    return {"title": TITLES[name], "step": header.step, "figures": header.figures, **trained}
+    found = {"title": TITLES[name], "step": header.step, "figures": header.figures, "command": "", "rest": []}
+    if used := saved_settings(out, name):
+        options, rest = command(name, used, preset)
+        words = ["manifill", "train", name, *given, "--out", "RUN", "--preset", preset, *options]
+        found |= {"command": " ".join(words), "rest": rest}
+    return found
 
 
 def command(name: str, used: dict[str, Any], preset: str) -> tuple[list[str], list[str]]:
     """Return (options, words): how a stage's settings differ from its preset, as far as options can say it."""
-    wanted = preset_named(preset)
-    options: list[str] = []
+    wanted, of_run = preset_named(preset), ("seed", "precision", "crop")
     before = flat({"model": to_dict(wanted.model), **to_dict(getattr(wanted, name))})
-    before |= {key: getattr(RunOptions(), key) for key in ("seed", "precision", "crop")}
-    now = flat({"model": used["model"], **used["training"]}) | {key: used[key] for key in ("seed", "precision", "crop")}
+    before |= {key: getattr(RunOptions(), key) for key in of_run}
+    now = flat({"model": used["model"], **used["training"], **{key: used[key] for key in of_run}})
     changed = {key: value for key, value in now.items() if value != before.get(key)}
     known = {field.name for field in dataclasses.fields(RunOptions)}
-    for key in (k for k in changed if k in known):
-        options += as_words(key, changed[key])
-    rest = [f"{key} {changed[key]} (the preset: {before.get(key)})" for key in changed if key not in known]
-    for name in ("init_from", "weaker"):
-        options += [flag(name), f"WEIGHTS-{used[name]}"] if used.get(name) else []
-    options += [flag("mask_files"), f"MASKS-{used['mask_files']}"] if used.get("mask_files") else []
-    options += [flag("perceptual"), shlex.quote(used["perceptual"])] if used.get("perceptual") else []
-    return options, rest
+    rest = [f"{key} {value} (the preset: {before.get(key)})" for key, value in changed.items() if key not in known]
+    options = {key: value for key, value in changed.items() if key in known}
+    options |= {key: f"WEIGHTS-{used[key]}" for key in ("init_from", "weaker") if used.get(key)}
+    options |= {"mask_files": f"MASKS-{used['mask_files']}"} if used.get("mask_files") else {}
+    options |= {"perceptual": shlex.quote(used["perceptual"])} if used.get("perceptual") else {}
+    return [word for key, value in options.items() for word in as_words(key, value)], rest
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings in one dict, with dotted names and lists for tuples."""
+    """Return nested settings in one dict, with dotted names."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        nested = isinstance(value, dict)
-        found |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": listed(value)}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
-
-
-def listed(value: Any) -> Any:
-    """Return a tuple as JSON keeps it."""
-    return list(value) if isinstance(value, tuple) else value
 
 
 def as_words(key: str, value: Any) -> list[str]:
     """Return an option with its value as the command line takes it."""
+    flag = "--" + (f"no_{key}" if value is False else key).replace("_", "-")
     if isinstance(value, bool):
-        return [flag(key if value else f"no_{key}")]
-    return [flag(key), *map(str, value if isinstance(value, list) else [value])]
-
-
-def flag(key: str) -> str:
-    """Return a setting's name on the command line."""
-    return "--" + key.replace("_", "-")
+        return [flag]
+    return [flag, *map(str, value if isinstance(value, list) else [value])]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from manifill.config import Crop, ModelConfig, check_options, option, overrides
 
@@ -88,8 +88,6 @@ class StructureTraining(MaskedTraining):
         least=0,
     )
 
-    RETIRED: ClassVar[dict[str, Any]] = {"condition_dropout": 0.0}  # fields of earlier versions, when off
-
 
 @dataclass(frozen=True)
 class TextureTraining(MaskedTraining):
@@ -135,8 +133,6 @@ class TextureTraining(MaskedTraining):
         least=0,
     )
 
-    RETIRED: ClassVar[dict[str, Any]] = {"lecam_weight": 0.0}
-
 
 @dataclass(frozen=True)
 class Preset:
@@ -152,11 +148,6 @@ TRAININGS: dict[str, type[Training]] = {
     "vqvae": VQVAETraining,
     "structure": StructureTraining,
     "texture": TextureTraining,
-}
-RENAMED = {  # options in the config.json of earlier versions, and their names now
-    "start": "codebook_init",
-    "drawn": "sampled_codes",
-    "adversarial_share": "adversarial_ratio",
 }
 Overrides: Any = overrides(*TRAININGS.values())
 

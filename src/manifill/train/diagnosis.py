@@ -1,23 +1,22 @@
 """What is wrong with a run, in plain words, from its logged figures alone.
 
-Pure functions, standard library only. A loss that no longer falls and a stage that is not finished are not wrong.
+A loss that no longer falls and a stage that is not finished are not wrong.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import median
-from typing import Any
 
-from manifill.train.length import SHORT, too_short
+from manifill.config import ModelError
+from manifill.train.logs import Log, in_minutes
 
-Line = Mapping[str, Any]
-
-EARLY, BLINDNESS_DUE = 0.03, 0.15  # fraction of a run before which nothing is said, and nothing of blindness,
-FEWEST, MOST = 200, 30_000  # but not before so many steps and not longer than so many
+EARLY, BLINDNESS_DUE = 0.03, 0.15  # fraction of a run before which nothing is said, and nothing of blindness
+SHORT = 0.25  # of the preset's steps, below which all else that shows comes of that
 MARGIN = 1.0  # dB by which the structure alone must beat the mean colour, or the picture's own structure another's
 PERPLEXITY = 4.0  # of a codebook that has not collapsed
 USED = 0.5  # fraction of the codes that should occur in the validation pictures
@@ -31,61 +30,7 @@ BLIND, ALIKE = 0.95, 0.1  # hinge loss and distance of the scores of one that se
 DIVERGED = 1.5  # loss, as a multiple of its lowest
 REMEDY = "More pictures, flip, more dropout or a smaller structure network help; more steps do not."
 QUARTER = 10 * math.log10(4)  # dB that a picture gains when only a quarter of it, the centre hole, can be wrong
-
-
-@dataclass(frozen=True)
-class Log:
-    """The lines of a stage, how many more are torn, its settings, and the latest figures of the VQ-VAE below it."""
-
-    lines: Sequence[Line]
-    settings: Mapping[str, Any]
-    vqvae: Mapping[str, float]
-    torn: int = 0
-
-    @property
-    def training(self) -> Mapping[str, Any]:
-        """The stage's own settings."""
-        return self.settings.get("training", {})
-
-    @property
-    def taken(self) -> int:
-        """Steps taken so far."""
-        return max((line["step"] for line in self.lines), default=0)
-
-    def early(self, share: float) -> bool:
-        """Whether the run is too young for what shows after a fraction of its steps; a finished one never is."""
-        steps = self.training.get("steps", 0)
-        return self.taken < min(steps, max(FEWEST, min(share * steps, MOST)))
-
-    @property
-    def latest(self) -> dict[str, float]:
-        """The latest value of every figure; those of the VQ-VAE are called vqvae_..."""
-        found: dict[str, float] = {f"vqvae_{key}": value for key, value in self.vqvae.items()}
-        for line in self.lines:
-            found.update(line)
-        return found
-
-    def series(self, *keys: str) -> list[tuple[float, ...]]:
-        """Return (step, value of each key) of the lines that have all keys."""
-        return [(line["step"], *(line[k] for k in keys)) for line in self.lines if all(k in line for k in keys)]
-
-    def stretch(self, share: float, *keys: str) -> list[float]:
-        """Return the median of each key over the latest `share` of the steps taken."""
-        points = [p for p in self.series(*keys) if p[0] >= (1 - share) * self.taken]
-        return [median(column) for column in list(zip(*points, strict=True))[1:]] if points else [math.nan] * len(keys)
-
-
-@dataclass(frozen=True)
-class Check:
-    """Something that can be wrong: its name, the figures that tell, and what says so in words or returns None.
-
-    `due` is the fraction of a run before which it cannot be told.
-    """
-
-    name: str
-    needs: tuple[str, ...]
-    find: Callable[[Log], str | None]
-    due: float = EARLY
+LEVELS, SCORES = ("structure", "texture"), ("discriminator", "d_real", "d_composed")
 
 
 @dataclass(frozen=True)
@@ -97,6 +42,9 @@ class Diagnosis:
     unchecked: list[str]
 
 
+# What can be wrong: each says it in words, or returns None; KeyError is for a figure that the log does not have.
+
+
 def collapsed(level: str, log: Log) -> str | None:
     """Say when a codebook is in effect a handful of codes."""
     found = log.latest[f"val_{level}_perplexity"]
@@ -104,13 +52,13 @@ def collapsed(level: str, log: Log) -> str | None:
         return None
     return (
         f"The {level} codebook has collapsed: perplexity {found:.1f}, as if it had so many codes; half of "
-        f"{codebook_size(log)} or more is healthy. {revival(log)}"
+        f"{log.codes} or more is healthy. {revival(log)}"
     )
 
 
 def unused(level: str, log: Log) -> str | None:
     """Say when many codes never occur, unless the validation pictures are too few to tell or it has collapsed."""
-    size, found = codebook_size(log), log.latest[f"val_{level}_codes_used"]
+    size, found = log.codes, log.latest[f"val_{level}_codes_used"]
     held_out = log.settings.get("pictures", 0)
     held_out = max(1, held_out // 19) if isinstance(held_out, int) else 500  # unless named; they are not in the log
     side = log.settings.get("model", {}).get("image_size", 256) // (8 if level == "structure" else 4)
@@ -128,11 +76,6 @@ def revival(log: Log) -> str:
     if log.training.get("revive"):
         return "Start anew with a lower learning rate, more varied pictures or a smaller codebook."
     return "Start anew with revival of dead codes (revive, on in faces-128 and small-128)."
-
-
-def codebook_size(log: Log) -> int:
-    """Return the number of codes, the paper's where the settings do not say."""
-    return log.settings.get("model", {}).get("vqvae", {}).get("codebook_size", 512)
 
 
 def empty(figures: Mapping[str, float], prefix: str = "") -> bool:
@@ -172,7 +115,7 @@ def texture_empty(log: Log) -> str | None:
 
 def learnt_nothing(log: Log) -> str | None:
     """Say when a prior guesses, on pictures it was trained on too: one that memorises has learnt something."""
-    guess, found = math.log2(codebook_size(log)), log.latest["val_bits_hole"]
+    guess, found = math.log2(log.codes), log.latest["val_bits_hole"]
     if min(found, log.latest.get("val_seen_bits_hole", found)) < NOTHING * guess:
         return None
     return (
@@ -285,65 +228,90 @@ def diverging(key: str, log: Log) -> str | None:
     )
 
 
-SCORES = ("discriminator", "d_real", "d_composed")
-CHECKS = {
-    "vqvae": (
-        *(
-            Check(f"{level} codebook collapsed", (f"val_{level}_perplexity",), partial(collapsed, level))
-            for level in ("structure", "texture")
-        ),
-        *(
-            Check(
-                f"{level} codes unused", (f"val_{level}_codes_used", f"val_{level}_perplexity"), partial(unused, level)
-            )
-            for level in ("structure", "texture")
-        ),
-        Check("structure empty", ("val_psnr", "val_psnr_structure", "val_psnr_mean_colour"), structure_empty),
-        Check("texture codes empty", ("val_psnr", "val_psnr_structure"), texture_empty),
-        Check("training diverging", ("reconstruction",), partial(diverging, "reconstruction")),
-    ),
-    "structure": (
-        Check("prior learnt nothing", ("val_bits_hole",), learnt_nothing),
-        Check("condition unused", ("val_bits_known", "val_bits_hole"), condition_unused),
-        Check("prior memorising", ("val_bits_hole", "val_seen_bits_hole"), memorising),
-        Check("prior getting worse on held-out pictures", ("val_bits_hole",), risen),
-        Check("training diverging", ("bits",), partial(diverging, "bits")),
-    ),
-    "texture": (
-        Check("discriminator won", SCORES, discriminator_won),
-        Check("discriminator blind", SCORES, discriminator_blind, BLINDNESS_DUE),
-        Check("holes grey", ("val_psnr", "vqvae_val_psnr_mean_colour"), washed_out),
-        Check("training diverging", ("l1",), partial(diverging, "l1")),
-    ),
+CHECKS: dict[str, dict[str, Callable[[Log], str | None]]] = {
+    "vqvae": {
+        **{f"{level} codebook collapsed": partial(collapsed, level) for level in LEVELS},
+        **{f"{level} codes unused": partial(unused, level) for level in LEVELS},
+        "structure empty": structure_empty,
+        "texture codes empty": texture_empty,
+        "training diverging": partial(diverging, "reconstruction"),
+    },
+    "structure": {
+        "prior learnt nothing": learnt_nothing,
+        "condition unused": condition_unused,
+        "prior memorising": memorising,
+        "prior getting worse on held-out pictures": risen,
+        "training diverging": partial(diverging, "bits"),
+    },
+    "texture": {
+        "discriminator won": discriminator_won,
+        "discriminator blind": discriminator_blind,
+        "holes grey": washed_out,
+        "training diverging": partial(diverging, "l1"),
+    },
 }
 
 
 def diagnose(stage: str, log: Log) -> Diagnosis:
-    """Look for everything that can be wrong with a stage, by its name."""
-    told, absent, unchecked = {}, [], []
-    if words := too_short(log.settings, log.taken):
-        told["too short"] = words
+    """Look for everything that can be wrong with a stage, by its name; without its settings nothing is looked for."""
+    if not log.settings:
+        return Diagnosis({}, [], ["everything: config.json, the stage's settings, is missing"])
+    found = Diagnosis({}, [], [])
+    if log.minutes_needed:
+        found.problems["too short"] = (
+            f"It stopped after {log.taken} of about {log.settings['usual_steps']:,} steps. Give it "
+            f"{in_minutes(log.minutes_needed)}: the same command with --minutes {log.minutes_needed} goes on."
+        )
         if log.taken < SHORT * log.settings["usual_steps"]:
-            return Diagnosis(told, [], [f"{check.name}: the training was too short" for check in CHECKS[stage]])
-    for check in CHECKS[stage]:
-        reason = impossible(check, log)
-        words = None if reason else check.find(log)
-        if reason:
-            unchecked.append(f"{check.name}: {reason}")
-        elif words:
-            told[check.name] = words
+            found.unchecked.extend(f"{name}: the training was too short" for name in CHECKS[stage])
+            return found
+    for name, check in CHECKS[stage].items():
+        if log.early(BLINDNESS_DUE if check is discriminator_blind else EARLY):
+            found.unchecked.append(f"{name}: too early to tell after {log.taken} steps")
+            continue
+        try:
+            words = check(log)
+        except KeyError as figure:
+            found.unchecked.append(f"{name}: {missing(figure.args[0])}")
+            continue
+        if words:
+            found.problems[name] = words
         else:
-            absent.append(check.name)
-    return Diagnosis(told, absent, unchecked)
+            found.absent.append(name)
+    return found
 
 
-def impossible(check: Check, log: Log) -> str:
-    """Return in words why something cannot be told from a log, empty when it can."""
-    if log.early(check.due):
-        return f"too early to tell after {log.taken} steps"
-    missing = next((key for key in check.needs if key not in log.latest), None)
-    if missing == "val_seen_bits_hole":
+def missing(figure: str) -> str:
+    """Return in words that a figure is not in the log."""
+    if figure == "val_seen_bits_hole":
         return "no bits on pictures seen in training are logged (streamed ones are not measured again)"
-    if missing:
-        return f"{missing} is not known".replace("vqvae_val_", "the VQ-VAE's ")
-    return ""
+    return f"{figure} is not known".replace("vqvae_val_", "the VQ-VAE's ")
+
+
+def vqvae_problems(figures: Mapping[str, float]) -> list[str]:
+    """Return in words what is wrong with a VQ-VAE of these figures: empty structure codes, a collapsed codebook."""
+    problems = []
+    if empty(figures):
+        problems.append(
+            f"its structure codes alone decode to {figures['psnr_structure']:.1f} dB, no better than each "
+            f"picture's mean colour ({figures['psnr_mean_colour']:.1f} dB), and those of another picture in their "
+            "place cost nothing: they carry nothing"
+        )
+    for level in LEVELS:
+        if figures[f"{level}_perplexity"] < PERPLEXITY:
+            problems.append(
+                f"its {level} codebook has collapsed: {figures[f'{level}_codes_used']} codes used, "
+                f"perplexity {figures[f'{level}_perplexity']:.1f}"
+            )
+    return problems
+
+
+def check_vqvae(figures: Mapping[str, float], path: Path, force: bool) -> None:
+    """Refuse to build on the VQ-VAE in a file when it has problems, unless forced. Raises ModelError."""
+    problems = vqvae_problems(figures)
+    if not problems:
+        return
+    message = f"{path}: " + "; ".join(problems)
+    if not force:
+        raise ModelError(f"{message}. Train the VQ-VAE longer or with structure_only, or force with --force")
+    print(f"forced: {message}")

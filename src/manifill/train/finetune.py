@@ -35,12 +35,12 @@ from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import TextureGenerator
 from manifill.networks.vqvae import VQVAE
 from manifill.train.config import RunOptions
+from manifill.train.diagnosis import vqvae_problems
 from manifill.train.distributed import Processes
-from manifill.train.gate import vqvae_problems
 from manifill.train.measure import vqvae_metrics
 from manifill.train.settings import same_sizes, saved_settings
 
-T = TypeVar("T")
+T = TypeVar("T", bound=nn.Module)
 LOST = 1.5  # dB by which a VQ-VAE may reconstruct new pictures worse than its own and still be kept
 SEEN = 500  # pictures that two VQ-VAEs are compared on
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -28,9 +29,10 @@ from manifill.data.sources import DataError
 from manifill.networks.atomic import WriteError, remove_stray, write_atomic
 from manifill.train import logs, resume
 from manifill.train.config import Preset, RunOptions
+from manifill.train.diagnosis import diagnose
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.resume import Stateful
-from manifill.train.tensorboard import Board
+from manifill.train.tensorboard import add_figures, board
 
 Metrics = dict[str, Any]
 CPU = torch.device("cpu")
@@ -104,11 +106,6 @@ class Best(nn.Module):
             return False
         self.lowest.fill_(value)
         return True
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # pyright: ignore
-        if f"{prefix}bits" in state_dict:  # its name in earlier checkpoints
-            state_dict[f"{prefix}lowest"] = state_dict.pop(f"{prefix}bits")
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 @dataclass(frozen=True)
@@ -196,14 +193,14 @@ def run(
     since = time.perf_counter()
     quiet = options.quiet or not first
     bar = tqdm(total=steps, initial=start, desc=stage.name, unit="step", disable=quiet, mininterval=1.0)
-    fetch = partial(_fetch, batches, stage.masks, processes.device)
-    events = Board(folder / "tensorboard", start) if options.tensorboard and first else nullcontext()
-    with events as board, ThreadPoolExecutor(1) as ahead:
-        following = ahead.submit(fetch, start)
+    prepare = partial(fetch, batches, stage.masks, processes.device)
+    events = board(folder / "tensorboard", start) if options.tensorboard and first else nullcontext()
+    with events as writer, ThreadPoolExecutor(1) as ahead:
+        following = ahead.submit(prepare, start)
         step = start
         while step < steps:
             own = following.result()
-            following = ahead.submit(fetch, step + 1)
+            following = ahead.submit(prepare, step + 1)
             torch.manual_seed(options.seed * 1_000_003 + step)
             for optimiser, rate in stage.rates:
                 for group in optimiser.param_groups:
@@ -222,16 +219,16 @@ def run(
                 _check_finite(stage.name, done, means)  # before anything is saved
                 if first:
                     speed = len(taken) * batches.batch_size / (time.perf_counter() - since)
-                    _append(log, {"step": done, **means, "pictures_per_s": speed}, board)
+                    _append(log, {"step": done, **means, "pictures_per_s": speed}, writer)
                     shown = {k: f"{v:.3g}" for k, v in list(means.items())[:4]}
                     bar.set_postfix(shown | {"pictures/s": f"{speed:.1f}"})
                 taken, since = [], time.perf_counter()
             if first and validates:
                 pause = time.perf_counter()
                 figures = stage.validate()
-                _append(log, {"step": done, **{f"val_{k}": v for k, v in figures.items()}}, board)
+                _append(log, {"step": done, **{f"val_{k}": v for k, v in figures.items()}}, writer)
                 bar.write(f"{stage.name} step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
-                _write_picture(folder / f"preview_{done:06d}.png", stage.preview(), done, board)
+                _write_picture(folder / f"preview_{done:06d}.png", stage.preview(), done, writer)
                 stage.export(out / "model", done, figures, last=done == steps)
                 _tell(out, stage.name, told)
                 since += time.perf_counter() - pause
@@ -250,7 +247,7 @@ def stage_files(out: Path, name: str) -> list[Path]:
     return [out / "model" / f"{network}.safetensors" for network in networks]
 
 
-def _fetch(batches: Batches, kinds: Sequence[str | masks.Kind], device: torch.device, step: int) -> Share:
+def fetch(batches: Batches, kinds: Sequence[str | masks.Kind], device: torch.device, step: int) -> Share:
     """Return this process's share of a step's batch; the masks are drawn for all of it."""
     image, rng = batches(step)
     mask, rows = image[:, :0], batches.part
@@ -260,15 +257,16 @@ def _fetch(batches: Batches, kinds: Sequence[str | masks.Kind], device: torch.de
     return own.pinned() if device.type == "cuda" else own
 
 
-def _write_picture(path: Path, picture: Image.Image, step: int, board: Board | None) -> None:
+def _write_picture(path: Path, picture: Image.Image, step: int, writer: Any) -> None:
     write_atomic(path, lambda f: picture.save(f, "PNG"))
-    if board:
-        board.picture(step, picture)
+    if writer:
+        writer.add_image("preview", np.asarray(picture), step, dataformats="HWC")
+        writer.flush()
 
 
 def _tell(out: Path, name: str, told: set[str]) -> None:
     """Say on stderr what is wrong with a stage and not yet in `told`, also where all else is quiet."""
-    for problem, words in logs.of_run(out, name).problems.items():
+    for problem, words in diagnose(name, logs.read_log(out, name)).problems.items():
         if problem not in told:
             tqdm.write(f"manifill: warning: {name}: {words}", file=sys.stderr)
             told.add(problem)
@@ -282,7 +280,7 @@ def _cut(log: Path, step: int) -> None:
         write_atomic(log, "".join(line + "\n" for line in kept))
 
 
-def _append(log: Path, values: Metrics, board: Board | None = None) -> None:
+def _append(log: Path, values: Metrics, writer: Any = None) -> None:
     line = json.dumps({k: v if isinstance(v, int) else round(float(v), 6) for k, v in values.items()})
     try:
         with log.open("a") as f:
@@ -291,8 +289,8 @@ def _append(log: Path, values: Metrics, board: Board | None = None) -> None:
             os.fsync(f.fileno())
     except OSError as error:
         raise WriteError(log, error) from error
-    if board:
-        board.figures(values)
+    if writer:
+        add_figures(writer, values)
 
 
 def _check_finite(name: str, step: int, means: dict[str, float]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from manifill.data.sources import DataError
 from manifill.networks.atomic import write_atomic
+from manifill.train.logs import holds
 
 ANEW = "remove it to begin this stage anew"
 
@@ -30,15 +31,13 @@ def save_checkpoint(state: Mapping[str, Stateful], path: Path, step: int, figure
 
     Raises FloatingPointError, and keeps the last one, where a parameter is not finite or anything else not a number.
     """
-    for name, part in state.items():
-        if isinstance(part, nn.Module):
-            for key, parameter in part.named_parameters():
-                if not parameter.isfinite().all():
-                    raise FloatingPointError(f"{key} of {name} not finite at step {step}; the last checkpoint is kept")
     saved = {name: part.state_dict() for name, part in state.items()}
+    parameters = {
+        f"{k}.{name}" for k, m in state.items() if isinstance(m, nn.Module) for name, _ in m.named_parameters()
+    }
     for key, tensor in _tensors(saved, ""):
-        if tensor.isnan().any():
-            raise FloatingPointError(f"{key} is not a number at step {step}; the last checkpoint is kept")
+        if tensor.isnan().any() or (key in parameters and tensor.isinf().any()):
+            raise FloatingPointError(f"{key} is not finite at step {step}; the last checkpoint is kept")
     write_atomic(path, lambda f: torch.save({"step": step, "figures": figures, "state": saved}, f))
 
 
@@ -54,10 +53,8 @@ def load_checkpoint(state: Mapping[str, Stateful], path: Path) -> tuple[int, dic
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
         raise DataError(f"{path}: not a readable checkpoint; {ANEW} ({str(error)[:200]})") from error
-    kinds = {"step": int, "figures": dict, "state": dict}
-    if not isinstance(saved, dict) or not all(isinstance(saved.get(k), kind) for k, kind in kinds.items()):
+    if not holds(saved, {"step": int, "figures": dict, "state": dict}):
         raise DataError(f"{path}: not a checkpoint of this program; {ANEW}")
-    saved["state"].pop("taken", None)  # the steps, which earlier versions counted apart
     if saved["state"].keys() != state.keys():
         raise DataError(
             f"{path}: holds {', '.join(map(str, saved['state']))[:100]}; expected {', '.join(state)}, so it is not of "

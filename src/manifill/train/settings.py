@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
-from manifill.config import SamplingOptions, StructureConfig, to_dict, without_retired
+from manifill.config import ModelError, SamplingOptions, to_dict
 from manifill.data import dataset
 from manifill.data.sources import DataError, sources
 from manifill.data.stream import Stream
 from manifill.networks.atomic import write_atomic
-from manifill.networks.checkpoint import Header, ModelError, is_named, model_hash
+from manifill.networks.checkpoint import Header, model_hash
 from manifill.sampling.native import fast_bfloat16
 from manifill.train.config import Preset, RunOptions
 from manifill.train.logs import read_settings
 
-T = TypeVar("T")
+T = TypeVar("T", bound=nn.Module)
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+LATER = ("minutes", "usual_steps")  # settings that change when a run is prolonged
 
 
 def with_options(preset: Preset, stages: Sequence[str], options: RunOptions) -> Preset:
@@ -62,35 +64,15 @@ def sampler_folder(out: Path, options: RunOptions) -> Path:
     )
 
 
-def settings_file(out: Path, name: str) -> Path:
-    """Return where a stage's settings are kept."""
-    return out / name / "config.json"
-
-
 def saved_settings(out: Path, name: str) -> dict[str, Any]:
     """Return what a stage was started with, empty when it was not. Raises DataError for a damaged file."""
-    path = settings_file(out, name)
-    found = read_settings(path.parent)
-    if not found:
-        return {}
-    if found.get("precision", "fp32") not in ("bf16", "fp16", "fp32"):
-        raise DataError(f"{path}: precision is {str(found['precision'])[:40]!r}; expected bf16, fp16 or fp32")
-    defaults = to_dict(Preset())  # what a setting that did not exist yet meant is its default
-    found["training"] = defaults[name] | _known(type(getattr(Preset(), name)), found["training"], path)
-    found["model"]["structure"] = _known(StructureConfig, found["model"]["structure"], path)
-    found["model"] = {
-        key: value | found["model"][key] if isinstance(value, dict) else found["model"][key]
-        for key, value in defaults["model"].items()
-    }
-    return {"crop": "centre", "mask_files": None, "drawn_from": None, "weaker": None} | found
-
-
-def _known(kind: type, values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return saved settings without those of earlier versions that were off. Raises DataError for one that was on."""
-    try:
-        return without_retired(kind, values)
-    except ValueError as error:
-        raise DataError(f"{path}: {error}; this run cannot be resumed") from error
+    found = read_settings(out / name)
+    if found and found.get("precision") not in [*PRECISIONS]:  # a list, as it may be anything
+        said = str(found.get("precision"))[:40]
+        raise DataError(f"{out / name / 'config.json'}: precision is {said!r}; expected {', '.join(PRECISIONS)}")
+    if found:  # an option that did not exist yet meant its default
+        found["training"] = to_dict(getattr(Preset(), name)) | found["training"]
+    return found
 
 
 def remember(
@@ -99,32 +81,28 @@ def remember(
     settings: Preset,
     options: RunOptions,
     pictures: dataset.Collection | Stream,
-    write: bool = True,
-    usual: int | None = None,
+    write: bool,
+    usual: int,
 ) -> None:
     """Write what this stage is trained with, or check that a run to be resumed was started with the same.
 
     `usual` are the steps that the preset would take, for the diagnosis of a run that was given less time.
     """
-    now = json.loads(
-        json.dumps(
-            {
-                "model": to_dict(settings.model),
-                "training": to_dict(getattr(settings, name)),
-                "seed": options.seed,
-                "precision": options.precision,
-                "crop": options.crop,
-                **pictures.identity,
-                "init_from": model_hash(options.init_from) if options.init_from else None,
-                "perceptual": options.perceptual.name if options.perceptual else None,
-                "mask_files": None,
-                "drawn_from": None,
-                "weaker": None,
-                "minutes": options.minutes,
-                "usual_steps": usual,
-            }
-        )
-    )
+    now = {
+        "model": to_dict(settings.model),
+        "training": to_dict(getattr(settings, name)),
+        "seed": options.seed,
+        "precision": options.precision,
+        "crop": options.crop,
+        **pictures.identity,
+        "init_from": model_hash(options.init_from) if options.init_from else None,
+        "perceptual": options.perceptual.name if options.perceptual else None,
+        "mask_files": None,
+        "drawn_from": None,
+        "weaker": None,
+        "minutes": options.minutes,
+        "usual_steps": usual,
+    }
     if options.mask_files and name != "vqvae":
         now["mask_files"] = dataset.listing_digest(sources([options.mask_files]))
     if name == "structure" and options.weaker:
@@ -132,19 +110,11 @@ def remember(
     if name == "texture" and settings.texture.sampled_codes:
         prior = sampler_folder(out, options) / "structure.safetensors"
         now["drawn_from"] = hashlib.sha256(prior.read_bytes()).hexdigest()[:16]
-    path, before = settings_file(out, name), saved_settings(out, name)
-    for key, folder in (("init_from", options.init_from), ("weaker", options.weaker)):
-        if before and folder and is_named(folder, before.get(key)):
-            now[key] = before[key]  # as the run was started with, also under the name of earlier versions
-    if not before and (path.parent / "checkpoint.pt").exists():
-        raise DataError(
-            f"{path}: missing, so nobody can tell whether checkpoint.pt beside it was trained with these "
-            "settings; put it back, or remove checkpoint.pt to begin this stage anew"
-        )
+    path, before = out / name / "config.json", saved_settings(out, name)
     if before:
         then, present = dataset.comparable(before, now)
-        changed = differences(_untimed(then), _untimed(present))
-        if (changed and not changed[0].startswith("training.steps:")) or len(changed) > 1:
+        changed = differences(then | dict.fromkeys(LATER), present | dict.fromkeys(LATER))
+        if any(not words.startswith("training.steps:") for words in changed):
             raise DataError(
                 f"{path}: this run was started with other settings ({'; '.join(changed)}); "
                 "use the same ones to resume or another --out to start anew"
@@ -153,6 +123,11 @@ def remember(
             return
         now["usual_steps"] = before.get("usual_steps", usual)
         print(f"{name}: resuming with another number of steps ({changed[0]})")
+    elif (path.parent / "checkpoint.pt").exists():
+        raise DataError(
+            f"{path}: missing, so nobody can tell whether checkpoint.pt beside it was trained with these "
+            "settings; put it back, or remove checkpoint.pt to begin this stage anew"
+        )
     if write:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(now, indent=1))
@@ -160,15 +135,9 @@ def remember(
 
 def settle(out: Path, name: str, steps: int) -> None:
     """Keep another number of steps for a stage that runs, as a plan by its pace finds it."""
-    path = settings_file(out, name)
-    found = json.loads(path.read_text())
+    found = read_settings(out / name)
     found["training"]["steps"] = steps
-    write_atomic(path, json.dumps(found, indent=1))
-
-
-def _untimed(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings without what may differ when a run is prolonged."""
-    return {key: value for key, value in settings.items() if key not in ("minutes", "usual_steps")}
+    write_atomic(out / name / "config.json", json.dumps(found, indent=1))
 
 
 def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
@@ -187,9 +156,8 @@ def same_sizes(network: T, header: Header, wanted: Any) -> T:
     """Return the network when it has the preset's sizes, else raise ModelError with what differs."""
     # a model's defaults for sampling are not its size
     own = {f.name for f in dataclasses.fields(SamplingOptions)}
-    saved = without_retired(type(wanted), header.config)
-    before, now = ({k: v for k, v in c.items() if k not in own} for c in (saved, to_dict(wanted)))
-    changed = differences(before, json.loads(json.dumps(now)))
+    before, now = ({k: v for k, v in c.items() if k not in own} for c in (to_dict(network.config), to_dict(wanted)))
+    changed = differences(before, now)
     if changed:
         raise ModelError(f"{header.path}: does not have the preset's sizes ({'; '.join(changed)})")
     return network
