@@ -175,7 +175,7 @@ def build(a: argparse.Namespace, held: Held) -> tuple[VQVAEStage | StructureStag
         same = replace(
             wanted, width=read_header(a.model, "structure").config["width"], both_directions=False, dropout=0.1
         )
-        start = widened(finetune.init_structure(a.model, vqvae, held, same).cpu(), wanted)
+        start = widened(finetune.init_network("structure", a.model, vqvae, held, same).cpu(), wanted)
         settings = replace(
             settings,
             model=replace(settings.model, structure=wanted),

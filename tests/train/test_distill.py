@@ -18,11 +18,11 @@ from manifill.data.pictures import Pictures
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.vqvae import VQVAE
 from manifill.train.config import RunOptions, StructureTraining
-from manifill.train.distill import PLAUSIBLE, Teacher, divergence
+from manifill.train.distill import PLAUSIBLE, SAMPLED, TaughtStage, Teacher, divergence
 from manifill.train.distributed import ALONE, Processes, Share
 from manifill.train.loop import Setup
 from manifill.train.presets import PRESETS
-from manifill.train.taught_stage import TaughtStage
+from manifill.train.sampled_codes import resample
 
 TINY, CPU = PRESETS["tiny"], torch.device("cpu")
 TAUGHT = dataclasses.replace(TINY, structure=dataclasses.replace(TINY.structure, autoguidance=1.0))
@@ -86,7 +86,7 @@ def test_lessons_are_true_codes_and_drawn_ones(data: Pictures) -> None:
     lessons = []
     for found in (plain, cold):
         torch.manual_seed(5)
-        lessons.append(found.teacher.lesson(truth, share))
+        lessons.append(resample(truth, truth, share, SAMPLED, found.teacher.sampler)[0])
     assert torch.equal(*lessons)
     changed = (lessons[0] != truth).flatten(1).any(1)
     assert 0 < changed.sum() < 8

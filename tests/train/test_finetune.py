@@ -104,9 +104,9 @@ def test_carrying_over_undoes_another_order_of_the_codes(parent: Path, held: Pic
     new, _ = load_vqvae(tmp_path)
     wanted = PRESETS["tiny"].model
     before, _ = load_structure(parent, header.codebook)
-    after = finetune.init_structure(parent, new, held, wanted.structure)
+    after = finetune.init_network("structure", parent, new, held, wanted.structure)
     painter, _ = load_texture(parent, header.codebook)
-    carried = finetune.init_texture(parent, new, held, wanted.texture)
+    carried = finetune.init_network("texture", parent, new, held, wanted.texture)
     image, mask = held.tensor(range(4)), torch.zeros(4, 1, 64, 64)
     mask[:, :, 16:48, 16:48] = 1
     codes = old.encode(image).structure_codes

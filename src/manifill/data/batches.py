@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 from torch import Tensor
@@ -23,19 +24,16 @@ class Shuffled:
 
     def __init__(self, pictures: Collection | Pictures) -> None:
         self.pictures = pictures
-        self._drawn: tuple[tuple[int, int], np.ndarray] = ((-1, -1), np.empty(0, dtype=np.int64))
+        self._order = lru_cache(1)(self._permutation)
+
+    def _permutation(self, seed: int, epoch: int) -> np.ndarray:
+        return np.random.default_rng([seed, 1, epoch]).permutation(len(self.pictures))
 
     def places(self, step: int, batch_size: int, seed: int) -> list[Place]:
         """Return the places of this step's pictures."""
         epoch, place = divmod(step, len(self.pictures) // batch_size)
-        if self._drawn[0] != (seed, epoch):
-            rng = np.random.default_rng([seed, 1, epoch])
-            self._drawn = ((seed, epoch), rng.permutation(len(self.pictures)))
-        order, first = self._drawn[1], place * batch_size
+        order, first = self._order(seed, epoch), place * batch_size
         return [Place(self.pictures.prepared, order, k) for k in range(first, first + batch_size)]
-
-    def close(self) -> None:
-        """Nothing is under way."""
 
 
 class Batches:
@@ -110,7 +108,8 @@ class Batches:
             self._cancel(step)
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-        self.order.close()
+        if isinstance(self.order, Stream):
+            self.order.close()
 
     def __enter__(self) -> Batches:
         return self

@@ -8,10 +8,10 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +27,6 @@ from manifill.photos.tensors import grid
 CHUNK = 512  # pictures examined before the next are asked for
 SAMPLES = 64  # pictures in the grid, eight by eight
 CELL = 96  # pixels a picture there
-NOTHING = np.empty(0, np.uint8)
 BANDS = 4  # of a hash: two that differ in fewer bits than there are bands agree in one of them
 WITHIN = 200  # pictures of one band that one picture is compared with
 ALIKE = 8.0  # grey levels by which the thumbnails of near-duplicates differ at most, root mean square
@@ -35,102 +34,100 @@ UPRIGHT = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 
 
 class Facts(NamedTuple):
-    """What is kept of a picture: `digest` of its file, `shape_hash` and `thumbnail` of what it looks like."""
+    """What is kept of a picture, some hundred bytes: `shape_hash` and `thumbnail` are of what it looks like."""
 
     name: str
-    sides: tuple[int, int]
+    sides: tuple[int, ...]  # width, height
     format: str
-    mode: str
     bytes: int
-    digest: bytes
+    digest: bytes  # of its file
     shape_hash: int
     thumbnail: np.ndarray
-    sample: np.ndarray
 
 
 @dataclass
 class Findings:
     """All that was found; groups are lists of numbers into `names`, the first of each the one to keep."""
 
-    names: list[str] = field(default_factory=list)
-    sides: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int64))  # (N, 2): width, height in pixels
-    bytes: int = 0
-    formats: Counter[str] = field(default_factory=Counter)
-    broken: dict[str, str] = field(default_factory=dict)
-    ignored: Counter[str] = field(default_factory=Counter)
-    same_file: list[list[int]] = field(default_factory=list)
-    same_look: list[list[int]] = field(default_factory=list)
-    samples: list[np.ndarray] = field(default_factory=list)
-    lookalikes: list[list[np.ndarray]] = field(default_factory=list)  # a few of `same_look`, to be looked at
+    names: list[str]
+    sides: np.ndarray  # (N, 2): width, height in pixels
+    bytes: int
+    formats: Counter[str]
+    broken: dict[str, str]
+    ignored: Counter[str]
+    same_file: list[list[int]]
+    same_look: list[list[int]]
+    samples: list[np.ndarray]
+    lookalikes: list[list[np.ndarray]]  # a few of `same_look`, to be looked at
 
     def small(self, least: int) -> list[int]:
         """Return the pictures whose shorter side is below `least` pixels."""
-        return np.flatnonzero(self.sides.min(1) < least).tolist() if len(self.sides) else []
+        return np.flatnonzero(self.sides.min(1) < least).tolist()
 
 
 def examine(paths: Sequence[Path | str], quiet: bool = False) -> Findings:
     """Decode every picture and return what was found. Raises DataError for paths that do not exist or hold none."""
-    found, kept, rng = Findings(), list[Facts](), np.random.default_rng(0)
-    with warnings.catch_warnings(record=True) as said:
+    kept, samples, broken, rng = list[Facts](), list[np.ndarray](), dict[str, str](), np.random.default_rng(0)
+    with warnings.catch_warnings(record=True) as said, ThreadPoolExecutor() as pool:
         warnings.simplefilter("always")
         urls = shards(paths)
         listing = [] if urls else sources(paths)
-        examined = _examined(_streamed(urls, found) if urls else listing)
-        for picture in tqdm(examined, "pictures", len(listing) or None, unit="", disable=quiet, leave=False):
-            if not isinstance(picture, Facts):
-                found.broken[picture[0]] = picture[1]
-                continue
-            place = len(kept) if len(kept) < SAMPLES else int(rng.integers(len(kept) + 1))  # an even draw from all
-            if place < SAMPLES:
-                found.samples[place : place + 1] = [picture.sample]
-            kept.append(picture._replace(sample=NOTHING))  # some hundred bytes of each
+        pictures = _streamed(urls, broken) if urls else iter(listing)
+        with tqdm(desc="pictures", total=len(listing) or None, unit="", disable=quiet, leave=False) as bar:
+            while chunk := list(islice(pictures, CHUNK)):
+                for source, (facts, shown) in zip(chunk, pool.map(facts_of, chunk), strict=True):
+                    bar.update()
+                    if isinstance(facts, str):
+                        broken[source.name] = facts
+                        continue
+                    # an even sample of all
+                    place = len(kept) if len(kept) < SAMPLES else int(rng.integers(len(kept) + 1))
+                    if place < SAMPLES:
+                        samples[place : place + 1] = [shown]
+                    kept.append(facts)
     for warning in said:  # of shards that end too soon; Pillow's belong to pictures that could be read
         name, _, words = str(warning.message).partition(": ends too soon")
         if words:
-            found.broken[name] = "ends too soon" + words
-    found.names, found.bytes = [facts.name for facts in kept], sum(facts.bytes for facts in kept)
-    found.formats = Counter(f"{facts.format} {facts.mode}" for facts in kept)
-    found.sides = np.array([facts.sides for facts in kept], np.int64).reshape(-1, 2)
-    found.same_file, found.same_look = repeated(kept)
-    found.ignored = ignored(paths)
-    wanted = [[found.names[k] for k in group[:8]] for group in found.same_look[:8]]
-    named = {source.name: source for source in listing if any(source.name in group for group in wanted)}
-    found.lookalikes = [[square(named[n].read(), CELL) for n in group if n in named] for group in wanted if named]
-    return found
+            broken[name] = "ends too soon" + words
+    same_file, same_look = repeated(kept)
+    few = [[kept[k].name for k in group[:8]] for group in same_look[:8]]
+    named = {source.name: source for source in listing if any(source.name in group for group in few)}
+    return Findings(
+        names=[facts.name for facts in kept],
+        sides=np.array([facts.sides for facts in kept], np.int64).reshape(-1, 2),
+        bytes=sum(facts.bytes for facts in kept),
+        formats=Counter(facts.format for facts in kept),
+        broken=broken,
+        ignored=ignored(paths),
+        same_file=same_file,
+        same_look=same_look,
+        samples=samples,
+        lookalikes=[[square(named[name].read(), CELL) for name in group] for group in few if named],
+    )
 
 
-def _streamed(urls: Sequence[str], found: Findings) -> Iterator[Encoded]:
+def _streamed(urls: Sequence[str], broken: dict[str, str]) -> Iterator[Encoded]:
     for url in urls:
         try:
             yield from stream(url)
         except BrokenShardError as error:
             name, _, words = str(error).rpartition(": ")
-            found.broken[name] = words
+            broken[name] = words
 
 
-def _examined(listing: Iterable[Source | Encoded]) -> Iterator[Facts | tuple[str, str]]:
-    """Yield the facts of every picture in order, or (name, what is wrong with it)."""
-    pictures = iter(listing)
-    with ThreadPoolExecutor() as pool:
-        while chunk := list(islice(pictures, CHUNK)):
-            yield from pool.map(facts_of, chunk)
-
-
-def facts_of(source: Source | Encoded) -> Facts | tuple[str, str]:
-    """Return the facts of a picture, or (name, what is wrong with it)."""
+def facts_of(source: Source | Encoded) -> tuple[Facts | str, np.ndarray]:
+    """Return the facts of a picture, or in words what is wrong with it, and the picture as the grid shows it."""
     try:
         data = source.read()
         with Image.open(io.BytesIO(data)) as file:
-            w, h = file.size
-            sides = (h, w) if file.getexif().get(0x112) in UPRIGHT else (w, h)
-            kind, mode = str(file.format), file.mode
-        picture = opened(data, CELL)
-        sample = square(data, CELL)
+            sides = file.size[::-1] if file.getexif().get(0x112) in UPRIGHT else file.size
+            kind = f"{file.format} {file.mode}"
+        picture, shown = opened(data, CELL), square(data, CELL)
     except UNREADABLE as error:
-        return source.name, " ".join(str(error).split()) or type(error).__name__
+        return " ".join(str(error).split()) or type(error).__name__, np.empty(0)
     small = np.asarray(picture.resize((8, 8), Image.Resampling.BOX))
     digest = hashlib.sha256(data).digest()
-    return Facts(source.name, sides, kind, mode, len(data), digest, shape_hash(picture), small, sample)
+    return Facts(source.name, sides, kind, len(data), digest, shape_hash(picture), small), shown
 
 
 def shape_hash(picture: Image.Image) -> int:
@@ -168,21 +165,17 @@ def alike(hashes: np.ndarray, thumbnails: np.ndarray) -> list[list[int]]:
             meet = part[a] == part[b]
             if not meet.any():
                 break
-            pairs.append(_near(a[meet], b[meet], hashes, thumbnails))
+            a, b = a[meet], b[meet]
+            differing = np.unpackbits((hashes[a] ^ hashes[b]).view(np.uint8).reshape(len(a), 8), axis=1).sum(1)
+            a, b = a[differing < BANDS], b[differing < BANDS]
+            difference = thumbnails[a].astype(np.float32) - thumbnails[b]
+            near = np.sqrt((difference**2).mean((1, 2, 3))) <= ALIKE
+            pairs.append(np.stack([a[near], b[near]]))
     a, b = np.concatenate(pairs, axis=1)
     _, group = connected_components(coo_array((np.ones(len(a)), (a, b)), (count, count)), directed=False)
     order = np.argsort(group, kind="stable")
     found = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
     return sorted(members.tolist() for members in found if len(members) > 1)
-
-
-def _near(a: np.ndarray, b: np.ndarray, hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
-    """Return the pairs of `a` and `b` that are near in both: (2, n)."""
-    apart = np.unpackbits((hashes[a] ^ hashes[b]).view(np.uint8).reshape(len(a), 8), axis=1).sum(1)
-    a, b = a[apart < BANDS], b[apart < BANDS]
-    difference = thumbnails[a].astype(np.float32) - thumbnails[b]
-    near = np.sqrt((difference**2).mean((1, 2, 3))) <= ALIKE
-    return np.stack([a[near], b[near]])
 
 
 def ignored(paths: Sequence[Path | str]) -> Counter[str]:
@@ -195,62 +188,50 @@ def ignored(paths: Sequence[Path | str]) -> Counter[str]:
 def told(found: Findings, least: int) -> list[str]:
     """Return what was found, in lines."""
     count = len(found.names)
-    small, repeated, near = found.small(least), extra(found.same_file), extra(found.same_look)
     lines = [f"{count} pictures, {found.bytes / 1e6:.4g} MB; {len(found.broken)} broken"]
     lines += [f"  broken: {name} ({words})" for name, words in list(found.broken.items())[:10]]
     if count:
-        w, h = found.sides.T
-        ratio = w / h
+        (w, h), shorter = found.sides.T, found.sides.min(1)
+        slant = np.log(w / h)
+        even, upright, lying = (f"{f.mean():.0%}" for f in (abs(slant) < 0.05, slant <= -0.05, slant >= 0.05))
+        again, near = (sum(len(group) - 1 for group in groups) for groups in (found.same_file, found.same_look))
         lines += [
-            f"{w.min()} to {w.max()} pixels wide, {h.min()} to {h.max()} high; shorter side "
-            f"{np.median(found.sides.min(1)):.0f} in the median; {len(small)} below {least}",
-            f"width to height {ratio.min():.2f} to {ratio.max():.2f}: {percent(abs(np.log(ratio)) < 0.05)} square, "
-            f"{percent(np.log(ratio) <= -0.05)} upright, {percent(np.log(ratio) >= 0.05)} lying; a centred square "
-            f"keeps {(found.sides.min(1) / found.sides.max(1)).mean():.0%} of a picture on average",
+            f"{w.min()} to {w.max()} pixels wide, {h.min()} to {h.max()} high; shorter side {np.median(shorter):.0f} "
+            f"in the median; {len(found.small(least))} below {least}",
+            f"width to height {(w / h).min():.2f} to {(w / h).max():.2f}: {even} square, {upright} upright, {lying} "
+            f"lying; a centred square keeps {(shorter / found.sides.max(1)).mean():.0%} of a picture on average",
             "formats: " + ", ".join(f"{name} {n}" for name, n in found.formats.most_common()),
-            f"{repeated} repeated file for file, {near} nearly the same as another",
+            f"{again} repeated file for file, {near} nearly the same as another",
         ]
-    lines += [f"  the same: {', '.join(found.names[k] for k in group)}" for group in found.same_file[:5]]
-    lines += [f"  nearly the same: {', '.join(found.names[k] for k in group)}" for group in found.same_look[:5]]
+    for words, groups in (("the same", found.same_file), ("nearly the same", found.same_look)):
+        lines += [f"  {words}: {', '.join(found.names[k] for k in group)}" for group in groups[:5]]
     if found.ignored:
         lines.append("other files, not read: " + ", ".join(f"{end} {n}" for end, n in found.ignored.most_common()))
     return lines
-
-
-def percent(which: np.ndarray) -> str:
-    """Return the fraction of what is true, in per cent."""
-    return f"{which.mean():.0%}"
-
-
-def extra(groups: list[list[int]]) -> int:
-    """Return how many pictures could go if one of each group stayed."""
-    return sum(len(group) - 1 for group in groups)
 
 
 def write_findings(found: Findings, least: int, out: Path) -> list[Path]:
     """Write check.json, with every name, and grids of samples and of near-duplicates; return the paths."""
     out.mkdir(parents=True, exist_ok=True)
     names = found.names
-    text = json.dumps(
-        {
-            "pictures": len(names),
-            "bytes": found.bytes,
-            "formats": found.formats,
-            "broken": found.broken,
-            "not_read": found.ignored,
-            "least": least,
-            "small": {names[k]: found.sides[k].tolist() for k in found.small(least)},
-            "same_file": [[names[k] for k in group] for group in found.same_file],
-            "same_look": [[names[k] for k in group] for group in found.same_look],
-        },
-        indent=1,
-    )
-    write_atomic(out / "check.json", text)
+    values = {
+        "pictures": len(names),
+        "bytes": found.bytes,
+        "formats": found.formats,
+        "broken": found.broken,
+        "not_read": found.ignored,
+        "least": least,
+        "small": {names[k]: found.sides[k].tolist() for k in found.small(least)},
+        "same_file": [[names[k] for k in group] for group in found.same_file],
+        "same_look": [[names[k] for k in group] for group in found.same_look],
+    }
     written = [out / "check.json"]
+    write_atomic(out / "check.json", json.dumps(values, indent=1))
     rows = [found.samples[k : k + 8] for k in range(0, len(found.samples), 8)]
     for name, shown in (("samples.png", rows), ("near_duplicates.png", found.lookalikes)):
         if shown:
-            write_atomic(out / name, lambda f, shown=shown: sheet(shown).save(f, "PNG"))
+            picture = sheet(shown)
+            write_atomic(out / name, lambda f, picture=picture: picture.save(f, "PNG"))
             written.append(out / name)
     return written
 
@@ -258,6 +239,4 @@ def write_findings(found: Findings, least: int, out: Path) -> list[Path]:
 def sheet(rows: list[list[np.ndarray]]) -> Image.Image:
     """Lay out rows of (h, w, 3) pictures of one size, shorter rows filled up with white."""
     blank = np.full_like(rows[0][0], 255)
-    width = max(map(len, rows))
-    full = [[*row, *[blank] * (width - len(row))] for row in rows]
-    return grid([np.stack([row[k] for row in full]) for k in range(width)])
+    return grid([np.stack(column) for column in zip_longest(*rows, fillvalue=blank)])

@@ -34,29 +34,17 @@ class Collection:
     def __init__(
         self, listing: Sequence[Source], size: int, crop: str, in_memory: bool = True, quiet: bool = False
     ) -> None:
-        self.listing, self.size, self.crop = listing, size, crop
-        self.listing_digest = listing_digest(listing)
-        self.unreadable = Unreadable()
-        self.digest: str | None = None
-        self._held = decoded(listing, lambda data: prepared(data, size, crop), quiet) if in_memory else None
-        if self._held is not None:
-            self._name_content(self._held)
-
-    def _name_content(self, held: list[np.ndarray | None]) -> None:
+        self.listing, self.size, self.crop, self.in_memory = listing, size, crop, in_memory
+        self.listing_digest, self.digest, self.unreadable = listing_digest(listing), None, Unreadable()
+        if not in_memory:
+            return
+        self._held, unreadable = decoded(listing, lambda data: prepared(data, size, crop), quiet)
+        for name in unreadable:
+            self.unreadable.add(name)
         content = hashlib.sha256()
-        for source, picture in zip(self.listing, held, strict=True):
-            if picture is None:
-                self.unreadable.add(source.name)
-            else:
-                content.update(picture.tobytes())
-        if len(self.unreadable) == len(held):
-            raise DataError(f"none of {len(held)} pictures could be read, {self.listing[0].name} the first of them")
+        for picture in self._held:
+            content.update(b"" if picture is None else picture.tobytes())
         self.digest = content.hexdigest()[:16]
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether every picture is decoded already."""
-        return self._held is not None
 
     def __len__(self) -> int:
         return len(self.listing)
@@ -79,11 +67,11 @@ class Collection:
     def keep(self, folder: Path, write: bool = True) -> None:
         """Write the names of unreadable pictures into `folder`, unless another process does."""
         if write:
-            self.unreadable.keep(folder / "unreadable.txt")
+            self.unreadable.keep(folder)
 
     def prepared(self, index: int) -> np.ndarray | None:
         """Return a picture before its window is cut, uint8 (h, w, 3), or None for one that cannot be read."""
-        if self._held is not None:
+        if self.in_memory:
             return self._held[index]
         source = self.listing[index]
         try:
@@ -95,9 +83,8 @@ class Collection:
 
 def comparable(before: dict[str, Any], now: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return two settings of a run without the digests that one of them does not know."""
-    digests = ("pictures_digest", "listing_digest")
-    unknown = {key for key in digests if before.get(key) is None or now.get(key) is None}
-    return {k: v for k, v in before.items() if k not in unknown}, {k: v for k, v in now.items() if k not in unknown}
+    unknown = [key for key in ("pictures_digest", "listing_digest") if None in (before.get(key), now.get(key))]
+    return before | dict.fromkeys(unknown), now | dict.fromkeys(unknown)
 
 
 def load(
@@ -123,15 +110,15 @@ def load(
     validation = Pictures.of(mixed(held), size, quiet, crop)
     where = "held in memory" if room <= free else "decoded from the disk as they are needed"
     print(f"{len(training)} pictures to train on, {where}: they take {room / 1e9:.2g} GB and may take {free / 1e9:.2g}")
-    tell(validation, len(collection.unreadable) if collection.in_memory else None)
+    tell(validation, len(collection.unreadable.names) if collection.in_memory else None)
     return collection, validation
 
 
 def tell(validation: Pictures, unreadable: int | None) -> None:
     """Say how many pictures are validated on and how many of all cannot be read; None: not known yet."""
-    found = f"{(unreadable or 0) + len(validation.skipped)} unreadable"
-    later = "" if unreadable is not None else " so far; the others are found as they are read"
-    print(f"{len(validation)} pictures to validate on, {found}{later}")
+    later = " so far; the others are found as they are read" if unreadable is None else ""
+    found = (unreadable or 0) + len(validation.skipped)
+    print(f"{len(validation)} pictures to validate on, {found} unreadable{later}")
     for name in validation.skipped[:10]:
         print(f"  unreadable: {name}")
 
@@ -195,11 +182,11 @@ def mixed(listing: Sequence[Source | Encoded]) -> list[Source | Encoded]:
 def needed(listing: Sequence[Source], size: int, crop: str) -> int:
     """Return the bytes that the pictures take in memory; estimated from a sample where they keep their own sizes."""
     side = round(size * JITTER) if crop == "jitter" else size
-    each = 3.0 * side * side
+    each = [3.0 * side * side]
     if crop == "random":
         sides = [found for source in thin_out(listing, SAMPLED) if (found := sides_of(source))]
-        each = 3 * float(np.mean([w * h * max(1.0, size / min(w, h)) ** 2 for w, h in sides])) if sides else each
-    return round(each * len(listing))
+        each = [3 * w * h * max(1.0, size / min(w, h)) ** 2 for w, h in sides] or each
+    return round(float(np.mean(each)) * len(listing))
 
 
 def sides_of(source: Source) -> tuple[int, int] | None:
@@ -215,7 +202,7 @@ def listing_digest(listing: Sequence[Source]) -> str:
     """Name a listing by all file names and the bytes of a sample: cheap for millions, the same wherever they lie."""
     found = hashlib.sha256()
     for source in listing:
-        found.update(os.path.basename(source.name).encode() + b"\n")  # noqa: PTH119 (quick, for millions)
+        found.update(os.fsencode(os.path.basename(source.name)) + b"\n")  # noqa: PTH119 (quick, for millions)
     for source in thin_out(listing, SAMPLED):
         try:
             found.update(hashlib.sha256(source.read()).digest())

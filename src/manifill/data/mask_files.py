@@ -9,7 +9,7 @@ import numpy as np
 
 from manifill.data.masks import KINDS, Kind
 from manifill.data.pictures import decoded
-from manifill.data.sources import DataError, sources
+from manifill.data.sources import sources
 from manifill.photos.mask import load_mask
 from manifill.photos.photo import load_photo
 
@@ -33,12 +33,11 @@ class MaskFiles:
     def __init__(self, folder: Path, size: int) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
         photo = load_photo(noise)  # of the size that is wanted, and unlike any mask
-        listing = sources([folder])
-        found = decoded(listing, lambda data: np.packbits(load_mask(data, photo, notes=[])), quiet=True)
-        left_out = [source.name for source, packed in zip(listing, found, strict=True) if packed is None]
+        words = "masks could be read; expected white where the hole is"
+        found, left_out = decoded(
+            sources([folder]), lambda data: np.packbits(load_mask(data, photo, notes=[])), quiet=True, what=words
+        )
         self.packed, self.size = [packed for packed in found if packed is not None], size
-        if not self.packed:
-            raise DataError(f"{folder}: none of {len(found)} masks could be read; expected white where the hole is")
         print(f"{len(self.packed)} masks of {folder}" + (f", {len(left_out)} left out" if left_out else ""))
         for name in left_out[:10]:
             print(f"  unreadable or without a hole: {name}")

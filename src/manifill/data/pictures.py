@@ -69,9 +69,15 @@ def square(data: bytes, size: int, crop: str = "centre") -> np.ndarray:
 
 
 def decoded(
-    listing: Sequence[Source | Encoded], decode: Callable[[bytes], np.ndarray], quiet: bool = False
-) -> list[np.ndarray | None]:
-    """Decode pictures on all cores, in their order; None where one cannot be read."""
+    listing: Sequence[Source | Encoded],
+    decode: Callable[[bytes], np.ndarray],
+    quiet: bool = False,
+    what: str = "pictures could be read",
+) -> tuple[list[np.ndarray | None], list[str]]:
+    """Decode pictures on all cores, in their order; None where one cannot be read, and the names of those.
+
+    Raises DataError, "none of so many `what`", when nothing is readable.
+    """
 
     def load(source: Source | Encoded) -> np.ndarray | None:
         try:
@@ -81,13 +87,18 @@ def decoded(
 
     with ThreadPoolExecutor() as pool:
         done = pool.map(load, listing)
-        return list(tqdm(done, total=len(listing), desc="pictures", unit="", disable=quiet, leave=False))
+        found = list(tqdm(done, total=len(listing), desc="pictures", unit="", disable=quiet, leave=False))
+    unreadable = [source.name for source, picture in zip(listing, found, strict=True) if picture is None]
+    if len(unreadable) == len(found):
+        first = f", {unreadable[0]} the first of them" if unreadable else ""
+        raise DataError(f"none of {len(found)} {what}{first}")
+    return found, unreadable
 
 
 class Pictures:
-    """All pictures of a set in memory as uint8 (N, size, size, 3); unreadable files are skipped and counted.
+    """All pictures of a set in memory as uint8 (N, size, size, 3); `skipped` names unreadable files.
 
-    Raises DataError when nothing is readable. `digest` names the content: two equal digests, the same pictures.
+    `digest` names the content: two equal digests, the same pictures. Raises DataError when nothing is readable.
     """
 
     in_memory = True
@@ -110,15 +121,10 @@ class Pictures:
         return pictures
 
     def _fill(self, listing: Sequence[Source | Encoded], size: int, quiet: bool, crop: str) -> None:
-        found = decoded(listing, lambda data: square(data, size, crop), quiet)
-        readable = [(s.name, p) for s, p in zip(listing, found, strict=True) if p is not None]
-        if not readable:
-            first = f", {listing[0].name} the first of them" if listing else ""
-            raise DataError(f"none of {len(listing)} pictures could be read{first}")
+        found, self.skipped = decoded(listing, lambda data: square(data, size, crop), quiet)
         self.size = size
-        self.skipped = [s.name for s, p in zip(listing, found, strict=True) if p is None]
-        self.names = [name for name, _ in readable]
-        self.array = np.stack([picture for _, picture in readable])
+        self.names = [source.name for source, picture in zip(listing, found, strict=True) if picture is not None]
+        self.array = np.stack([picture for picture in found if picture is not None])
         self.digest = hashlib.sha256(self.array.tobytes()).hexdigest()[:16]
 
     def __len__(self) -> int:

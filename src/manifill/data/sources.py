@@ -9,9 +9,10 @@ import tarfile
 import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from manifill.config import ManifillWarning
@@ -106,26 +107,20 @@ def _lines(path: Path) -> list[Source]:
     """Read a list: a path a line, or an object a line with the path under one of KEYS, relative to the list."""
     found: list[Source] = []
     folder = str(path.parent)
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            name = line.strip()
-            if not name:
+    with path.open(encoding="utf-8", errors="surrogateescape") as lines:  # names need not be text
+        for number, line in enumerate(map(str.strip, lines), 1):
+            if not line:
                 continue
-            file = os.path.join(folder, _named(path, number, name))  # noqa: PTH118
+            try:
+                row = {"file": line} if path.suffix == ".txt" else json.loads(line)
+                name = next(row[key] for key in KEYS if isinstance(row.get(key), str))
+            except (ValueError, AttributeError, StopIteration):
+                raise DataError(f"{path}, line {number}: expected an object with one of {', '.join(KEYS)}") from None
+            file = os.path.join(folder, name)  # noqa: PTH118
             if not found and not Path(file).is_file():
                 raise DataError(f"{path}, line {number}: no such file {file} (paths are relative to the list)")
             found.append(Source(file, file))
     return found
-
-
-def _named(path: Path, number: int, line: str) -> str:
-    if path.suffix == ".txt":
-        return line
-    try:
-        row = json.loads(line)
-        return next(row[key] for key in KEYS if isinstance(row.get(key), str))
-    except (ValueError, AttributeError, StopIteration):
-        raise DataError(f"{path}, line {number}: expected an object with one of {', '.join(KEYS)}") from None
 
 
 def _members(path: Path) -> list[Source]:
@@ -207,48 +202,38 @@ def stream(url: str) -> Generator[Encoded, None, None]:
     """
     done = 0
     for wait in (*WAITS, None):
-        pictures = _stream_once(url, done)
         try:
-            for picture in pictures:
-                done += 1
-                yield picture
+            with closing(_stream_once(url, done)) as pictures:
+                for picture in pictures:
+                    done += 1
+                    yield picture
             return
         except OSError as error:
             if wait is None:
                 raise DataError(f"{shown(url)}: could not be fetched after picture {done} ({error})") from error
-        finally:
-            pictures.close()
-        time.sleep(wait)
+            time.sleep(wait)
 
 
 def _stream_once(url: str, skip: int) -> Generator[Encoded, None, None]:
-    file, whole = _open(url), False
+    name, whole = shown(url), False
     try:
-        yield from islice(_unpacked(file, shown(url)), skip, None)
+        from webdataset.gopen import gopen
+        from webdataset.tariterators import tar_file_iterator
+    except ImportError as error:
+        raise DataError(f"{name}: streaming needs webdataset: pip install 'manifill[train]'") from error
+    try:
+        file = gopen(url)
+    except FileNotFoundError as error:
+        raise DataError(f"{name}: {error.filename} was not found") from error  # the file, or the program curl
+    try:
+        for member in islice(tar_file_iterator(cast(Any, file), select_files=is_picture), skip, None):
+            yield Encoded(f"{name}/{member['fname']}", member["data"])
         whole = True
     except tarfile.TarError as error:
         file.close()  # raises OSError when it was the transfer that failed
-        raise BrokenShardError(f"{shown(url)}: not a readable tar file from some place on ({error})") from error
+        raise BrokenShardError(f"{name}: not a readable tar file from some place on ({error})") from error
     finally:
         _close(file, whole)
-
-
-def _open(url: str) -> Any:
-    try:
-        from webdataset.gopen import gopen
-    except ImportError as error:
-        raise DataError(f"{shown(url)}: streaming needs webdataset: pip install 'manifill[train]'") from error
-    try:
-        return gopen(url)
-    except FileNotFoundError as error:
-        raise DataError(f"{shown(url)}: {error.filename} was not found") from error  # the file, or the program curl
-
-
-def _unpacked(file: Any, name: str) -> Iterator[Encoded]:
-    from webdataset.tariterators import tar_file_iterator
-
-    for member in tar_file_iterator(file, select_files=is_picture):
-        yield Encoded(f"{name}/{member['fname']}", member["data"])
 
 
 def _close(file: Any, whole: bool) -> None:

@@ -7,6 +7,8 @@ import json
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,7 +76,7 @@ class Stream:
         """
         path = folder / "shards.json"
         if write:
-            self.unreadable.keep(folder / "unreadable.txt")
+            self.unreadable.keep(folder)
             self._path = path
         if not path.exists():
             return
@@ -111,20 +113,17 @@ class Stream:
         block, skip = divmod(start, BLOCK)
         stopped = threading.Event()
         pictures = self._in_order(seed, epoch, block * BLOCK, stopped)
-        try:
-            with ThreadPoolExecutor(1, "stream") as reader:
-                following = reader.submit(lambda: list(islice(pictures, BLOCK)))
-                try:
-                    while held := following.result():
-                        following = reader.submit(lambda: list(islice(pictures, BLOCK)))
-                        order = np.random.default_rng([seed, 5, epoch, block]).permutation(len(held))
-                        for index in range(skip, len(held)):
-                            yield Place(self._decoder(held), order, index)
-                        block, skip = block + 1, 0
-                finally:
-                    stopped.set()
-        finally:
-            pictures.close()
+        with closing(pictures), ThreadPoolExecutor(1, "stream") as reader:
+            following = reader.submit(lambda: list(islice(pictures, BLOCK)))
+            try:
+                while held := following.result():
+                    following = reader.submit(lambda: list(islice(pictures, BLOCK)))
+                    order = np.random.default_rng([seed, 5, epoch, block]).permutation(len(held))
+                    for index in range(skip, len(held)):
+                        yield Place(partial(self._prepared, held), order, index)
+                    block, skip = block + 1, 0
+            finally:
+                stopped.set()
 
     def _in_order(self, seed: int, epoch: int, start: int, stopped: threading.Event) -> Generator[Encoded, None, None]:
         """Yield the pictures of an epoch as they lie in the shards, from number `start` on."""
@@ -153,18 +152,14 @@ class Stream:
                 f"{shown(url)}: holds {count} pictures and held {known} before; the shards must not change during a run"
             )
         if self._path:
-            text = json.dumps({shown(u): n for u, n in sorted(self.counts.items())}, indent=1)
-            write_atomic(self._path, text)
+            write_atomic(self._path, json.dumps({shown(u): n for u, n in sorted(self.counts.items())}, indent=1))
 
-    def _decoder(self, held: list[Encoded]) -> Callable[[int], np.ndarray | None]:
-        def decode(index: int) -> np.ndarray | None:
-            try:
-                return prepared(held[index].data, self.size, self.crop)
-            except UNREADABLE:
-                self.unreadable.add(held[index].name)
-                return None
-
-        return decode
+    def _prepared(self, held: list[Encoded], index: int) -> np.ndarray | None:
+        try:
+            return prepared(held[index].data, self.size, self.crop)
+        except UNREADABLE:
+            self.unreadable.add(held[index].name)
+            return None
 
     def close(self) -> None:
         """End the transfer; `places` begins it anew."""

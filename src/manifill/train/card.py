@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from manifill.config import to_dict
+from manifill.data.unreadable import unreadable_in
 from manifill.hub import PLACE, UNNAMED, front, licence
 from manifill.networks.atomic import write_atomic
 from manifill.networks.checkpoint import Header, model_hash, parameters, present, read_header
@@ -70,9 +71,8 @@ def pictures(out: Path) -> list[str]:
             count = used["pictures"] if isinstance(used["pictures"], str) else f"{used['pictures']:,}"
             found.setdefault(f"{count} pictures ({named or 'no digest'}), crop {used['crop']}", []).append(name)
     lines = [f"{seen}: {', '.join(names)}" for seen, names in found.items()] if len(found) > 1 else list(found)
-    unreadable = out / "unreadable.txt"
-    if unreadable.exists() and (names := unreadable.read_text(encoding="utf-8").splitlines()):
-        lines.append(f"of these, {len(names)} could not be read and were left out")
+    if count := len(unreadable_in(out)):
+        lines.append(f"of these, {count} could not be read and were left out")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""A structure generator guided by a weaker version of itself, and one network distilled from both.
+"""A structure generator guided by a weaker version of itself, and one network distilled from both: stage two anew.
 
 Not in the paper. Where a network spreads its probability too widely, one that was trained for a shorter time, or is
 smaller, does so more; going from the weaker one's logits to its own and on in the same direction takes that away, and
@@ -14,16 +14,21 @@ import copy
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from manifill.config import SamplingOptions
-from manifill.networks.structure import StructureGenerator
+from manifill.data.pictures import Pictures
+from manifill.networks.structure import StructureGenerator, flip_marked
 from manifill.networks.vqvae import VQVAE
 from manifill.train.distributed import Share
-from manifill.train.sampled_codes import SEEDS, CodeSampler
+from manifill.train.loop import Metrics, Setup
+from manifill.train.measure import structure_metrics
+from manifill.train.sampled_codes import CodeSampler, resample
+from manifill.train.structure import StructureStage
 
 SAMPLED = 0.5  # fraction of pictures whose structure is a sampled one
 PLAUSIBLE = 0.01  # of the likeliest code's probability, which others must reach to be sampled
+COMPARED = 100  # pictures to compare with the teacher on
 
 
 class Teacher:
@@ -36,16 +41,6 @@ class Teacher:
         self.sampler = CodeSampler(copy.deepcopy(strong), vqvae, device, SamplingOptions())
         self.strong, self.weak = self.sampler.structure, weak.eval().requires_grad_(False).to(device)
         self.weight = weight
-
-    def lesson(self, truth: Tensor, share: Share) -> Tensor:
-        """Return codes (n, h, w) to teach at: a share's true ones or, for SAMPLED of its pictures, sampled ones.
-
-        The choice is made for the whole batch, so that it does not depend on how the batch is divided.
-        """
-        sampled = share.rows(torch.rand(share.whole, device=truth.device) < SAMPLED)
-        seeds = share.rows(torch.randint(SEEDS, (share.whole,), device=truth.device))
-        given = (share.image, share.mask, truth, seeds)
-        return truth.index_copy(0, sampled.nonzero()[:, 0], self.sampler.codes(*(x[sampled] for x in given)))
 
     @torch.no_grad()
     def logits(
@@ -64,3 +59,70 @@ def divergence(teacher: Tensor, logits: Tensor) -> Tensor:
     """Return what `logits` lose where `teacher` ones (N, K, h, w) are wanted: KL divergences in nats (N, h, w)."""
     wanted = teacher.softmax(1)
     return -(torch.special.entr(wanted) + wanted * logits.float().log_softmax(1)).sum(1)
+
+
+class TaughtStage(StructureStage):
+    """Learns the distribution of `start` guided by `weaker`, without dropout; keeps the averages nearest to it.
+
+    Raises ValueError where `weaker` is conditioned by more than `start` is, or reads in fewer directions.
+    """
+
+    kept_by = "taught"
+
+    def __init__(
+        self,
+        setup: Setup,
+        vqvae: VQVAE,
+        start: StructureGenerator,
+        weaker: StructureGenerator,
+        seen: Pictures | None = None,
+    ) -> None:
+        if weaker.config.condition_features and not start.config.condition_features:
+            raise ValueError("the weaker model has condition_features, and the one that it is to guide has not")
+        if start.config.both_directions and not weaker.config.both_directions:
+            raise ValueError("the weaker model reads from left to right alone, the one that it is to guide does not")
+        self.teacher = Teacher(start, weaker, vqvae, setup.device, setup.preset.structure.autoguidance)
+        super().__init__(setup, vqvae, start, seen)
+        for dropout in self.dropouts:
+            dropout.p = 0.0  # what it is taught has no noise
+
+    def _learn(self, share: Share) -> Metrics:
+        """Add the gradients of a share; return the bits that are lost to the teacher."""
+        found = super()._learn(share)
+        return {"taught": found["bits_hole"], "taught_known": found["bits_known"]}
+
+    def nats(self, share: Share, backwards: Tensor | None) -> Tensor:
+        """Return the divergence from the teacher at every position of a share (n, h, w)."""
+        codes, features = self.given(share.image, share.mask)
+        codes, _ = resample(codes, codes, share, SAMPLED, self.teacher.sampler)
+        return self.lost(self.network, codes, share.image, share.mask, features, backwards)
+
+    def lost(
+        self,
+        network: nn.Module,
+        codes: Tensor,
+        image: Tensor,
+        mask: Tensor,
+        features: Tensor | None,
+        backwards: Tensor | None = None,
+    ) -> Tensor:
+        """Return the divergence from the teacher at every position of codes (N, h, w), in nats (N, h, w).
+
+        Pictures that `backwards` (N,) marks are read from right to left, by the teacher as well.
+        """
+        structure = self.vqvae.lookup(flip_marked(codes, backwards))
+        wanted = self.teacher.logits(structure, image, mask, features, backwards)
+        return flip_marked(divergence(wanted, network(structure, image, mask, features, backwards)), backwards)
+
+    def validate(self) -> Metrics:
+        """Return what StructureStage does and `taught`: bits lost a hole's code, in structures that it samples."""
+        network = self.averaged.module.eval()
+
+        def lost(image: Tensor, mask: Tensor) -> Tensor:
+            codes, features = self.given(image, mask)
+            seeds = torch.arange(len(image), device=self.device)
+            codes = self.teacher.sampler.codes(image, mask, codes, seeds)
+            return self.lost(network, codes, image, mask, features)
+
+        taught = structure_metrics(lost, self.val, self.device, COMPARED)["bits_hole"]
+        return super().validate() | {"taught": taught}

@@ -8,28 +8,19 @@ compute old structure features from new ones.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from manifill.config import DiscriminatorConfig, ModelConfig, StructureConfig, TextureConfig
+from manifill.config import DiscriminatorConfig, ModelConfig
 from manifill.data.pictures import Pictures
-from manifill.networks.checkpoint import (
-    Header,
-    fingerprint,
-    load_discriminator,
-    load_structure,
-    load_texture,
-    load_vqvae,
-    present,
-    read_header,
-    write_atomic,
-)
+from manifill.networks.atomic import write_atomic
+from manifill.networks.checkpoint import fingerprint, load_discriminator, load_network, load_vqvae, present, read_header
 from manifill.networks.discriminator import Discriminator
 from manifill.networks.structure import StructureGenerator
 from manifill.networks.texture import TextureGenerator
@@ -40,7 +31,6 @@ from manifill.train.distributed import Processes
 from manifill.train.measure import vqvae_metrics
 from manifill.train.settings import same_sizes, saved_settings
 
-T = TypeVar("T", bound=nn.Module)
 LOST = 1.5  # dB by which a VQ-VAE may reconstruct new pictures worse than its own and still be kept
 SEEN = 500  # pictures that two VQ-VAEs are compared on
 
@@ -53,18 +43,17 @@ def stages_to_train(
     It is kept when it is asked for with others and reconstructs held-out pictures about as well as its own, and when it
     is not asked for and `out` has none. Asked for alone, it is trained.
     """
-    first, path = options.init_from, out / "model" / "vqvae.safetensors"
-    if first is None or list(stages) == ["vqvae"] or saved_settings(out, "vqvae"):
+    first, there = options.init_from, (out / "model" / "vqvae.safetensors").exists()
+    asked = "vqvae" in stages
+    if first is None or list(stages) == ["vqvae"] or saved_settings(out, "vqvae") or (there and not asked):
         return list(stages)
-    if "vqvae" in stages:
+    if asked:
         vqvae, header = load_vqvae(first)
         same_sizes(vqvae, header, wanted.vqvae)
         serves, why = judge_vqvae(vqvae_metrics(vqvae.to(processes.device), val, processes.device, 200), header.figures)
         print(f"vqvae: {'kept' if serves else 'to be trained on'}, that of {first} {why}")
         if not serves:
             return list(stages)
-    elif path.exists():
-        return list(stages)
     else:
         print(f"vqvae: taken over from {first}")
     if processes.first:
@@ -75,12 +64,10 @@ def stages_to_train(
 
 def judge_vqvae(found: dict, own: dict) -> tuple[bool, str]:
     """Return whether a VQ-VAE serves pictures, from its figures on them and on its own, and why in words."""
-    said = f"reconstructs the held-out pictures at {found['psnr']:.1f} dB"
-    if "psnr" in own:
-        said += f", its own at {own['psnr']:.1f} dB"
     problems = vqvae_problems(found)
-    serves = not problems and found["psnr"] >= own.get("psnr", 0.0) - LOST
-    return serves, "; ".join([said, *problems])
+    before = f", its own at {own['psnr']:.1f} dB" if "psnr" in own else ""
+    said = f"reconstructs the held-out pictures at {found['psnr']:.1f} dB{before}"
+    return not problems and found["psnr"] >= own.get("psnr", 0.0) - LOST, "; ".join([said, *problems])
 
 
 def take(first: Path, out: Path, names: Sequence[str]) -> None:
@@ -95,9 +82,8 @@ def complete_model(out: Path, first: Path | None) -> None:
     """Take over the networks that were not trained and belong to the run's VQ-VAE, so that its model is whole."""
     if first is None or not (out / "model" / "vqvae.safetensors").exists():
         return
-    codebook = read_header(out / "model", "vqvae").codebook
-    missing = [name for name in present(first) if name not in present(out / "model")]
-    take(first, out, [name for name in missing if read_header(first, name).codebook == codebook])
+    codebook, there = read_header(out / "model", "vqvae").codebook, present(out / "model")
+    take(first, out, [n for n in present(first) if n not in there and read_header(first, n).codebook == codebook])
 
 
 @dataclass(frozen=True)
@@ -114,12 +100,12 @@ class Translation:
 
 
 @torch.no_grad()
-def translation(old: VQVAE, new: VQVAE, pictures: Pictures, batch: int = 25) -> Translation:
+def translation(old: VQVAE, new: VQVAE, pictures: Pictures) -> Translation:
     """Compare two VQ-VAEs with codebooks of the same size on up to SEEN pictures and their mirror images."""
     device, k = new.encoder.structure_quantiser.codebook.device, len(new.encoder.structure_quantiser.codebook)
     together = torch.zeros(k, k, device=device)  # how often new code i and old code j lie at the same place
     old = old.to(device)
-    for _, image in pictures.batches(SEEN, batch):
+    for _, image in pictures.batches(SEEN, 25):
         image = image.to(device)
         for x in (image, image.flip(3)):
             codes = [m.encoder.structure_quantiser.codes(m.encoder.structure_features(x)) for m in (new, old)]
@@ -127,7 +113,7 @@ def translation(old: VQVAE, new: VQVAE, pictures: Pictures, batch: int = 25) -> 
     nearest = together.argmax(1)
     places = together[torch.arange(k, device=device), nearest]
     share = (places + 0.5) / (together.sum(0)[nearest] + 1)
-    return Translation(nearest, share, least_squares(together, old, new))
+    return Translation(nearest.cpu(), share.cpu(), least_squares(together, old, new).cpu())  # as networks are loaded
 
 
 def least_squares(together: Tensor, old: VQVAE, new: VQVAE) -> Tensor:
@@ -139,30 +125,16 @@ def least_squares(together: Tensor, old: VQVAE, new: VQVAE) -> Tensor:
     return torch.linalg.solve(square + ridge, x.t() @ weight @ y).t().float()
 
 
-def init_structure(first: Path, vqvae: VQVAE, val: Pictures, wanted: StructureConfig) -> StructureGenerator:
-    """Return the structure generator of the model `first`, in the codes of `vqvae`. Raises ModelError."""
-    return load_for_codes(first, vqvae, val, wanted, load_structure, carry_structure)
+def init_network(name: str, first: Path, vqvae: VQVAE, val: Pictures, wanted: Any) -> Any:
+    """Return the structure or texture generator of the model `first`, carried over where that has other codes.
 
-
-def init_texture(first: Path, vqvae: VQVAE, val: Pictures, wanted: TextureConfig) -> TextureGenerator:
-    """Return the texture generator of the model `first`, in the features of `vqvae`. Raises ModelError."""
-    return load_for_codes(first, vqvae, val, wanted, load_texture, carry_texture)
-
-
-def load_for_codes(
-    first: Path,
-    vqvae: VQVAE,
-    val: Pictures,
-    wanted: Any,
-    load: Callable[[Path, str], tuple[T, Header]],
-    carry: Callable[[T, Translation], None],
-) -> T:
-    """Return a network of the model `first`, carried over, which is said, where that has other codes than `vqvae`."""
+    Raises ModelError unless it has the sizes `wanted`.
+    """
     old, header = load_vqvae(first)
-    network, own = load(first, header.codebook)
-    same_sizes(network, own, wanted)
+    network = same_sizes(*load_network(first, name, header.codebook), wanted)
     if header.codebook != fingerprint(vqvae):
-        print(f"{own.path.stem}: carried over from the codes of {first} to this run's")
+        print(f"{name}: carried over from the codes of {first} to this run's")
+        carry = carry_structure if name == "structure" else carry_texture
         carry(network, translation(old, vqvae, val))
     return network
 
@@ -179,16 +151,15 @@ def init_discriminator(first: Path, wanted: DiscriminatorConfig) -> Discriminato
 def carry_structure(model: StructureGenerator, t: Translation) -> None:
     """Change the layers of a structure generator that read features and predict codes."""
     for conv in (model.pixelcnn.input_u, model.pixelcnn.input_above, model.pixelcnn.input_left):
-        weight, constant = after(conv.weight, t.linear.to(conv.weight.device))
+        weight, constant = after(conv.weight, t.linear)
         weight[:, -1] += constant  # their last input is 1 wherever there is data
         conv.weight.copy_(weight)
     if model.condition.features is not None:
         carry_features(model.condition.features, t)
     logits = model.pixelcnn.logits
     assert logits.bias is not None
-    nearest, share = t.nearest.to(logits.weight.device), t.share.to(logits.weight.device)
-    logits.weight.copy_(logits.weight[nearest])
-    logits.bias.copy_(logits.bias[nearest] + share.log())
+    logits.weight.copy_(logits.weight[t.nearest])
+    logits.bias.copy_(logits.bias[t.nearest] + t.share.log())
 
 
 @torch.no_grad()
@@ -201,7 +172,7 @@ def carry_texture(model: TextureGenerator, t: Translation) -> None:
 
 def carry_features(conv: nn.Conv2d, t: Translation) -> None:
     """Let a convolution, whose first inputs are features, read new ones."""
-    weight, constant = after(conv.weight, t.linear.to(conv.weight.device))
+    weight, constant = after(conv.weight, t.linear)
     conv.weight.copy_(weight)
     assert conv.bias is not None
     conv.bias += constant.sum((1, 2))

@@ -20,4 +20,5 @@ def rendered(template: Path, values: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template.name).render(values)
+    text = environment.get_template(template.name).render(values)
+    return text.encode(errors="backslashreplace").decode()  # the name of a folder may be of bytes that are no text

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from manifill.data.sources import DataError
+from manifill.data.unreadable import unreadable_in
 from manifill.networks.atomic import write_atomic
 from manifill.networks.checkpoint import model_hash, present
 from manifill.train.card import flat
@@ -102,9 +103,8 @@ def torn(run: Path, logs: dict[str, Log]) -> list[str]:
         for name, log in logs.items()
         if log.torn
     ]
-    unreadable = run / "unreadable.txt"
-    if unreadable.exists() and (count := len(unreadable.read_text().splitlines())):
-        found.append(f"{count} pictures or shards could not be read; {unreadable.name} names them.")
+    if count := len(unreadable_in(run)):
+        found.append(f"{count} pictures or shards could not be read; unreadable.txt names them.")
     return found
 
 

@@ -27,6 +27,7 @@ from manifill.train.budget import LEAST, VALIDATIONS, StepPlan, say_too_short, s
 from manifill.train.card import write_card
 from manifill.train.config import TRAININGS, Preset, RunOptions
 from manifill.train.diagnosis import check_vqvae
+from manifill.train.distill import TaughtStage
 from manifill.train.distributed import ALONE, Processes, launch
 from manifill.train.logs import in_minutes, read_log
 from manifill.train.loop import Judge, Setup, Stage, run
@@ -45,7 +46,6 @@ from manifill.train.settings import (
     with_options,
 )
 from manifill.train.structure import SEEN, StructureStage
-from manifill.train.taught_stage import TaughtStage
 from manifill.train.texture import TextureStage
 from manifill.train.vqvae import VQVAEStage
 
@@ -196,12 +196,12 @@ class OneStage:
         vqvae = same_sizes(vqvae, header, sizes.vqvae).to(device)
         check_vqvae(vqvae_metrics(vqvae, self.held_out, device, limit=100), header.path, o.force)
         if self.name == "structure":
-            start = finetune.init_structure(first, vqvae, self.held_out, sizes.structure) if first else None
+            start = finetune.init_network("structure", first, vqvae, self.held_out, sizes.structure) if first else None
             seen = self.pictures.sample(SEEN) if self.processes.first else None
             if start is None or o.weaker is None:
                 return StructureStage(setup, vqvae, start, seen)
             return TaughtStage(setup, vqvae, start, load_structure(o.weaker, header.codebook)[0], seen)
-        generator = finetune.init_texture(first, vqvae, self.held_out, sizes.texture) if first else None
+        generator = finetune.init_network("texture", first, vqvae, self.held_out, sizes.texture) if first else None
         discriminator = finetune.init_discriminator(first, sizes.discriminator) if first else None
         pyramid = feature_maps(o.perceptual, device) if o.perceptual else None
         sampler = None

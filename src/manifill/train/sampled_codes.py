@@ -31,9 +31,8 @@ class CodeSampler:
         self, structure: StructureGenerator, vqvae: VQVAE, device: torch.device, options: SamplingOptions | None = None
     ) -> None:
         self.structure, self.vqvae = structure.eval().requires_grad_(False).to(device), vqvae
-        c, codebook = structure.config, vqvae.encoder.structure_quantiser.codebook
-        self.options = options or c.sampling
-        self.sample = fastest(structure, codebook, device)
+        self.options = options or structure.config.sampling
+        self.sample = fastest(structure, vqvae.encoder.structure_quantiser.codebook, device)
 
     @exact_float32
     @torch.no_grad()
@@ -81,12 +80,12 @@ def resample(
 
     `truth` (n, h, w) are the true codes. As `perturb`, it chooses for the whole batch.
     """
-    if sampler is None or not fraction:
+    if sampler is None:
         return codes, torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
     sampled = share.rows(torch.rand(share.whole, device=codes.device) < fraction)
     seeds = share.rows(torch.randint(SEEDS, (share.whole,), device=codes.device))
-    given = (share.image, share.mask, truth, seeds)
-    return codes.index_copy(0, sampled.nonzero()[:, 0], sampler.codes(*(x[sampled] for x in given))), sampled
+    found = sampler.codes(*(x[sampled] for x in (share.image, share.mask, truth, seeds)))
+    return codes.index_copy(0, sampled.nonzero()[:, 0], found), sampled
 
 
 def targets(share: Share, truth: Encoding, codes: Tensor, sampled: Tensor, painted: Tensor) -> tuple[Tensor, Encoding]:
