@@ -48,8 +48,7 @@ def download(name: str) -> Path:
     be reached. Raises ModelError when there is no such model, or it is none of ours.
     """
     repository, revision = parsed(name)
-    hub = library(name)
-    api = client(hub)
+    hub, api = library(name)
     if hub.constants.HF_HUB_OFFLINE:
         return cached(api, name, "is not asked, HF_HUB_OFFLINE is set")
     print(f"manifill: asking {api.endpoint} for {name}", file=sys.stderr)
@@ -112,8 +111,7 @@ def push_to_hub(
         raise ModelError(f"{name}: models are published on the main branch; expected USER/REPO")
     networks = load_networks(folder)
     card = published(folder, repository, license)
-    hub = library(name)
-    api = client(hub)
+    hub, api = library(name)
     if not hub.get_token():
         raise ModelError(f"{name}: nothing was published, no token is set; {LOGIN}")
     with words(hub, name, api.endpoint, writing=True):
@@ -170,8 +168,13 @@ def licensed(card: str, license: str) -> str:
     return card.replace(head, line + rest, 1)
 
 
-def library(name: str) -> ModuleType:
-    """Return the hub library. Raises ModelError, naming the extra, where it is missing."""
+def library(name: str) -> tuple[ModuleType, Any]:
+    """Return the hub library and what speaks to the hub by its own settings (HF_ENDPOINT, HF_TOKEN).
+
+    Raises ModelError, naming the extra, where it is missing.
+    """
+    from manifill import __version__
+
     try:
         import huggingface_hub
     except ModuleNotFoundError as error:
@@ -179,14 +182,7 @@ def library(name: str) -> ModuleType:
             f"{name}: names a model on the hub (there is no such folder here), which needs "
             "huggingface_hub: pip install 'manifill[hub]'"
         ) from error
-    return huggingface_hub
-
-
-def client(hub: ModuleType) -> Any:
-    """Return what speaks to the hub; its address and token are the library's own settings (HF_ENDPOINT, HF_TOKEN)."""
-    from manifill import __version__
-
-    return hub.HfApi(library_name="manifill", library_version=__version__)
+    return huggingface_hub, huggingface_hub.HfApi(library_name="manifill", library_version=__version__)
 
 
 @contextmanager

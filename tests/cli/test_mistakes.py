@@ -44,6 +44,7 @@ MISTAKES = [
     (f"inpaint {PHOTO} {MASK} -o OUT --quality 80", "quality is 80, but png is without loss; name another format"),
     (f"inpaint {PHOTO} {MASK} -o OUT --near {PHOTO}", "astronaut.png: no manifest.jsonl beside it or above says how"),
     ("evaluate --data nowhere --out OUT", "nowhere: no such file or folder"),
+    ("ablate --data nowhere --lpips-alex absent.pth --out OUT", "absent.pth: no such file or folder"),
     ("evaluate --out OUT", "no pictures; name them with --data"),
     (f"evaluate --data {PHOTO} --out {MASK}", "centre.png: is a file; name a folder for the results"),
     ("serve --model faces-129", "faces-129: no such model folder"),
@@ -175,12 +176,11 @@ def test_warnings_of_libraries_do_not_leak(monkeypatch: pytest.MonkeyPatch, caps
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (f"evaluate --data {PHOTO} --baselines biharmonic --out never", "--baselines biharmonic needs skimage: pip"),
-        (f"evaluate --data {PHOTO} --curve --report --out never", "--curve with --report needs matplotlib: pip"),
         (
-            f"evaluate --data {PHOTO} --features {PHOTO} --out never",
-            "--features or --inception needs sklearn: pip install",
+            f"evaluate --data {PHOTO} --out never",
+            "needs skimage, sklearn, matplotlib: pip install 'manifill[evaluate]'",
         ),
+        (f"ablate --data {PHOTO} --out never", "needs skimage, sklearn, matplotlib: pip install 'manifill[evaluate]'"),
         ("serve", "serve needs fastapi, python_multipart, uvicorn: pip install 'manifill[serve]'"),
         ("push model user/repo", "push needs huggingface_hub: pip install 'manifill[hub]'"),
     ],

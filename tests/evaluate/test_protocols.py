@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,13 +39,10 @@ def bounds(name: str) -> tuple[float, float]:
 
 def test_every_protocol_is_described() -> None:
     for name, protocol in PROTOCOLS.items():
-        assert protocol.name == name
-        assert "et al. (" in protocol.description
-        assert protocol.description.endswith(".")
-        assert protocol.pictures >= 100
-        assert protocol.samples >= 1
-        assert protocol.keep == "all" or int(protocol.keep.removeprefix("best")) < protocol.samples
-        assert protocol.size == 256
+        assert "et al. (" in protocol.description, name
+        assert protocol.description.endswith("."), name
+        assert re.search(r"\d+0 (pictures|test masks)", protocol.description), name
+        assert protocol.best is None or protocol.best[0] < protocol.best[1], name
     assert len(PROTOCOLS) == 20
 
 

@@ -52,7 +52,7 @@ def test_metrics_of_too_few_pictures_are_last_and_said_to_mean_nothing(count: in
 def test_a_set_of_forty_says_in_one_note_what_it_is_too_few_for() -> None:
     values = {"psnr": np.ones((40, 1)), "real_Net": np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)}
     values |= {"features_Net": values["real_Net"][:, None] + 0.1, "logits_Net": values["real_Net"][:, None]}
-    (note,) = notes(Scores({}, np.arange(40), values))
+    (note,) = notes(figures(Scores({}, np.arange(40), values)), 40)
     assert note.startswith("40 pictures are too few for Fr\u00e9chet distance (Net) (")
     assert "precision" in note.lower()
     assert "PSNR" not in note

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import tyro
 from tyro.conf import DisallowNone, PositionalMetavarFromFieldName
@@ -43,19 +43,12 @@ Fill the holes of photos, in many different ways.
 manifill VERB --help describes a verb, manifill --version says which version this is."""
 
 
-def _warn(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _warn(message: Warning | str, category: type[Warning], *place: Any) -> None:
     """Show what manifill has to say; what libraries tell their programmers is shown with PYTHONWARNINGS alone."""
     if issubclass(category, ManifillWarning):
         print(f"manifill: warning: {printable(message)}", file=sys.stderr)
     elif sys.warnoptions:
-        print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr, end="")
+        print(warnings.formatwarning(message, category, *place[:2]), file=sys.stderr, end="")
 
 
 def _unknown(verb: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
@@ -11,6 +12,29 @@ from manifill.cli.extras import need
 from manifill.cli.options import FOLDER, FitArguments, SamplingArguments, check_folder, plainly
 from manifill.config import Fit
 from manifill.hub import find_model, from_hub
+
+
+@plainly
+@dataclass(frozen=True)
+class JudgeArguments:
+    """The networks that judge."""
+
+    features: tuple[Path, ...] = ()
+    """TorchScript feature networks, for Fréchet distance, precision and perceptual distance."""
+    inception: Path | None = None
+    """Weights of the Inception network of the published figures (FID, IS), or a folder that they are in or fetched
+    to."""
+    lpips_alex: Path | None = None
+    """The same of LPIPS with AlexNet."""
+    lpips_vgg: Path | None = None
+    """The same with VGG16."""
+
+    def check(self) -> None:
+        """Raise ValueError where a file is missing, or a package that metrics need."""
+        need("evaluate", "skimage", "sklearn", "matplotlib")
+        for path in (*self.features, self.inception, self.lpips_alex, self.lpips_vgg):
+            if path is not None and not path.exists():
+                raise ValueError(f"{path}: no such file or folder")
 
 
 @plainly
@@ -32,10 +56,7 @@ def evaluate(
     sampling: OmitArgPrefixes[SamplingArguments] = SamplingArguments(),  # type: ignore[valid-type]  # noqa: B008
     known_codes: Literal["exact", "cells", "none"] = "exact",
     fit: OmitArgPrefixes[FitArguments] = FitArguments(strategy="resize", thin=False),  # type: ignore[valid-type,call-arg]  # noqa: B008
-    features: tuple[Path, ...] = (),
-    lpips_alex: Path | None = None,
-    lpips_vgg: Path | None = None,
-    inception: Path | None = None,
+    judges: Annotated[JudgeArguments, OmitArgPrefixes, arg(name="judge")] = JudgeArguments(),
     shard: str = "0/1",
     merge: tuple[Path, ...] = (),
     true_codes: bool = False,
@@ -64,10 +85,7 @@ def evaluate(
         sampling: How codes are sampled.
         known_codes: As in inpaint.
         fit: As in inpaint.
-        features: TorchScript feature networks, for Fréchet distance, precision and perceptual distance.
-        lpips_alex: Weights of LPIPS with AlexNet, or a folder that they are in or fetched to.
-        lpips_vgg: The same with VGG16.
-        inception: The same of the Inception network of the published figures (FID, IS).
+        judges: The networks that judge.
         shard: i/n: every n-th picture from i on; merge the shards' folders afterwards.
         merge: Folders of shards to merge, in place of measuring.
         true_codes: Also paint with the true structure codes, which only the texture generator can spoil.
@@ -77,52 +95,41 @@ def evaluate(
 
     """
     check_folder(out)
+    judges.check()
     if not data and not merge:
         raise ValueError("evaluate: no pictures; name them with --data")
-    for path in (*data, *features, *(p for p in (lpips_alex, lpips_vgg, inception) if p)):
+    for path in data:
         if not path.exists():
             raise ValueError(f"{path}: no such file or folder")
     for path in (*pred, *merge, *([masks] if masks else [])):
         if not path.is_dir():
             raise ValueError(f"{path}: no such folder")
-    if features or inception:
-        need("--features or --inception", "sklearn")
-    if "biharmonic" in baselines:
-        need("--baselines biharmonic", "skimage")
-    if curve and report:
-        need("--curve with --report", "matplotlib")
     for name in model:
         if name == "auto":
             raise ValueError("evaluate measures one model at a time; auto is two, so name one of them")
         if not from_hub(name):
             find_model(name)
     from manifill.data.pictures import Pictures
-    from manifill.evaluate import run
+    from manifill.evaluate import run, table
     from manifill.evaluate.features import load_judges
     from manifill.inpainter import Inpainter
 
     if merge:
-        _print_figures(run.join(merge, out))
+        print(table.to_text(run.join(merge, out)))
         return 0
     inpainters = [Inpainter.from_pretrained(name, device) for name in model]
     side = size or next((m.image_size for m in inpainters), 256)
     fit = Fit(**vars(fit))
     picking = run.picked(protocol, samples, of, choose)
     listed = run.methods(inpainters, picking, seed, vars(sampling), known_codes, fit, baselines, pred, true_codes)
-    networks, perceptual = load_judges(features, inception, lpips_alex, lpips_vgg)
+    networks, perceptual = load_judges(**vars(judges))
     pictures = Pictures(data, side, count)
     for name in pictures.skipped:
         print(f"  unreadable: {name}")
     task = run.task(pictures, protocol, networks, perceptual, masks, shard)
-    _print_figures(run.evaluate(task, listed, out, report, curve))
-    return 0
-
-
-def _print_figures(result: dict[str, Any]) -> None:
-    from manifill.evaluate import table
-
-    if result:  # a shard alone has none
+    if result := run.evaluate(task, listed, out, report, curve):  # a shard alone has none
         print(table.to_text(result))
+    return 0
 
 
 @plainly
@@ -136,9 +143,7 @@ def ablate(
     steps: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
-    features: tuple[Path, ...] = (),
-    inception: Path | None = None,
-    lpips_alex: Path | None = None,
+    judges: Annotated[JudgeArguments, OmitArgPrefixes, arg(name="judge")] = JudgeArguments(),
     perceptual: Path | None = None,
     model: str | None = None,
     protocol: str = "paper-centre",
@@ -156,9 +161,7 @@ def ablate(
         steps: Optimiser steps of each texture generator, in place of the preset's.
         batch_size: Pictures a step, in place of the preset's.
         seed: Seed of all runs.
-        features: TorchScript feature networks to measure with.
-        inception: Weights of the Inception network of FID and IS, or a folder that they are in or fetched to.
-        lpips_alex: The same of LPIPS with AlexNet.
+        judges: The networks that judge.
         perceptual: VGG-16's weights (.safetensors or .pth) or a TorchScript feature network, for the perceptual and
             style losses; without it they are left out.
         model: A model whose VQ-VAE and structure generator to take, in place of training them.
@@ -167,13 +170,12 @@ def ablate(
 
     """
     check_folder(out)
-    if features:
-        need("--features", "sklearn")
+    judges.check()
     from manifill.evaluate.ablations import ablate as train_and_measure
     from manifill.evaluate.features import load_judges
     from manifill.train.config import RunOptions
 
-    networks, distances = load_judges(features, inception, lpips_alex)
+    networks, distances = load_judges(**vars(judges))
     options = RunOptions(seed=seed, steps=steps, batch_size=batch_size, perceptual=perceptual, quiet=quiet)
     first = find_model(model) if model else None
     train_and_measure(data, val, out, preset, tables, options, networks, distances, protocol, first)

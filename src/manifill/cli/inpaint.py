@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, Positional, arg
@@ -17,6 +17,9 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from manifill.cli.options import FILE, FOLDER, FitArguments, SamplingArguments, check_folder, plainly
 from manifill.cli.terminal import counted, printable
 from manifill.config import Fit, SamplingOptions, check_counts, seeds_from
+
+if TYPE_CHECKING:
+    import torch
 
 ALIASES = {"jpg": "jpeg", "tif": "tiff", "heic": "heif"}
 
@@ -58,6 +61,12 @@ class MachineArguments:
     """auto, cpu, cuda, cuda:1, ..."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto samples in float32, so that a seed means the same everywhere, and paints in bfloat16 where that helps."""
+
+    def torch_dtype(self) -> torch.dtype | None:
+        """Return PyTorch's precision, None for auto."""
+        import torch
+
+        return None if self.dtype == "auto" else getattr(torch, self.dtype)
 
 
 @plainly
@@ -134,6 +143,7 @@ def inpaint(
     options: dict[str, Any] = {"fit": Fit(**vars(fit)), "known_codes": beyond.known_codes, **vars(sampling)}
     SamplingOptions(**{name: value for name, value in vars(sampling).items() if value is not None})
     first = seeds_from(seed, of or num_samples)[0]
+    seeds: dict[str, Any] = {"num_samples": num_samples, "seed": first}
     near, redraw = beyond.near, beyond.redraw
     if files.overwrite and files.skip_existing:
         raise ValueError("--overwrite and --skip-existing contradict each other")
@@ -154,6 +164,7 @@ def inpaint(
         raise ValueError("--near goes on from a completion of one photo; name that photo")
     if near is not None:
         options = saved_options(find_line(near), vars(sampling))
+    options |= {"of": of, "choose": choose}
     alone, read = len(found) + len(lonely) == 1, {}
     if alone:
         for pair in found:
@@ -161,22 +172,13 @@ def inpaint(
             load_mask(pair.mask, read[pair.photo], invert_mask, notes=[])
 
     def complete(pair: pairs.Pair) -> Completions:
-        asked = inpainter(
-            read.get(pair.photo, pair.photo),
-            pair.mask,
-            num_samples=num_samples,
-            seed=first,
-            invert_mask=invert_mask,
-            of=of,
-            choose=choose,
-            **options,
-        )
+        asked = inpainter(read.get(pair.photo, pair.photo), pair.mask, invert_mask=invert_mask, **seeds, **options)
         if near is None:
             return asked
         completion = read_completion(asked, near)
         if redraw is not None:
-            return inpainter.redraw(completion, redraw, num_samples=num_samples, seed=first)
-        return inpainter.near(completion, beyond.amount, num_samples=num_samples, seed=first)
+            return inpainter.redraw(completion, redraw, **seeds)
+        return inpainter.near(completion, beyond.amount, **seeds)
 
     existing = "replace" if files.overwrite else "skip" if files.skip_existing else "refuse"
     output = Output(out, f"manifest{suffix}.jsonl", files.quality, files.structures)
@@ -185,21 +187,18 @@ def inpaint(
     with output.held():
         waiting, tally = batch.to_do(mine)
         with importing():
-            import torch
-
             from manifill.inpainter import Completions, Inpainter
             from manifill.memory import keep_freed_memory
 
         keep_freed_memory()
-        dtype = None if machine.dtype == "auto" else getattr(torch, machine.dtype)
-        inpainter = Inpainter.from_pretrained(model, machine.device, dtype)
+        inpainter = Inpainter.from_pretrained(model, machine.device, machine.torch_dtype())
         inpainter.check(num_samples, options["known_codes"], of, choose)
         batch.run(waiting, tally, lambda path: tqdm.write(printable(path)))
     failures, last = lonely + tally.failures, first + (of or num_samples) - 1
-    seeds = f"seed {first}" if last == first else f"seeds {first} to {last}"
+    said = f"seed {first}" if last == first else f"seeds {first} to {last}"
     print(
         f"{counted(tally.done * num_samples, 'completion')} of {counted(tally.done, 'photo')}, "
-        f"{tally.skipped} skipped, {len(failures)} failed, {seeds}, in {time.perf_counter() - began:.1f} s"
+        f"{tally.skipped} skipped, {len(failures)} failed, {said}, in {time.perf_counter() - began:.1f} s"
     )
     if left_out:
         print(f"{counted(len(left_out), 'file')} left out:", *map(printable, left_out), sep="\n  ")
@@ -238,14 +237,11 @@ def _describe(model: str) -> None:
     from manifill.hub import find_model, from_hub, title
 
     folder = find_model(model)
-    from manifill.networks.checkpoint import NETWORKS, load_network, parameters, weights_name
+    from manifill.networks.checkpoint import NETWORKS, load_network, parameters, present, weights_name
 
     called = title(model) if from_hub(model) else folder.name
-    headers = {  # all are read and checked before anything is said of them
-        name: load_network(folder, name)[1]
-        for name in NETWORKS
-        if name == "vqvae" or (folder / f"{name}.safetensors").exists()
-    }
+    # all are read and checked before anything is said of them; a folder without a VQ-VAE is no model
+    headers = {name: load_network(folder, name)[1] for name in dict.fromkeys(["vqvae", *present(folder)])}
     print(f"{called}  weights {weights_name(headers.items())}  in {folder}")
     if (domain := headers["vqvae"].domain) is not None:
         print(f"knows {domain.subject}" + (", framed by eyes and mouth" if domain.framing else ""))

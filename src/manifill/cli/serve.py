@@ -9,10 +9,12 @@ import secrets
 import socket
 import webbrowser
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
+
+from tyro.conf import OmitArgPrefixes
 
 from manifill.cli.extras import need
-from manifill.cli.inpaint import importing
+from manifill.cli.inpaint import MachineArguments, importing
 from manifill.cli.options import FILE, plainly
 from manifill.hub import find_model, from_hub
 
@@ -34,8 +36,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     model: tuple[str, ...] = ("auto", "faces-128", "scenes-128"),
-    device: str = "auto",
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    machine: OmitArgPrefixes[MachineArguments] = MachineArguments(),  # noqa: B008
     token: str | None = None,
     token_file: Annotated[Path | None, FILE] = None,
     no_token: bool = False,
@@ -56,8 +57,7 @@ def serve(
         model: Models that requests can name, the first of which fills where they name none: auto, which takes faces-128
             where a hole meets a face and scenes-128 elsewhere, bundled models' names, model folders, or
             USER/REPO[@REVISION] on the Hugging Face hub (extra `hub`).
-        device: auto, cpu, cuda, ...
-        dtype: auto draws in float32, so that a seed means the same everywhere, and paints in bfloat16 where that helps.
+        machine: Where it is computed, and in which precision.
         token: What clients must know, 16 characters or more. One is made and printed where one is needed. Others on
             this machine can read it in the list of processes: MANIFILL_TOKEN in the environment says the same.
         token_file: A file that holds it, in place of both.
@@ -82,7 +82,6 @@ def serve(
     token = chosen_token(host, token, no_token, token_file)
     with listen(host, port) as listening:
         with importing():
-            import torch
             import uvicorn
 
             from manifill.inpainter import load_models
@@ -94,7 +93,7 @@ def serve(
 
         keep_freed_memory()
         limits = Limits(max_pixels, max_samples, queue=queue, body_bytes=max_body << 20, memory_bytes=memory << 20)
-        inpainters = load_models(model, device, None if dtype == "auto" else getattr(torch, dtype))
+        inpainters = load_models(model, machine.device, machine.torch_dtype())
         app = create_app(inpainters, limits, Access(token, hosts, is_loopback(host)), root_path)
         log.start()
         url = address(listening, token)

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, make_dataclass, replace
-from functools import partial, reduce, wraps
+from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -136,28 +136,22 @@ def what_now(out: Path, words: Sequence[str]) -> str:
 
 
 @plainly
-def report(run: Positional[Path], /) -> int:
+def report(run: Positional[Path], /) -> Callable[[], int]:
     """Draw a run's curves and previews, finished or not, into one page, and say in plain words what is wrong with it.
 
     Args:
         run: Folder of the run, the --out of `manifill train`.
 
     """
-    need("the report of a training", "matplotlib")
-    from manifill.train.report import write_report
 
-    print(write_report(run))
-    return 0
+    def work() -> int:
+        need("the report of a training", "matplotlib")
+        from manifill.train.report import write_report
 
+        print(write_report(run))
+        return 0
 
-def later(verb: Callable[..., int]) -> Callable[..., Callable[[], int]]:
-    """Return what reads a verb's arguments and leaves the work for later, as `Work` does."""
-
-    @wraps(verb)
-    def bound(*given: Any, **options: Any) -> Callable[[], int]:
-        return partial(verb, *given, **options)
-
-    return bound
+    return work  # called once tyro is through, as Work is
 
 
 def subcommand(name: str, description: str, *stages: str) -> Any:
@@ -189,7 +183,7 @@ VERB = reduce(
         subcommand("vqvae", "Train the VQ-VAE alone.", "vqvae"),
         subcommand("structure", "Train the structure generator alone, on the VQ-VAE of OUT or INIT_FROM.", "structure"),
         subcommand("texture", "Train the texture generator alone, on the VQ-VAE of OUT or INIT_FROM.", "texture"),
-        Annotated[Any, tyro.conf.subcommand("report", constructor=later(report))],
+        Annotated[Any, tyro.conf.subcommand("report", constructor=report)],
     ],
 )
 

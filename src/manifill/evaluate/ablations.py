@@ -15,8 +15,7 @@ from manifill.data import dataset
 from manifill.evaluate.features import FeatureNetwork, Perceptual
 from manifill.evaluate.methods import TrueCodes
 from manifill.evaluate.run import task as task_of
-from manifill.evaluate.scores import figures
-from manifill.evaluate.task import Task
+from manifill.evaluate.scores import Task, figures
 from manifill.networks.atomic import write_atomic
 from manifill.networks.checkpoint import load_structure, load_texture, load_vqvae, model_hash
 from manifill.train.config import RunOptions

@@ -13,7 +13,6 @@ from manifill.data.pictures import Pictures
 from manifill.model import Model
 from manifill.networks.domain import Domain, Framing
 from manifill.photos.faces import find_faces
-from manifill.photos.tensors import to_tensor
 
 COUNT = 250  # pictures that are measured
 FACES = 0.8  # with a face in so many of them, a model's pictures are faces
@@ -23,20 +22,13 @@ BATCH = 10
 
 def measure_domain(model: Model, pictures: Path, subject: str) -> Domain:
     """Return the domain of a model by at most COUNT pictures (a folder, list or shards) that show its `subject`."""
-    found = Pictures.of(first([pictures])[:COUNT], model.image_size, quiet=True).array
-    psnr, bits = familiarities(model, found)
+    found, each = Pictures.of(first([pictures])[:COUNT], model.image_size, quiet=True), []
+    for _, image in found.batches(COUNT, BATCH):
+        image = image.to(model.device)
+        each.append(torch.stack(model.familiarity(image, centre_mask(image))).cpu())
+    psnr, bits = torch.cat(each, 1).numpy()
     least, most = float(np.quantile(psnr, ACCUSED)), float(np.quantile(bits, 1 - ACCUSED))
-    return Domain(subject, framing_of(found), round(least, 2), round(most, 2))
-
-
-def familiarities(model: Model, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return PSNR (N,) and bits (N,) of uint8 (N, S, S, 3) with a centre hole; see Model.familiarity."""
-    found = []
-    for start in range(0, len(pictures), BATCH):
-        images = to_tensor(pictures[start : start + BATCH]).to(model.device)
-        found.append(torch.stack(model.familiarity(images, centre_mask(images))).cpu())
-    psnr, bits = torch.cat(found, 1).numpy()
-    return psnr, bits
+    return Domain(subject, framing_of(found.array), round(least, 2), round(most, 2))
 
 
 def framing_of(pictures: np.ndarray) -> Framing | None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import http.client
 import sys
 import urllib.error
 from pathlib import Path
+from typing import NamedTuple
 
 import torch.hub
 
 
-@dataclasses.dataclass(frozen=True)
-class PublicFile:
+class PublicFile(NamedTuple):
     """A file at its public home and its SHA-256."""
 
     url: str
@@ -43,7 +42,7 @@ PUBLIC_FILES = {
 }
 
 
-def fetch(name: str, cache: Path, quiet: bool = False) -> Path:
+def fetch(name: str, cache: Path) -> Path:
     """Return the path of a known public file in `cache`, downloading it when it is not there.
 
     Names are those of `PUBLIC_FILES`. A file in the cache is checked as well. Raises ValueError for another name, and
@@ -54,21 +53,16 @@ def fetch(name: str, cache: Path, quiet: bool = False) -> Path:
         raise ValueError(f"no public file {name!r}; there are {', '.join(PUBLIC_FILES)}")
     public = PUBLIC_FILES[name]
     path = cache / f"{name}{Path(public.url).suffix}"
-    if not path.exists():
-        return _download(public, path, quiet)
-    with path.open("rb") as f:
-        found = hashlib.file_digest(f, "sha256").hexdigest()
-    if found != public.sha256:
-        raise OSError(f"{path}: SHA-256 {found}, expected {public.sha256}; delete it to fetch {public.url} again")
-    return path
-
-
-def _download(public: PublicFile, path: Path, quiet: bool) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not quiet:
-        print(f"manifill: fetching {public.url}", file=sys.stderr)
+    if path.exists():
+        with path.open("rb") as f:
+            found = hashlib.file_digest(f, "sha256").hexdigest()
+        if found != public.sha256:
+            raise OSError(f"{path}: SHA-256 {found}, expected {public.sha256}; delete it to fetch {public.url} again")
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    print(f"manifill: fetching {public.url}", file=sys.stderr)
     try:
-        torch.hub.download_url_to_file(public.url, str(path), public.sha256, progress=not quiet)
+        torch.hub.download_url_to_file(public.url, str(path), public.sha256)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # an answer in itself

@@ -14,7 +14,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,10 +25,8 @@ from manifill.evaluate.inception import InceptionV3
 from manifill.evaluate.metrics import mean_distance, unit_differences, unit_features
 from manifill.train.perceptual import load_weights, maps_at, vgg16
 
-BATCH = 16
 SPELLINGS = {"squeezenet": "SqueezeNet", "inception": "Inception", "alexnet": "AlexNet", "vgg": "VGG"}
 Backbone = Literal["alex", "vgg"]
-Call = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def network_name(path: Path) -> str:
@@ -37,19 +35,27 @@ def network_name(path: Path) -> str:
     return SPELLINGS.get(stem.lower(), stem)
 
 
-def _pooled(network: Call, pictures: Tensor, batch: int, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    with torch.no_grad():
-        parts = [tuple(t.float().cpu() for t in network(p.to(device))) for p in pictures.split(batch)]
-    features, logits = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-    return features, logits
+class FeatureNetwork:
+    """Features and logits of pictures by a network that returns both: (N, F) and (N, C)."""
+
+    name: str
+    batch = 16
+    network: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+    @torch.no_grad()
+    def pooled(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return features (N, F) and logits (N, C) as float32."""
+        parts = [tuple(t.float() for t in self.network(p)) for p in pictures.split(self.batch)]
+        features, logits = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+        return features, logits
 
 
 class Perceptual:
     """Distances of pictures by the feature maps of a network, with or without learned weights for the channels."""
 
     name: str
-    batch: int
-    device: torch.device
+    batch = 16
+    device = torch.device("cpu")
     weights: Sequence[Tensor] | None = None
 
     def maps(self, pictures: Tensor) -> Sequence[Tensor]:
@@ -72,53 +78,38 @@ class Perceptual:
         return torch.cat([mean_distance(self.between(self.units(x), self.units(y))) for x, y in pairs])
 
 
-class TorchScriptNetwork(Perceptual):
+class TorchScriptNetwork(FeatureNetwork, Perceptual):
     """A TorchScript file whose call returns (features (N, F), logits (N, C)) and `.pyramid(x)` a list of feature maps.
 
-    It is named after its file unless the caller names it. Raises ValueError for another kind of file. TorchScript is
-    a program: load files of known origin only.
+    It is named after its file. Raises ValueError for another kind of file. TorchScript is a program: load files of
+    known origin only.
     """
 
-    def __init__(
-        self, path: Path | str, name: str | None = None, device: torch.device | str = "cpu", batch: int = BATCH
-    ) -> None:
-        path = Path(path)
+    def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such feature network")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # the published files are TorchScript
-                self.network = torch.jit.load(path, map_location=device).eval()
+                network = torch.jit.load(path, map_location="cpu").eval()
         except RuntimeError as error:
             raise ValueError(f"{path}: not a TorchScript file ({str(error).splitlines()[0]})") from error
-        if not hasattr(self.network, "pyramid"):
+        if not hasattr(network, "pyramid"):
             raise ValueError(f"{path}: has no method `pyramid`, which perceptual distances need")
-        self.name, self.batch, self.device = name or network_name(path), batch, torch.device(device)
-
-    def pooled(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Return features (N, F) and logits (N, C) as float32."""
-        return _pooled(self.network, pictures, self.batch, self.device)
-
-    def maps(self, pictures: Tensor) -> Sequence[Tensor]:
-        """Return the feature maps of one batch of pictures."""
-        return self.network.pyramid(pictures)
+        self.name, self.network, self.maps = network_name(path), network, network.pyramid
 
 
-class InceptionNetwork:
+class InceptionNetwork(FeatureNetwork):
     """The Inception network of published FID, KID and IS figures, from the weights file `fetch("inception")` returns.
 
     Features (N, 2048) and logits (N, 1008). Raises ValueError for a file with other names or shapes.
     """
 
-    def __init__(self, path: Path | str, device: torch.device | str = "cpu", batch: int = BATCH) -> None:
-        self.name, self.batch, self.device = "Inception", batch, torch.device(device)
-        self.network = InceptionV3().eval().requires_grad_(False)
-        _load_strictly(self.network, load_weights(path), Path(path))
-        self.network.to(self.device)
+    name = "Inception"
 
-    def pooled(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Return features (N, 2048) and logits (N, 1008) as float32."""
-        return _pooled(self.network, pictures, self.batch, self.device)
+    def __init__(self, path: Path) -> None:
+        self.network = InceptionV3().eval().requires_grad_(False)
+        _load_strictly(self.network, load_weights(path), path)
 
 
 def _load_strictly(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
@@ -157,37 +148,26 @@ class LPIPS(Perceptual):
     """
 
     def __init__(
-        self,
-        net: Backbone,
-        backbone: Path | str,
-        linear: Path | str | None = None,
-        device: torch.device | str = "cpu",
-        batch: int = BATCH,
+        self, net: Backbone, backbone: Path, linear: Path | None = None, device: torch.device | None = None
     ) -> None:
-        self.name, self.batch, self.device = f"LPIPS-{net}", batch, torch.device(device)
+        self.name, self.device = f"LPIPS-{net}", device or self.device
         self.convolutions, self.taps = {"alex": _alexnet, "vgg": vgg16}[net]()
         weights = load_weights(backbone) | ({} if linear is None else load_weights(linear))
         learned = {k: v for k, v in weights.items() if k.startswith("lin")}
         rest = {k.removeprefix("features."): v for k, v in weights.items() if k.startswith("features.")}
         if strange := [k for k in weights if not k.startswith(("lin", "features.", "classifier."))]:
             raise ValueError(f"{backbone}: not weights of {self.name}: {', '.join(strange[:5])}")
-        _load_strictly(self.convolutions, rest, Path(backbone))
+        _load_strictly(self.convolutions, rest, backbone)
         self.convolutions.eval().requires_grad_(False).to(self.device)
-        self.weights = self._linear(learned, Path(linear or backbone))
-
-    def _linear(self, found: dict[str, Tensor], path: Path) -> list[Tensor]:
         widths = [self.convolutions.get_parameter(f"{tap - 1}.weight").shape[0] for tap in self.taps]
         expected = {f"lin{k}.model.1.weight": (1, width, 1, 1) for k, width in enumerate(widths)}
-        if {k: tuple(v.shape) for k, v in found.items()} != expected:
-            raise ValueError(f"{path}: not the learned weights of {self.name}; expected {expected}")
-        return [found[k].float().flatten().to(self.device) for k in expected]
+        if {k: tuple(v.shape) for k, v in learned.items()} != expected:
+            raise ValueError(f"{linear or backbone}: not the learned weights of {self.name}; expected {expected}")
+        self.weights = [learned[k].float().flatten().to(self.device) for k in expected]
 
     def maps(self, pictures: Tensor) -> Sequence[Tensor]:
         """Return the feature maps of one batch of pictures."""
         return maps_at(self.taps, self.convolutions, pictures)
-
-
-FeatureNetwork: TypeAlias = TorchScriptNetwork | InceptionNetwork  # have `pooled`
 
 
 def load_judges(
@@ -195,23 +175,22 @@ def load_judges(
     inception: Path | None = None,
     lpips_alex: Path | None = None,
     lpips_vgg: Path | None = None,
-    device: torch.device | str = "cpu",
 ) -> tuple[list[FeatureNetwork], list[Perceptual]]:
     """Return the networks that give features and those that give distances.
 
     `features` are TorchScript files, which give both. The others are weights files; a folder in place of one is a
     cache, where the public files are taken from and fetched to.
     """
-    scripted = [TorchScriptNetwork(path, device=device) for path in features]
+    scripted = [TorchScriptNetwork(path) for path in features]
     pooled: list[FeatureNetwork] = [*scripted]
     if inception:
-        pooled.append(InceptionNetwork(fetch("inception", inception) if inception.is_dir() else inception, device))
+        pooled.append(InceptionNetwork(fetch("inception", inception) if inception.is_dir() else inception))
     perceptual: list[Perceptual] = [*scripted]
-    perceptual += [_lpips("alex", "alexnet", lpips_alex, device)] if lpips_alex else []
-    perceptual += [_lpips("vgg", "vgg16", lpips_vgg, device)] if lpips_vgg else []
+    perceptual += [_lpips("alex", "alexnet", lpips_alex)] if lpips_alex else []
+    perceptual += [_lpips("vgg", "vgg16", lpips_vgg)] if lpips_vgg else []
     return pooled, perceptual
 
 
-def _lpips(net: Backbone, backbone: str, path: Path, device: torch.device | str) -> LPIPS:
+def _lpips(net: Backbone, backbone: str, path: Path) -> LPIPS:
     files = (fetch(backbone, path), fetch(f"lpips-{net}", path)) if path.is_dir() else (path, None)
-    return LPIPS(net, *files, device)
+    return LPIPS(net, *files)

@@ -11,7 +11,7 @@ The weights file is a PyTorch state dict with the names of the widely used `pt_i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ from torch import Tensor, nn
 SIZE = 299
 CLASSES = 1008
 Pool = Callable[[Tensor], Tensor]
+Kernel = int | tuple[int, int]
+Row = Sequence[tuple[int, Kernel] | tuple[int, Kernel, Kernel]]
 
 
 def resize_tf1(x: Tensor, size: int = SIZE) -> Tensor:
@@ -48,123 +50,74 @@ def max3(x: Tensor) -> Tensor:
     return F.max_pool2d(x, 3, 1, 1)
 
 
+def halving(x: Tensor) -> Tensor:
+    """Take the largest of 3 x 3 neighbours at every second place, none of them outside the picture."""
+    return F.max_pool2d(x, 3, 2)
+
+
 class Unit(nn.Module):
     """Convolution without bias, batch normalisation, ReLU."""
 
-    def __init__(
-        self, channels: int, out: int, kernel: int | tuple[int, int], stride: int = 1, pad: int | tuple[int, int] = 0
-    ) -> None:
+    def __init__(self, channels: int, out: int, kernel: Kernel, stride: int = 1, padding: str = "same") -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, out, kernel, stride, pad, bias=False)
+        self.conv = nn.Conv2d(channels, out, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(out, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv(x)))
 
 
-def _wide(channels: int, out: int, width: int) -> Unit:
-    return Unit(channels, out, (1, width), pad=(0, width // 2))
+class Mixed(nn.Module):
+    """Rows of units side by side, and a row that begins with `pool`; their results are joined along the channels.
 
+    A row names the channels and the kernel of each of its units, which are called after it: `branch5x5_1`,
+    `branch5x5_2`. Of two kernels in one place both look at the same, side by side: `branch3x3_2a`, `branch3x3_2b`.
+    The pool's row has one unit, of `pooled` channels. Without one, the block halves the sides: the pool does, and the
+    last unit of every row.
+    """
 
-def _tall(channels: int, out: int, height: int) -> Unit:
-    return Unit(channels, out, (height, 1), pad=(height // 2, 0))
-
-
-class MixedA(nn.Module):
-    """35 x 35: 1 x 1, 5 x 5, two 3 x 3 and a pool side by side."""
-
-    def __init__(self, channels: int, pool: int) -> None:
+    def __init__(self, channels: int, rows: dict[str, Row], pool: Pool, pooled: int = 0) -> None:
         super().__init__()
-        self.branch1x1 = Unit(channels, 64, 1)
-        self.branch5x5_1 = Unit(channels, 48, 1)
-        self.branch5x5_2 = Unit(48, 64, 5, pad=2)
-        self.branch3x3dbl_1 = Unit(channels, 64, 1)
-        self.branch3x3dbl_2 = Unit(64, 96, 3, pad=1)
-        self.branch3x3dbl_3 = Unit(96, 96, 3, pad=1)
-        self.branch_pool = Unit(channels, pool, 1)
+        self.pool, self.names = pool, list[list[list[str]]]()
+        last = {"branch_pool": [(pooled, 1)] if pooled else []}
+        for name, row in (rows | last).items():
+            width, called = channels, []
+            for k, (out, *kernels) in enumerate(row, 1):
+                number = f"_{k}" if len(row) > 1 else ""
+                called.append([f"{name}{number}{letter}" for letter in ("ab" if len(kernels) > 1 else [""])])
+                stride, padding = (1, "same") if pooled or k < len(row) else (2, "valid")
+                for unit, kernel in zip(called[-1], kernels, strict=True):
+                    self.add_module(unit, Unit(width, out, kernel, stride, padding))
+                width = out
+            self.names.append(called)
 
     def forward(self, x: Tensor) -> Tensor:
-        five = self.branch5x5_2(self.branch5x5_1(x))
-        double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch1x1(x), five, double, self.branch_pool(average3(x))], 1)
+        found = [x] * (len(self.names) - 1) + [self.pool(x)]
+        for k, row in enumerate(self.names):
+            for units in row:
+                found[k] = torch.cat([self.get_submodule(unit)(found[k]) for unit in units], 1)
+        return torch.cat(found, 1)
 
 
-class MixedB(nn.Module):
-    """35 x 35 to 17 x 17."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.branch3x3 = Unit(channels, 384, 3, 2)
-        self.branch3x3dbl_1 = Unit(channels, 64, 1)
-        self.branch3x3dbl_2 = Unit(64, 96, 3, pad=1)
-        self.branch3x3dbl_3 = Unit(96, 96, 3, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch3x3(x), double, F.max_pool2d(x, 3, 2)], 1)
+def rows_c(inner: int) -> dict[str, Row]:
+    """Return the rows at 17 x 17: 7 x 7 convolutions in two halves, `inner` channels wide."""
+    double = [(inner, 1), (inner, TALL7), (inner, WIDE7), (inner, TALL7), (192, WIDE7)]
+    return {"branch1x1": [(192, 1)], "branch7x7": [(inner, 1), (inner, WIDE7), (192, TALL7)], "branch7x7dbl": double}
 
 
-class MixedC(nn.Module):
-    """17 x 17: 7 x 7 convolutions in two halves, `inner` channels wide."""
-
-    def __init__(self, channels: int, inner: int) -> None:
-        super().__init__()
-        self.branch1x1 = Unit(channels, 192, 1)
-        self.branch7x7_1 = Unit(channels, inner, 1)
-        self.branch7x7_2 = _wide(inner, inner, 7)
-        self.branch7x7_3 = _tall(inner, 192, 7)
-        self.branch7x7dbl_1 = Unit(channels, inner, 1)
-        self.branch7x7dbl_2 = _tall(inner, inner, 7)
-        self.branch7x7dbl_3 = _wide(inner, inner, 7)
-        self.branch7x7dbl_4 = _tall(inner, inner, 7)
-        self.branch7x7dbl_5 = _wide(inner, 192, 7)
-        self.branch_pool = Unit(channels, 192, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        seven = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
-        double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
-        double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
-        return torch.cat([self.branch1x1(x), seven, double, self.branch_pool(average3(x))], 1)
-
-
-class MixedD(nn.Module):
-    """17 x 17 to 8 x 8."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.branch3x3_1 = Unit(channels, 192, 1)
-        self.branch3x3_2 = Unit(192, 320, 3, 2)
-        self.branch7x7x3_1 = Unit(channels, 192, 1)
-        self.branch7x7x3_2 = _wide(192, 192, 7)
-        self.branch7x7x3_3 = _tall(192, 192, 7)
-        self.branch7x7x3_4 = Unit(192, 192, 3, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        seven = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
-        return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), seven, F.max_pool2d(x, 3, 2)], 1)
-
-
-class MixedE(nn.Module):
-    """8 x 8: 3 x 3 convolutions as a wide and a tall one side by side; `pool` is what the last branch begins with."""
-
-    def __init__(self, channels: int, pool: Pool) -> None:
-        super().__init__()
-        self.pool = pool
-        self.branch1x1 = Unit(channels, 320, 1)
-        self.branch3x3_1 = Unit(channels, 384, 1)
-        self.branch3x3_2a = _wide(384, 384, 3)
-        self.branch3x3_2b = _tall(384, 384, 3)
-        self.branch3x3dbl_1 = Unit(channels, 448, 1)
-        self.branch3x3dbl_2 = Unit(448, 384, 3, pad=1)
-        self.branch3x3dbl_3a = _wide(384, 384, 3)
-        self.branch3x3dbl_3b = _tall(384, 384, 3)
-        self.branch_pool = Unit(channels, 192, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        three, double = self.branch3x3_1(x), self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        three = [self.branch3x3_2a(three), self.branch3x3_2b(three)]
-        double = [self.branch3x3dbl_3a(double), self.branch3x3dbl_3b(double)]
-        return torch.cat([self.branch1x1(x), *three, *double, self.branch_pool(self.pool(x))], 1)
+WIDE3, TALL3, WIDE7, TALL7 = (1, 3), (3, 1), (1, 7), (7, 1)
+DOUBLE: Row = [(64, 1), (96, 3), (96, 3)]
+ROWS_A: dict[str, Row] = {"branch1x1": [(64, 1)], "branch5x5": [(48, 1), (64, 5)], "branch3x3dbl": DOUBLE}  # 35 x 35
+ROWS_B: dict[str, Row] = {"branch3x3": [(384, 3)], "branch3x3dbl": DOUBLE}  # 35 x 35 to 17 x 17
+ROWS_D: dict[str, Row] = {  # 17 x 17 to 8 x 8
+    "branch3x3": [(192, 1), (320, 3)],
+    "branch7x7x3": [(192, 1), (192, WIDE7), (192, TALL7), (192, 3)],
+}
+ROWS_E: dict[str, Row] = {  # 8 x 8
+    "branch1x1": [(320, 1)],
+    "branch3x3": [(384, 1), (384, WIDE3, TALL3)],
+    "branch3x3dbl": [(448, 1), (384, 3), (384, WIDE3, TALL3)],
+}
 
 
 class InceptionV3(nn.Module):
@@ -176,29 +129,29 @@ class InceptionV3(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.Conv2d_1a_3x3 = Unit(3, 32, 3, 2)
-        self.Conv2d_2a_3x3 = Unit(32, 32, 3)
-        self.Conv2d_2b_3x3 = Unit(32, 64, 3, pad=1)
+        self.Conv2d_1a_3x3 = Unit(3, 32, 3, 2, "valid")
+        self.Conv2d_2a_3x3 = Unit(32, 32, 3, 1, "valid")
+        self.Conv2d_2b_3x3 = Unit(32, 64, 3)
         self.Conv2d_3b_1x1 = Unit(64, 80, 1)
-        self.Conv2d_4a_3x3 = Unit(80, 192, 3)
-        self.Mixed_5b = MixedA(192, 32)
-        self.Mixed_5c = MixedA(256, 64)
-        self.Mixed_5d = MixedA(288, 64)
-        self.Mixed_6a = MixedB(288)
-        self.Mixed_6b = MixedC(768, 128)
-        self.Mixed_6c = MixedC(768, 160)
-        self.Mixed_6d = MixedC(768, 160)
-        self.Mixed_6e = MixedC(768, 192)
-        self.Mixed_7a = MixedD(768)
-        self.Mixed_7b = MixedE(1280, average3)
-        self.Mixed_7c = MixedE(2048, max3)
+        self.Conv2d_4a_3x3 = Unit(80, 192, 3, 1, "valid")
+        self.Mixed_5b = Mixed(192, ROWS_A, average3, 32)
+        self.Mixed_5c = Mixed(256, ROWS_A, average3, 64)
+        self.Mixed_5d = Mixed(288, ROWS_A, average3, 64)
+        self.Mixed_6a = Mixed(288, ROWS_B, halving)
+        self.Mixed_6b = Mixed(768, rows_c(128), average3, 192)
+        self.Mixed_6c = Mixed(768, rows_c(160), average3, 192)
+        self.Mixed_6d = Mixed(768, rows_c(160), average3, 192)
+        self.Mixed_6e = Mixed(768, rows_c(192), average3, 192)
+        self.Mixed_7a = Mixed(768, ROWS_D, halving)
+        self.Mixed_7b = Mixed(1280, ROWS_E, average3, 192)
+        self.Mixed_7c = Mixed(2048, ROWS_E, max3, 192)
         self.fc = nn.Linear(2048, CLASSES)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = (resize_tf1(x.to(self.fc.weight.dtype)) - 128) / 128
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))  # (N, 64, 147, 147)
-        x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(x, 3, 2)))  # (N, 192, 71, 71)
-        x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(F.max_pool2d(x, 3, 2))))  # (N, 288, 35, 35)
+        x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(halving(x)))  # (N, 192, 71, 71)
+        x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(halving(x))))  # (N, 288, 35, 35)
         x = self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))  # (N, 768, 17, 17)
         x = self.Mixed_7a(self.Mixed_6e(self.Mixed_6d(x)))  # (N, 1280, 8, 8)
         features = self.Mixed_7c(self.Mixed_7b(x)).mean((2, 3))  # (N, 2048)

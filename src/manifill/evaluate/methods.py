@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -66,51 +66,39 @@ class Picking:
             raise ValueError(f"{self.of or self.samples} samples; expected at most {SEEDS} a picture")
 
 
+@dataclass
 class ModelMethod:
     """A manifill model at its own size."""
 
-    def __init__(
-        self,
-        inpainter: Inpainter,
-        picking: Picking,
-        options: SamplingOptions,
-        known_codes: KnownCodes = "exact",
-        seed: int = 0,
-        fit: Fit | None = None,
-    ) -> None:
-        self.inpainter, self.picking, self.options, self.fit = inpainter, picking, options, fit or Fit(thin=False)
-        self.known_codes: KnownCodes = known_codes
-        self.seed, self.name = seed, inpainter.name or "model"
-        self.about = {
-            "model": inpainter.name,
-            "weights": inpainter.weights,
-            **asdict(picking),
-            "seed": seed,
+    inpainter: Inpainter
+    picking: Picking
+    options: SamplingOptions
+    known_codes: KnownCodes = "exact"
+    seed: int = 0
+    fit: Fit = field(default_factory=lambda: Fit(thin=False))
+
+    def __post_init__(self) -> None:
+        self.name = self.inpainter.name or "model"
+        self.about: dict[str, Any] = {
+            "model": self.inpainter.name,
+            "weights": self.inpainter.weights,
+            **asdict(self.picking),
+            "seed": self.seed,
             "seeds": f"seed + {SEEDS} * picture + sample",
-            **asdict(options),
-            "known_codes": known_codes,
-            "dtype": str(inpainter.dtype).removeprefix("torch."),
-            "painted_in": str(inpainter.paint_dtype).removeprefix("torch."),
+            **asdict(self.options),
+            "known_codes": self.known_codes,
+            "dtype": str(self.inpainter.dtype).removeprefix("torch."),
+            "painted_in": str(self.inpainter.paint_dtype).removeprefix("torch."),
             "fit": asdict(self.fit),
         }
 
     def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
         """Complete a picture of the model's size."""
         p, given = self.picking, cast(Sampling, asdict(self.options))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # protocols have large holes on purpose
-            asked = self.inpainter(
-                picture,
-                hole,
-                num_samples=p.samples,
-                seed=self.seed + SEEDS * index,
-                known_codes=self.known_codes,
-                fit=self.fit,
-                of=p.of,
-                choose=p.choose,
-                **given,
-            )
-            found = list(asked)
+        own = {"known_codes": self.known_codes, "fit": self.fit, "of": p.of, "choose": p.choose}
+        with warnings.catch_warnings(action="ignore"):  # protocols have large holes on purpose
+            seed = self.seed + SEEDS * index
+            found = list(self.inpainter(picture, hole, num_samples=p.samples, seed=seed, **own, **given))
         composites = np.stack([c.rgb for c in found])
         kept = slice(None)
         if p.nearest:
@@ -158,16 +146,16 @@ class TrueCodes:
         """Complete a picture of the model's size."""
         device = next(self.vqvae.parameters()).device
         image, mask = to_tensor(picture).to(device), torch.from_numpy(hole)[None, None].float().to(device)
-        given = None if self.codes is None else self.vqvae.lookup(self.codes[index : index + 1].to(device))
-        painted = self.paint(image, mask, self.vqvae.encode(image).structure if given is None else given)
-        full = to_uint8(painted)
+        if self.codes is None:
+            structure = self.vqvae.encode(image).structure
+        else:
+            structure = self.vqvae.lookup(self.codes[index : index + 1].to(device))
+        painted = self.paint(image, mask, structure)
+        full = pasted = to_uint8(painted)
         if self.seamless:
             values = ((painted[0].permute(1, 2, 0) + 1) * 127.5).cpu().numpy()
-            pasted = (
-                (values + Membrane(hole)(Border(picture, hole)(values))).round().clip(0, 255).astype(np.uint8)[None]
-            )
-        else:
-            pasted = full
+            values += Membrane(hole)(Border(picture, hole)(values))
+            pasted = values.round().clip(0, 255).astype(np.uint8)[None]
         return Completed(np.where(hole[None, ..., None], pasted, picture[None]), full)
 
 
@@ -175,8 +163,6 @@ class Classical:
     """OpenCV's Telea or Navier-Stokes, or scikit-image's biharmonic inpainting (the extra [evaluate])."""
 
     def __init__(self, name: str) -> None:
-        if name not in ("telea", "navier-stokes", "biharmonic"):
-            raise ValueError(f"{name}: no such baseline; expected telea, navier-stokes or biharmonic")
         self.name, self.about = name, {"model": name, "weights": "", "samples": 1}
 
     def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
@@ -206,9 +192,7 @@ class Folder:
 
     def complete(self, picture: np.ndarray, hole: np.ndarray, index: int, name: str) -> Completed:
         """Read the results of the picture called `name`."""
-        files = self.files(Path(name).stem)
-        self.about["samples"] = len(files)
-        return Completed(np.stack([self.read(file, picture.shape[:2]) for file in files]))
+        return Completed(np.stack([self.read(file, picture.shape[:2]) for file in self.files(Path(name).stem)]))
 
     def check(self, names: Sequence[str]) -> None:
         """Count the results of all pictures. Raises DataError when one has none or another number than the first."""

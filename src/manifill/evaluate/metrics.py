@@ -7,8 +7,8 @@ or tensors (N, F) of a network that is named beside every figure: only the Incep
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor
 
 Array = np.ndarray | Tensor
 SSIM = Literal["skimage7", "gauss11"]
-BATCH = 16  # pictures at once
 ROWS = 4096  # features at once
 
 
@@ -37,51 +36,29 @@ def ssim(a: Tensor, b: Tensor, variant: SSIM = "gauss11") -> Tensor:
     "gauss11": an 11 x 11 Gaussian of deviation 1.5 and population covariance (Wang et al. 2004, section III.C).
     "skimage7": a flat 7 x 7 window and sample covariance, the defaults of scikit-image's structural_similarity.
     Windows that leave the picture do not count (torchmetrics counts them, reflected, and so differs); K1 = 0.01,
-    K2 = 0.03, range 255. The variants differ: name the one used.
-    Raises ValueError for a picture smaller than the window.
+    K2 = 0.03, range 255. The variants differ: name the one used. Raises ValueError for a picture below the window.
     """
-    window = 7 if variant == "skimage7" else 11
-    if min(a.shape[2:]) < window:
-        raise ValueError(f"SSIM {variant} needs pictures of at least {window} pixels, not {tuple(a.shape[2:])}")
-    smooth, scale = (_flat7, 49 / 48) if variant == "skimage7" else (_gauss11, 1.0)
-    pairs = zip(a.split(BATCH), b.split(BATCH), strict=True)
-    return torch.cat([_similarity(x.double(), y.double(), smooth, scale) for x, y in pairs])
+    from skimage.metrics import structural_similarity
+
+    gauss: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    chosen = gauss if variant == "gauss11" else {}
+    pairs = zip(a.double().numpy(), b.double().numpy(), strict=True)
+    found = [structural_similarity(*pair, data_range=255, channel_axis=0, **chosen) for pair in pairs]
+    return torch.tensor(found, dtype=torch.float32)
 
 
-def _similarity(a: Tensor, b: Tensor, smooth: Callable[[Tensor], Tensor], scale: float) -> Tensor:
-    """Return equation 13 of Wang et al. 2004 averaged over a picture; `scale` turns population into sample moments."""
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    mean_a, mean_b = smooth(a), smooth(b)
-    variance_a = scale * (smooth(a * a) - mean_a**2)
-    variance_b = scale * (smooth(b * b) - mean_b**2)
-    covariance = scale * (smooth(a * b) - mean_a * mean_b)
-    above = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return (above / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))).mean((1, 2, 3)).float()
+def inception_score(logits: Array, splits: int = 10) -> float:
+    """Return exp(mean KL(p(y|x) || p(y))), averaged over `splits` equal parts in the order given.
 
-
-def _flat7(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 7, 1)
-
-
-def _gauss11(x: Tensor) -> Tensor:
-    weights = torch.exp(-((torch.arange(11, dtype=x.dtype, device=x.device) - 5) ** 2) / (2 * 1.5**2))
-    weights = (weights / weights.sum()).expand(x.shape[1], 1, 1, 11)
-    x = F.conv2d(x, weights, groups=x.shape[1])
-    return F.conv2d(x, weights.transpose(2, 3), groups=x.shape[1])
-
-
-def inception_score(logits: Array, splits: int = 10) -> tuple[float, float]:
-    """Return exp(mean KL(p(y|x) || p(y))) as mean and deviation over `splits` equal parts, in the order given.
-
-    From 1 to the number of classes; higher is better (Salimans et al. 2016). The deviation is the population's. What
-    is left over after equal parts does not count, as in the authors' code.
+    From 1 to the number of classes; higher is better (Salimans et al. 2016). What is left over after equal parts does
+    not count, as in the authors' code.
     """
     scores = []
     for logp in _parts(logits, splits):
         p = np.exp(logp)
         marginal = np.log(p.mean(0).clip(np.finfo(float).tiny))
         scores.append(math.exp((p * (logp - marginal)).sum(1).mean()))
-    return float(np.mean(scores)), float(np.std(scores))
+    return float(np.mean(scores))
 
 
 def _parts(logits: Array, splits: int) -> list[np.ndarray]:
@@ -89,7 +66,7 @@ def _parts(logits: Array, splits: int) -> list[np.ndarray]:
     if not 1 <= splits <= len(logits):
         raise ValueError(f"{len(logits)} pictures cannot be split in {splits} parts")
     each = len(logits) // splits
-    return np.split(_log_softmax(logits[: each * splits]), splits)
+    return np.split(torch.as_tensor(logits[: each * splits]).double().log_softmax(1).numpy(), splits)
 
 
 def modified_inception_score(logits: Array, splits: int = 1) -> float:
@@ -99,12 +76,6 @@ def modified_inception_score(logits: Array, splits: int = 1) -> float:
     says nothing (UCTGAN 2020; Table 1 of the paper).
     """
     return float(np.mean([math.exp((np.exp(logp) * logp).sum(1).mean()) for logp in _parts(logits, splits)]))
-
-
-def _log_softmax(logits: Array) -> np.ndarray:
-    x = np.asarray(logits, np.float64)
-    x = x - x.max(1, keepdims=True)
-    return x - np.log(np.exp(x).sum(1, keepdims=True))
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -131,8 +102,8 @@ def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, x / math.sqrt(len(features) - 1)
 
 
-def kernel_distance(a: Array, b: Array, subsets: int = 100, size: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """Return the squared maximum mean discrepancy of features, mean and deviation over random subsets; 0 is alike.
+def kernel_distance(a: Array, b: Array, subsets: int = 100, size: int = 1000, seed: int = 0) -> float:
+    """Return the squared maximum mean discrepancy of features, averaged over random subsets; 0 is alike.
 
     The unbiased estimate with the kernel (x.y / F + 1)^3 (Bińkowski et al. 2018; "KID" with Inception features), so it
     can be below 0. A subset draws `size` features of each set without replacement, fewer where a set has fewer.
@@ -144,15 +115,10 @@ def kernel_distance(a: Array, b: Array, subsets: int = 100, size: int = 1000, se
     values = []
     for _ in range(subsets):
         x, y = (np.asarray(f[rng.choice(len(f), size, replace=False)], np.float64) for f in (a, b))
-        values.append(_discrepancy(x, y))
-    return float(np.mean(values)), float(np.std(values))
-
-
-def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
-    within_x, within_y, across = ((u @ v.T / u.shape[1] + 1) ** 3 for u, v in ((x, x), (y, y), (x, y)))
-    pairs = len(x) * (len(x) - 1)
-    within = (within_x.sum() - np.trace(within_x) + within_y.sum() - np.trace(within_y)) / pairs
-    return float(within - 2 * across.mean())
+        within_x, within_y, across = ((u @ v.T / u.shape[1] + 1) ** 3 for u, v in ((x, x), (y, y), (x, y)))
+        within = (within_x.sum() - np.trace(within_x) + within_y.sum() - np.trace(within_y)) / (size * (size - 1))
+        values.append(within - 2 * across.mean())
+    return float(np.mean(values))
 
 
 def paired_inception_discriminative(real: Array, fake: Array) -> tuple[float, float]:
@@ -160,14 +126,12 @@ def paired_inception_discriminative(real: Array, fake: Array) -> tuple[float, fl
 
     `fake[k]` completes `real[k]`. The SVM is fitted to both sets and judged on them: P-IDS is the fraction of pairs
     whose fake looks more real than its own photo, U-IDS that of wrong labels (Zhao et al. 2021, CoModGAN, section 4).
-    Raises ImportError without scikit-learn and ValueError for sets that are not paired.
+    Raises ValueError for sets that are not paired.
     """
     if real.shape != fake.shape:
         raise ValueError(f"P-IDS needs pairs: {len(real)} real and {len(fake)} fake features")
-    try:
-        from sklearn.svm import LinearSVC
-    except ImportError as error:
-        raise ImportError("P-IDS needs scikit-learn: pip install scikit-learn") from error
+    from sklearn.svm import LinearSVC
+
     inputs = np.concatenate([np.asarray(real, np.float64), np.asarray(fake, np.float64)])
     targets = np.repeat([1, 0], len(real))
     svm = LinearSVC(dual=False).fit(inputs, targets)  # type: ignore[arg-type]  # its stub forgets booleans
@@ -205,7 +169,7 @@ def mean_distance(layers: Sequence[Tensor]) -> Tensor:
 
 def unit_features(layers: Sequence[Tensor]) -> list[Tensor]:
     """Scale feature maps (N, C, h, w) to unit length at every place."""
-    return [f.float() / f.float().norm(dim=1, keepdim=True).clamp_min(1e-10) for f in layers]
+    return [F.normalize(f.float(), dim=1, eps=1e-10) for f in layers]
 
 
 def unit_differences(
@@ -253,9 +217,9 @@ def _steps(picture: Tensor, one: Tensor, other: Tensor) -> Tensor:
     total, count = picture.new_zeros(len(picture), dtype=torch.float64), one.new_zeros(len(one), dtype=torch.float64)
     for dim in (2, 3):
         n = picture.shape[dim] - 1
-        before, after = (lambda x, d=dim, n=n: x.narrow(d, 0, n)), (lambda x, d=dim, n=n: x.narrow(d, 1, n))
-        pairs = (before(one) & after(other)) | (before(other) & after(one))
-        step = (after(picture.float()) - before(picture.float())).abs().mean(1, keepdim=True)
+        (a, b), (c, d) = ((x.narrow(dim, 0, n), x.narrow(dim, 1, n)) for x in (one, other))
+        pairs = (a & d) | (b & c)
+        step = picture.float().diff(dim=dim).abs().mean(1, keepdim=True)
         total += (step * pairs).sum((1, 2, 3), dtype=torch.float64)
         count += pairs.sum((1, 2, 3))
     return (total / count).float()

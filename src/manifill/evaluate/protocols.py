@@ -25,8 +25,6 @@ from manifill.networks.checkpoint import check_new
 
 SMALLEST = 32
 FACTS = "masks.json"
-
-
 Draw = Callable[[int, Dice], np.ndarray]
 
 
@@ -147,28 +145,23 @@ def _brush(hole: np.ndarray, dice: Dice, most: int = 17, widest: int = 48) -> No
 
 @dataclass(frozen=True)
 class Protocol:
-    """A published evaluation: `pictures` and `samples` a picture are the original's, `size` the side it draws for.
+    """A published evaluation in words, and `draw`: the hole, bool (size, size), of a size and a mask's random numbers.
 
-    `keep` is all samples or bestN, the N likeliest. `draw` returns the hole, bool (size, size), of a size and a
-    mask's own random numbers.
+    `best` says, where not every sample counts, how many of the likeliest do, and of how many.
     """
 
-    name: str
     description: str
-    pictures: int
-    samples: int
-    keep: str
     draw: Draw
-    size: int = UNITS
+    best: tuple[int, int] | None = None
 
 
 def _pconv(percent: int) -> Protocol:
     low, high = max(percent - 10, 1) / 100, percent / 100
     text = (
-        f"Liu et al. (ECCV 2018, partial convolutions), holes of more than {low:.0%} up to {high:.0%}: the bin is "
-        "theirs, the wandering strokes and their parameters are ours, in place of their mask files."
+        f"Liu et al. (ECCV 2018, partial convolutions), holes of more than {low:.0%} up to {high:.0%}, 2,000 pictures: "
+        "the bin is theirs, the wandering strokes and their parameters are ours, in place of their mask files."
     )
-    return Protocol(f"pconv-{percent}", text, 2000, 1, "all", partial(_until, partial(_wander, low, high), low, high))
+    return Protocol(text, partial(_until, partial(_wander, low, high), low, high))
 
 
 def _lama(count: tuple[int, int], length: int, width: int, *boxes: int) -> tuple[str, Draw]:
@@ -181,17 +174,16 @@ def _lama(count: tuple[int, int], length: int, width: int, *boxes: int) -> tuple
     return f"{text}, the hole half of the picture at most", partial(_until, draw, 0.0, 0.5)
 
 
-def _comod(kind: str, source: str, halves: int, wholes: int, strokes: int) -> Protocol:
+def _comod(source: str, halves: int, wholes: int, strokes: int) -> Protocol:
     text = (
-        f"{source} on Places2: fewer than {halves} boxes up to half the side, {wholes} up to the side and "
-        f"{strokes} strokes of 4 to 17 segments, 12 to 48 wide at 256."
+        f"{source} on 36,500 pictures of Places2: fewer than {halves} boxes up to half the side, {wholes} up to the "
+        f"side and {strokes} strokes of 4 to 17 segments, 12 to 48 wide at 256."
     )
-    draw = partial(_until, partial(_free_form, halves, wholes, strokes), 0.0, 1 - 1e-9)
-    return Protocol(f"comod-{kind}", text, 36500, 1, "all", draw)
+    return Protocol(text, partial(_until, partial(_free_form, halves, wholes, strokes), 0.0, 1 - 1e-9))
 
 
-def _repaint(kind: str, text: str, draw: Draw) -> Protocol:
-    return Protocol(f"repaint-{kind}", f"Lugmayr et al. (CVPR 2022, RePaint), {text}.", 100, 1, "all", draw)
+def _repaint(text: str, draw: Draw) -> Protocol:
+    return Protocol(f"Lugmayr et al. (CVPR 2022, RePaint), {text}; 100 pictures.", draw)
 
 
 _LAMA = {
@@ -199,57 +191,40 @@ _LAMA = {
     "medium": _lama((4, 6), 100, 50, 5, 10, 50, 0),
     "thick": _lama((1, 6), 200, 100, 3, 30, 150, 10),
 }
-_ALL = (
-    Protocol(
-        "paper-centre",
-        "Peng et al. (CVPR 2021), the 128x128 hole in the centre of 256, every sample counted; "
+PROTOCOLS = {
+    "paper-centre": Protocol(
+        "Peng et al. (CVPR 2021), the 128x128 hole in the centre of 256, 1,000 pictures, every sample counted; "
         "50 samples a picture are those of Zheng et al.'s diversity score.",
-        1000,
-        50,
-        "all",
         partial(_middle, 2, True),
     ),
-    Protocol(
-        "authors-random",
-        "Peng et al. (CVPR 2021), the test masks of their models for random holes, as issue 10 of their code makes "
-        "them: even ones are three rectangles of 64 to 128 a side, odd ones five times 1 to 3 brush strokes.",
-        10000,
-        1,
-        "all",
+    "authors-random": Protocol(
+        "Peng et al. (CVPR 2021), the 10,000 test masks of their models for random holes, as issue 10 of their code "
+        "makes them: even ones are three rectangles of 64 to 128 a side, odd ones five times 1 to 3 brush strokes.",
         _authors,
     ),
-    Protocol(
-        "pic-best50",
-        "Zheng et al. (CVPR 2019, PIC), the 128x128 hole in the centre of 256 on ImageNet: of 50 "
+    "pic-best50": Protocol(
+        "Zheng et al. (CVPR 2019, PIC), the 128x128 hole in the centre of 256 on 20,000 pictures of ImageNet: of 50 "
         "samples the 10 that rank first (there by the discriminator, here by likelihood), of these the one "
         "nearest the original (their diversity score takes all).",
-        20000,
-        50,
-        "best10",
         partial(_middle, 2, True),
+        (10, 50),
     ),
-    *(_pconv(percent) for percent in range(10, 70, 10)),
-    *(
-        Protocol(
-            f"lama-{kind}",
-            f"Suvorov et al. (WACV 2022, LaMa), {kind} masks at 256 on CelebA-HQ: {text}.",
-            2000,
-            1,
-            "all",
-            draw,
+    **{f"pconv-{percent}": _pconv(percent) for percent in range(10, 70, 10)},
+    **{
+        f"lama-{kind}": Protocol(
+            f"Suvorov et al. (WACV 2022, LaMa), {kind} masks at 256 on 2,000 pictures of CelebA-HQ: {text}.", draw
         )
         for kind, (text, draw) in _LAMA.items()
-    ),
-    _comod("small", "The small free-form masks that Li et al. (CVPR 2022, MAT) made of Zhao et al.'s", 2, 2, 3),
-    _comod("large", "The free-form masks of Zhao et al. (ICLR 2021, CoModGAN)", 10, 5, 20),
-    _repaint("wide", f"wide masks, LaMa's thick ones: {_LAMA['thick'][0]}", _LAMA["thick"][1]),
-    _repaint("narrow", f"narrow masks, LaMa's thin ones: {_LAMA['thin'][0]}", _LAMA["thin"][1]),
-    _repaint("half", "one half is the hole, which half is our choice: the right one", _half),
-    _repaint("expand", "all but the central 64x64 of 256 is the hole", partial(_middle, 4, False)),
-    _repaint("sr2x", "only every second pixel of every second row is known, at any size", partial(_lattice, 2)),
-    _repaint("altlines", "every second row is the hole, at any size", partial(_lattice, 1)),
-)
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
+    },
+    "comod-small": _comod("The small free-form masks that Li et al. (CVPR 2022, MAT) made of Zhao et al.'s", 2, 2, 3),
+    "comod-large": _comod("The free-form masks of Zhao et al. (ICLR 2021, CoModGAN)", 10, 5, 20),
+    "repaint-wide": _repaint(f"wide masks, LaMa's thick ones: {_LAMA['thick'][0]}", _LAMA["thick"][1]),
+    "repaint-narrow": _repaint(f"narrow masks, LaMa's thin ones: {_LAMA['thin'][0]}", _LAMA["thin"][1]),
+    "repaint-half": _repaint("one half is the hole, which half is our choice: the right one", _half),
+    "repaint-expand": _repaint("all but the central 64x64 of 256 is the hole", partial(_middle, 4, False)),
+    "repaint-sr2x": _repaint("only every second pixel of every second row is known, at any size", partial(_lattice, 2)),
+    "repaint-altlines": _repaint("every second row is the hole, at any size", partial(_lattice, 1)),
+}
 
 
 def mask(protocol: str, index: int, size: int = UNITS) -> np.ndarray:

@@ -20,8 +20,7 @@ from manifill.data.pictures import Pictures
 from manifill.evaluate import protocols, report, table
 from manifill.evaluate.features import FeatureNetwork, Perceptual
 from manifill.evaluate.methods import Classical, Folder, Method, ModelMethod, Picking, TrueCodes
-from manifill.evaluate.scores import Scores, ScoresError, figures, merge, notes
-from manifill.evaluate.task import Task
+from manifill.evaluate.scores import Scores, ScoresError, Task, figures, merge, notes
 from manifill.files.pairs import shard_of
 from manifill.inpainter import Inpainter
 from manifill.networks.atomic import write_atomic
@@ -68,7 +67,7 @@ def curve(task: Task, method: ModelMethod) -> list[dict[str, float]]:
     part, points = task.part(CURVE_PICTURES), []
     for temperature, top_p in CURVE:
         options = replace(method.options, temperature=temperature, top_p=top_p)
-        other = ModelMethod(method.inpainter, Picking(2), options, method.known_codes, method.seed, method.fit)
+        other = replace(method, picking=Picking(2), options=options)
         points.append({"temperature": temperature, "top_p": top_p} | figures(part.score(other)))
     return points
 
@@ -83,22 +82,25 @@ def evaluate(
         if isinstance(method, Folder):
             method.check(task.pictures.names)
     out.mkdir(parents=True, exist_ok=True)
-    divided_run, scored = task.shard[1] > 1, {}
+    shard, shards = task.shard
+    suffix, scored = f"_{shard}of{shards}" if shards > 1 else "", {}
     for method in methods:
-        scored[method.name] = scores = task.score(method)
-        suffix = f"_{task.shard[0]}of{task.shard[1]}" if divided_run else ""
-        scores.save(out / f"scores_{method.name}{suffix}.npz")
-    if divided_run:
+        scored[method.name] = task.score(method)
+        scored[method.name].save(out / f"scores_{method.name}{suffix}.npz")
+    if shards > 1:
         return {}
-    points = [curve(task, m) for m in methods if isinstance(m, ModelMethod)][:1] if with_curve else []
-    return conclude(scored, out, points[0] if points else [], (task, methods) if with_report else None)
+    model = next((m for m in methods if isinstance(m, ModelMethod)), None) if with_curve else None
+    return conclude(scored, out, curve(task, model) if model else [], (task, methods) if with_report else None)
 
 
 def conclude(
     scored: dict[str, Scores], out: Path, points: list[dict[str, float]], shown: tuple[Task, Sequence[Method]] | None
 ) -> dict[str, Any]:
     """Write figures.json and, given what to show, the report; return the figures."""
-    result = {name: {"about": s.about, "figures": figures(s), "notes": notes(s)} for name, s in scored.items()}
+    result = {}
+    for name, scores in scored.items():
+        found = figures(scores)
+        result[name] = {"about": scores.about, "figures": found, "notes": notes(found, len(scores.index))}
     everything = {"methods": result, "curve": points}
     write_atomic(out / "figures.json", json.dumps(everything, indent=1))
     for name, written in table.FILES.items():
@@ -125,9 +127,9 @@ def join(folders: Sequence[Path], out: Path) -> dict[str, Any]:
 
 def picked(protocol: str, samples: int | None, of: int | None, choose: Choice) -> Picking:
     """Return which completions count: what was asked for, else the protocol's own choice of the best, else five."""
-    found = protocols.PROTOCOLS.get(protocol)
-    if samples is None and of is None and found is not None and found.keep != "all":
-        return Picking(int(found.keep.removeprefix("best")), found.samples, "likely", nearest=True)
+    found = protocols.PROTOCOLS.get(protocol)  # an unknown one is told where the holes are made
+    if found is not None and found.best and samples is None and of is None:
+        return Picking(*found.best, "likely", nearest=True)
     return Picking(samples or 5, of, choose)
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from manifill.data.pictures import Pictures
 from manifill.evaluate import metrics
 from manifill.evaluate.features import FeatureNetwork, Perceptual
-from manifill.evaluate.methods import Completed
+from manifill.evaluate.methods import Completed, Method
 from manifill.evaluate.metrics import mean_distance, perceptual_map
 from manifill.evaluate.table import metric
 from manifill.networks.atomic import write_atomic
@@ -60,12 +62,10 @@ def merge(parts: Sequence[Scores]) -> Scores:
 
     Raises ScoresError when they are of different evaluations, overlap or leave pictures out.
     """
-    first = {k: v for k, v in parts[0].about.items() if k != "shard"}
-    for part in parts[1:]:
-        other = {k: v for k, v in part.about.items() if k != "shard"}
-        if other != first:
-            keys = sorted(k for k in first.keys() | other.keys() if first.get(k) != other.get(k))
-            raise ScoresError(f"shards of different evaluations: they differ in {', '.join(keys)}")
+    first, *others = ({k: v for k, v in part.about.items() if k != "shard"} for part in parts)
+    if odd := next((other for other in others if other != first), None):
+        keys = sorted(k for k in first.keys() | odd.keys() if first.get(k) != odd.get(k))
+        raise ScoresError(f"shards of different evaluations: they differ in {', '.join(keys)}")
     index = np.concatenate([p.index for p in parts])
     order = np.argsort(index, kind="stable")
     if not np.array_equal(index[order], np.arange(first["pictures"])):
@@ -74,6 +74,38 @@ def merge(parts: Sequence[Scores]) -> Scores:
         )
     values = {k: np.concatenate([p.values[k] for p in parts])[order] for k in parts[0].values}
     return Scores(first, index[order], values)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Pictures with their holes, and the networks that look at what fills them."""
+
+    pictures: Pictures
+    holes: Callable[[int], np.ndarray]
+    networks: Sequence[FeatureNetwork]
+    perceptual: Sequence[Perceptual]
+    about: dict[str, Any]
+    shard: tuple[int, int] = (0, 1)  # this one, of so many
+
+    def part(self, count: int) -> Task:
+        """Return the same with the first `count` pictures, undivided."""
+        about = self.about | {"pictures": min(count, len(self.pictures))}
+        return replace(self, about=about, shard=(0, 1))
+
+    def indices(self) -> range:
+        """Return the pictures of this shard."""
+        return range(self.shard[0], self.about["pictures"], self.shard[1])
+
+    def score(self, method: Method, quiet: bool = False) -> Scores:
+        """Complete and measure every picture of this shard."""
+        rows = []
+        for k in tqdm(self.indices(), desc=method.name, unit="picture", disable=quiet, leave=False):
+            picture, hole = self.pictures.array[k], self.holes(k)
+            done = method.complete(picture, hole, k, self.pictures.names[k])
+            rows.append(measure(picture, hole, done, self.networks, self.perceptual))
+        values = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+        about = self.about | method.about | {"shard": f"{self.shard[0]}/{self.shard[1]}"}
+        return Scores(about, np.array(self.indices(), np.int64), values)
 
 
 @torch.no_grad()
@@ -87,15 +119,13 @@ def measure(
     """Return everything that is measured of one picture; its completions make one batch, whatever else is evaluated."""
     a, real = tensor(done.composites), tensor(picture[None])
     b, mask = real.expand_as(a), torch.from_numpy(hole)[None, None].float().expand(len(a), -1, -1, -1)
-    seam, photo = metrics.seam_error(a, mask)
     found: dict[str, Any] = {
         "l1": metrics.l1(a, b),
         "psnr": metrics.psnr(a, b),
         "ssim_skimage7": metrics.ssim(a, b, "skimage7"),
         "ssim_gauss11": metrics.ssim(a, b, "gauss11"),
-        "seam": seam,
-        "seam_photo": photo,
     }
+    found["seam"], found["seam_photo"] = metrics.seam_error(a, mask)
     if done.bits is not None:
         found["bits"] = done.bits
     for network in networks:
@@ -113,8 +143,7 @@ def distances(
     """Return the distance of every completion to the photo and, of several, how far apart they are.
 
     Diversity is the mean distance of two completions, of three kinds: the composites, the pictures as painted (`full`)
-    where the method has them, and the hole's bounding box, of SEEN
-    pixels at least. The diversity score looks at all of them at once.
+    where the method has them, and the hole's bounding box, of SEEN pixels at least.
     """
     units, photo = network.units(composites), network.units(real)
     to_photo = network.between(units, [u.expand_as(v) for u, v in zip(photo, units, strict=True)])
@@ -134,10 +163,10 @@ def distances(
 
 def around_hole(touched: np.ndarray) -> slice:
     """Return what the hole touches along an axis (side,), or SEEN pixels around it where that is less."""
-    first, last = np.flatnonzero(touched)[[0, -1]]
-    missing = max(0, SEEN - (last + 1 - first))
-    start = min(max(0, first - missing // 2), len(touched) - (last + 1 - first + missing))
-    return slice(int(start), int(start + last + 1 - first + missing))
+    first, last = map(int, np.flatnonzero(touched)[[0, -1]])
+    length = max(SEEN, last + 1 - first)
+    start = min(max(0, first - (length - (last + 1 - first)) // 2), len(touched) - length)
+    return slice(start, start + length)
 
 
 def spread(network: Perceptual, units: Sequence[Tensor]) -> Tensor:
@@ -147,10 +176,9 @@ def spread(network: Perceptual, units: Sequence[Tensor]) -> Tensor:
     return torch.stack([mean_distance(d)[0] for d in each]).mean()
 
 
-def notes(scores: Scores) -> list[str]:
-    """Return what a reader of the figures must know."""
-    count = len(scores.index)
-    few = [key for key in figures(scores) if count < metric(key).least]
+def notes(found: Mapping[str, float], count: int) -> list[str]:
+    """Return what a reader of the figures of so many pictures must know."""
+    few = [key for key in found if count < metric(key).least]
     needed = ", ".join(f"{metric(key).name} ({metric(key).least:,})" for key in few)
     return [f"{count:,} {'picture is' if count == 1 else 'pictures are'} too few for {needed}"] if few else []
 
@@ -179,21 +207,17 @@ def distribution(name: str, real: np.ndarray, features: np.ndarray, logits: np.n
 
     Every sample of the pictures makes one set; figures are means over the sets, so that they do not shrink with S.
     """
-    sets = [features[:, s] for s in range(features.shape[1])]
-    found = {"FD": float(np.mean([metrics.frechet_distance(x, real) for x in sets]))}
-    if len(real) >= 10:
-        found["KD"] = float(np.mean([metrics.kernel_distance(x, real)[0] for x in sets]))
-        both = [metrics.precision_recall(real, x) for x in sets]
-        found["precision"], found["recall"] = (float(np.mean(column)) for column in zip(*both, strict=True))
-        pairs = [metrics.paired_inception_discriminative(real, x) for x in sets]
-        found["P-IDS"], found["U-IDS"] = (float(np.mean(column)) for column in zip(*pairs, strict=True))
-    parts = min(SPLITS, len(real))
-    both = [
-        (metrics.inception_score(x, parts)[0], metrics.modified_inception_score(x, parts))
-        for x in logits.swapaxes(0, 1)
-    ]
-    found["IS"], found["MIS"] = (float(np.mean(column)) for column in zip(*both, strict=True))
-    return {metric_name(figure, name): value for figure, value in found.items()}
+    each, parts = [], min(SPLITS, len(real))
+    for x, scores in zip(features.swapaxes(0, 1), logits.swapaxes(0, 1), strict=True):
+        found = {"FD": metrics.frechet_distance(x, real)}
+        if len(real) >= 10:
+            found["KD"] = metrics.kernel_distance(x, real)
+            found["precision"], found["recall"] = metrics.precision_recall(real, x)
+            found["P-IDS"], found["U-IDS"] = metrics.paired_inception_discriminative(real, x)
+        found["IS"] = metrics.inception_score(scores, parts)
+        found["MIS"] = metrics.modified_inception_score(scores, parts)
+        each.append(found)
+    return {metric_name(figure, name): float(np.mean([found[figure] for found in each])) for figure in each[0]}
 
 
 def metric_name(figure: str, network: str) -> str:

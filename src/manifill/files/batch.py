@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from manifill.files.pairs import Pair
-from manifill.files.results import Output, check_free, forget, planned, structure_path
+from manifill.files.results import Output, forget, planned, structure_path
 from manifill.networks.atomic import WriteError
 from manifill.photos.decode import ImageError
 from manifill.photos.encode import Format, check_format, format_for
@@ -58,19 +58,17 @@ class Batch:
                 self.check_names(pair)
                 waiting.append(pair)
         if self.existing == "refuse":
-            for pair in waiting:
-                check_free(path for format in self.formats() for path in self.paths(pair, format))
+            taken = next((path for pair in waiting for path in self.possible(pair) if path.exists()), None)
+            if taken:
+                raise ImageError(
+                    f"{taken}: exists already; name another folder or use --overwrite (nothing was written)"
+                )
         return waiting, tally
 
     def run(self, waiting: Sequence[Pair], tally: Tally, said: Callable[[Path], None]) -> None:
         """Complete these pairs and count them; `said` gets every path that is written."""
-        names = {
-            p.relative_to(self.output.out).as_posix()
-            for pair in waiting
-            for f in self.formats()
-            for p in self.paths(pair, f)
-        }
-        forget(self.output.out / self.output.manifest, names)
+        out = self.output.out
+        forget(out / self.output.manifest, {p.relative_to(out).as_posix() for q in waiting for p in self.possible(q)})
         for pair in tqdm(waiting, unit="photo", disable=self.alone):
             with self.reported(pair, tally):
                 completions = self.complete(pair)
@@ -88,9 +86,13 @@ class Batch:
         *results, grid = planned(self.output.out, pair.name, self.count, format)
         return [*results, *(structure_path(path) for path in results if self.output.structures), grid]
 
+    def possible(self, pair: Pair) -> list[Path]:
+        """Return all files of a pair in every format that they may have."""
+        return [path for format in self.formats() for path in self.paths(pair, format)]
+
     def check_names(self, pair: Pair) -> None:
         """Raise ImageError where the system takes no name as long as that of a result."""
-        for path in (path for format in self.formats() for path in self.paths(pair, format)):
+        for path in self.possible(pair):
             there = next(place for place in path.parents if place.exists())  # the system looks at a name only there
             try:
                 (there / f"{path.name}.part").exists()

@@ -116,19 +116,15 @@ def pairs(
 
 def _told_apart(found: Sequence[Pair]) -> list[Pair]:
     """Return pairs whose results have names of their own: photos of one name but for the extension keep that, too."""
-    counts = Counter(pair.name for pair in found)
-    names = [
-        f"{pair.name}{(pair.mask if pair.mask and pair.mask.stem == Path(pair.name).name else pair.photo).suffix}"
-        if counts[pair.name] > 1
-        else pair.name
-        for pair in found
-    ]
-    taken: dict[str, Pair] = {}
-    for pair, name in zip(found, names, strict=True):
-        other = taken.setdefault(name, pair)
-        if other is not pair:
-            raise ImageError(f"{pair.photo} and {other.photo}: their results would have one name, {name}; rename one")
-    return [replace(pair, name=name) for pair, name in zip(found, names, strict=True)]
+    counts, taken = Counter(pair.name for pair in found), dict[str, Pair]()
+    for pair in found:
+        namesake = pair.mask if pair.mask and pair.mask.stem == Path(pair.name).name else pair.photo
+        name = pair.name + namesake.suffix if counts[pair.name] > 1 else pair.name
+        if name in taken:
+            both = f"{pair.photo} and {taken[name].photo}"
+            raise ImageError(f"{both}: their results would have one name, {name}; rename one")
+        taken[name] = replace(pair, name=name)
+    return list(taken.values())
 
 
 def _true(path: Path) -> Path:
@@ -263,12 +259,9 @@ def pairs_of_process(pairs: Sequence[Pair], shard: str | None) -> tuple[list[Pai
 
     `shard` is "i/n", counted from 0; without it torchrun's and accelerate's RANK and WORLD_SIZE say. Raises ValueError.
     """
-    rank, world = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
-    if shard is None and rank is not None and world is not None:
-        shard = f"{rank}/{world}"
-    if shard is None:
-        return list(pairs), ""
-    i, n = shard_of(shard)
+    if shard is None and {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        shard = f"{os.environ['RANK']}/{os.environ['WORLD_SIZE']}"
+    i, n = (0, 1) if shard is None else shard_of(shard)
     return list(pairs[i::n]), f"_{i}of{n}" if n > 1 else ""
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,13 +38,6 @@ def planned(out: Path, name: str, count: int, format: Format = "png") -> list[Pa
 def structure_path(path: Path) -> Path:
     """Return where the structure of a completion goes."""
     return path.with_name(f"{path.stem}_structure.png")
-
-
-def check_free(paths: Iterable[Path]) -> None:
-    """Raise ImageError when one of the files is there already."""
-    taken = next((p for p in paths if p.exists()), None)
-    if taken:
-        raise ImageError(f"{taken}: exists already; name another folder or use --overwrite (nothing was written)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +72,7 @@ class Output:
         cells, kept, began = Overview(completions), {}, time.perf_counter()
         for path, completion in zip(paths, completions, strict=True):
             line = describe(completions, completion, mask) | {"file": path.relative_to(self.out).as_posix()}
-            text = {"seed": str(completion.seed), "model": str(line["model"])}
+            text = png_text(completions, completion.seed)
             remove_stray(path)
             write_atomic(path, encode(completions.photo, completion.samples, format, self.quality, text, kept))
             if self.structures:
@@ -151,6 +144,11 @@ def fillers(completions: Completions) -> list[dict[str, str | None]]:
     known = {"diffusion": "thin parts need no model"}
     known |= {completions.inpainter.of(crop).name: "a face was found" for crop in completions.crops if crop.face}
     return [{"model": name, "why": known.get(name)} for name in filled_by(completions)]
+
+
+def png_text(completions: Completions, seed: int) -> dict[str, str]:
+    """Return a PNG's text chunks: the seed, and the name and weights of the model."""
+    return {"seed": str(seed), "model": f"{completions.inpainter.name} {completions.inpainter.weights}"}
 
 
 def save_png(picture: Image.Image, path: Path, text: dict[str, str]) -> None:

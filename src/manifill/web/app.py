@@ -47,11 +47,11 @@ class Files(StaticFiles):
         self, full_path: PathLike, stat_result: stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
         found = super().file_response(full_path, stat_result, scope, status_code)
-        if not isinstance(found, FileResponse):
-            return found
-        return Response(
-            Path(full_path).read_bytes(), media_type=found.media_type, headers={"etag": found.headers["etag"]}
-        )
+        if isinstance(found, FileResponse):
+            own = {"etag": found.headers["etag"]}
+            found = Response(Path(full_path).read_bytes(), media_type=found.media_type, headers=own)
+        found.headers["cache-control"] = "no-cache"
+        return found
 
 
 Here = Annotated[Server, Depends(server)]
@@ -121,8 +121,7 @@ async def inpaint(here: Here, request: Request) -> Response:
         )
         for c, data in zip(found, pictures, strict=True)
     ]
-    filled = [schemas.Filler(**f) for f in job.models]
-    return JSONResponse(schemas.Answer(completions=drawn, models=filled, warnings=warnings).model_dump())
+    return JSONResponse(schemas.Answer(completions=drawn, models=job.models, warnings=warnings).model_dump())
 
 
 @api.post("/jobs", **JOB, openapi_extra=schemas.body(schemas.Settings))

@@ -34,6 +34,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "geolocation=(), microphone=(), camera=()",
+    "cache-control": "no-store",  # but for the page's own files
 }
 
 
@@ -57,9 +58,8 @@ class Access:
         if method not in ("GET", "HEAD", "OPTIONS"):
             check_origin(headers)
         if self.token is not None and not public(path) and not self.known(given(headers)):
-            raise RefusedError(
-                401, "this server wants its token, as 'Authorization: Bearer TOKEN' or by opening /?token=TOKEN"
-            )
+            wanted = "'Authorization: Bearer TOKEN' or by opening /?token=TOKEN"
+            raise RefusedError(401, f"this server wants its token, as {wanted}")
 
     def check_host(self, host: str) -> None:
         """Raise RefusedError unless the Host header is a name of this server."""
@@ -127,8 +127,7 @@ class Guard:
             return
         scope = self.moved(scope)
         named = request_id.set(secrets.token_hex(8))
-        path = scope["path"].removeprefix(self.root_path)
-        exchange = Exchange(receive, send, path == "/" or path.startswith("/static/"))
+        exchange = Exchange(receive, send)
         try:
             if self.guessed(scope):
                 async with self.brake:  # one after another, so that many connections try no more tokens than one
@@ -182,8 +181,8 @@ class Guard:
 class Exchange:
     """One request and its response on their way: what was read and sent is noted, headers are added."""
 
-    def __init__(self, receive: Receive, send: Send, static: bool) -> None:
-        self._receive, self._send, self.static = receive, send, static
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
         self.began, self.status, self.unread = time.perf_counter(), 0, True
 
     async def receive(self) -> Message:
@@ -198,8 +197,7 @@ class Exchange:
             self.status = message["status"]
             if self.status >= 400 and self.status != 408:  # what stalled is not waited for again
                 await self.drain()
-            kept = "no-cache" if self.static and self.status < 400 else "no-store"
-            for name, value in {**HEADERS, "x-request-id": request_id.get(), "cache-control": kept}.items():
+            for name, value in {**HEADERS, "x-request-id": request_id.get()}.items():
                 MutableHeaders(scope=message).setdefault(name, value)
         await self._send(message)
 

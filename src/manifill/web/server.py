@@ -6,7 +6,6 @@ import asyncio
 import io
 import warnings
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar, TypeVarTuple, cast
 
 import anyio.to_thread
@@ -34,22 +33,16 @@ Ts = TypeVarTuple("Ts")
 SMALL = 1 << 20  # pixels of a photo that is planned in a moment, whatever its hole
 
 
-@dataclass
 class Server:
     """What all requests share; `codecs` are threads, so that neither the model nor the network waits for pictures.
 
     Large photos have one for themselves: a hole of a million dots takes seconds, for which small ones do not wait.
     """
 
-    inpainters: Sequence[Inpainter]  # the first fills where a request names none
-    limits: Limits
-    jobs: Jobs = field(init=False)
-    uploads: Uploads = field(init=False)
-    codecs: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
-    large: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
-
-    def __post_init__(self) -> None:
-        self.jobs, self.uploads = Jobs(self.limits), Uploads(self.limits)
+    def __init__(self, inpainters: Sequence[Inpainter], limits: Limits) -> None:
+        self.inpainters, self.limits = inpainters, limits  # the first inpainter fills where a request names none
+        self.jobs, self.uploads = Jobs(limits), Uploads(limits)
+        self.codecs, self.large = CapacityLimiter(2), CapacityLimiter(1)
         known_formats()  # Pillow loads its decoders now, before threads do
 
     async def run(self, function: Callable[[*Ts], R], *args: *Ts) -> R:
@@ -92,10 +85,7 @@ class Server:
         return Job(await self.made(request, pictures, self.complete, settings, sides=settings.sides))
 
     async def about_completion(self, request: Request, id: str, kind: type[One]) -> tuple[One, Completion, Inpainter]:
-        """Return what a request asks about a job's completion, that completion, and what has made it.
-
-        Raises RefusedError.
-        """
+        """Return what is asked about a job's completion, that completion, and what made it. Raises RefusedError."""
         self.jobs.check_line()
         asked = await self.uploads.read(request, kind)
         self.check_samples(asked.num_samples)
@@ -105,9 +95,8 @@ class Server:
     def check_samples(self, *counts: int) -> None:
         """Raise RefusedError for more samples than are drawn here."""
         if max(counts) > self.limits.samples:
-            raise RefusedError(
-                422, f"{max(counts)} samples are asked for; this server draws {self.limits.samples} at most"
-            )
+            asked, most = max(counts), self.limits.samples
+            raise RefusedError(422, f"{asked} samples are asked for; this server draws {most} at most")
 
     def model(self, name: str | None) -> Inpainter:
         """Return the model of this name, the first without one. Raises RefusedError."""
