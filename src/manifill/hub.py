@@ -165,7 +165,7 @@ def licensed(card: str, license: str) -> str:
     if not head:
         return f"---\n{line}---\n\n{card}"
     rest = re.sub(r"^license:.*\n", "", head, flags=re.MULTILINE)
-    return card.replace(head, line + rest, 1)
+    return card.replace(f"---\n{head}", f"---\n{line}{rest}", 1)
 
 
 def library(name: str) -> tuple[ModuleType, Any]:

@@ -46,6 +46,7 @@ MISTAKES = [
     ("evaluate --data nowhere --out OUT", "nowhere: no such file or folder"),
     ("ablate --data nowhere --lpips-alex absent.pth --out OUT", "absent.pth: no such file or folder"),
     ("evaluate --out OUT", "no pictures; name them with --data"),
+    (f"evaluate --data {PHOTO} --shard 0/2 --report --out OUT", "they do not go with --shard and --merge"),
     (f"evaluate --data {PHOTO} --out {MASK}", "centre.png: is a file; name a folder for the results"),
     ("serve --model faces-129", "faces-129: no such model folder"),
     ("info faces-129", "faces-129: no such model folder"),

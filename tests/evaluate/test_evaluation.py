@@ -233,6 +233,7 @@ def test_the_command_writes_figures_and_a_page(
     [
         (["--protocol", "nonsense"], "nonsense"),
         (["--shard", "2/2"], "shard is '2/2'"),
+        (["--samples", "0"], "num_samples is 0; expected 1 or more"),
         (["--features", "absent.ts"], "absent.ts"),
         (["--pred", "absent"], "absent: no such folder"),
         (["--curve"], "a curve needs a feature network"),

@@ -242,6 +242,8 @@ def test_load_networks(tmp_path) -> None:
     pooled, perceptual = load_judges([path])
     assert [n.name for n in pooled] == [n.name for n in perceptual] == ["tiny"]
     assert load_judges() == ([], [])
+    with pytest.raises(ValueError, match="two feature networks have one name: tiny, tiny"):
+        load_judges([path, scripted(Tiny(), tmp_path / "tiny2.ts")])
 
 
 CONTENT = bytes(range(256)) * 9000

@@ -47,6 +47,19 @@ def test_figures(
     assert not np.array_equal(first, second)
 
 
+def test_folders_of_results_are_checked_before_anything_is_painted(
+    photos: Path, reference_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    first, second = sorted(photos.iterdir())
+    (tmp_path / "others").mkdir()
+    for name in (f"{first.stem}.png", f"{second.stem}_000.png", f"{second.stem}_001.png"):
+        Image.new("RGB", (64, 64)).save(tmp_path / "others" / name)
+    words = ["--data", photos, "--model", reference_model, "--out", tmp_path / "out", "--pred", tmp_path / "others"]
+    monkeypatch.setattr(sys, "argv", ["manifill", "figures", *map(str, words)])
+    assert cli.main() == 2
+    assert f"2 results for {second}, 1 for the pictures before" in capsys.readouterr().err
+
+
 def test_codes_of_like_prototypes_have_like_colours() -> None:
     codebook = torch.arange(16.0)[:, None] * torch.tensor([[1.0, 2.0, 0.5, 0.0]]) + 0.01 * torch.randn(16, 4)
     shown = coloured(codebook, torch.tensor([[[0, 1], [15, 0]]]), 8).astype(int)

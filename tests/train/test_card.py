@@ -100,4 +100,5 @@ def test_licences_in_cards() -> None:
     assert licence("---\ntags: [a]\n---\nlicense: mit\n") is None
     assert licence('---\nlicense: "mit"\n---\n') == "mit"
     assert licensed("# A model\n", "mit") == "---\nlicense: mit\n---\n\n# A model\n"
+    assert licensed("---\n\n---\n# A\n", "mit") == "---\nlicense: mit\n\n---\n# A\n"
     assert licensed("---\ntags: [a]\n---\n# A\n", "mit") == "---\nlicense: mit\ntags: [a]\n---\n# A\n"

@@ -40,6 +40,16 @@ def test_a_mask_before_or_after(face: np.ndarray) -> None:
     assert np.array_equal(holes[0][:, 64:], own > 0)
 
 
+def test_an_inverted_mask_inverts_nothing_of_what_is_added(web: Web, face: np.ndarray) -> None:
+    mask = np.full((128, 128), 255, np.uint8)
+    mask[40:60, 30:50] = 0
+    files = {"photo": png(face), "mask": png(mask)}
+    result = pixels(web.post(files=files, seed=3, extend_left=16, invert_mask=True).content)
+    assert np.array_equal(result[:, 16:][mask > 0], face[mask > 0])
+    assert result[:, :16].std() > 1  # it was left black
+    assert not np.array_equal(result[40:60, 46:66], face[40:60, 30:50])
+
+
 def test_an_extended_photo_keeps_its_sixteen_bits() -> None:
     deep = photo_files.deep(40, 60)
     larger, hole = extend(load_photo(deep), None, (0, 8, 0, 0), LIMITS)

@@ -168,6 +168,9 @@ def test_a_token_that_is_not_in_the_list_of_processes(server: Process, tmp_path:
     file = tmp_path / "token"
     file.write_text("another-token-of-a-file\n")
     assert chosen_token("127.0.0.1", None, False, file) == "another-token-of-a-file"
+    file.write_bytes(bytes(range(128, 256)))
+    with pytest.raises(ValueError, match="odd characters"):
+        chosen_token("127.0.0.1", None, False, file)
     with pytest.raises(ValueError, match="exclude"):
         chosen_token("127.0.0.1", TOKEN, False, file)
     with pytest.raises(OSError, match="nowhere"):

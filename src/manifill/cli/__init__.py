@@ -28,7 +28,7 @@ VERBS = {  # the module here that each is a function of; one verb need not wait 
     "evaluate": "evaluate",
     "masks": "evaluate",
     "ablate": "evaluate",
-    "figures": "figures",
+    "figures": "evaluate",
     "convert": "train",
     "pack": "train",
     "push": "hub",

@@ -1,4 +1,4 @@
-"""`manifill evaluate` and `manifill masks`."""
+"""`manifill evaluate`, `manifill ablate`, `manifill figures` and `manifill masks`: what is measured, and shown."""
 
 from __future__ import annotations
 
@@ -98,6 +98,8 @@ def evaluate(
     judges.check()
     if not data and not merge:
         raise ValueError("evaluate: no pictures; name them with --data")
+    if (curve or report) and (merge or shard != "0/1"):
+        raise ValueError("evaluate: --curve and --report need all pictures; they do not go with --shard and --merge")
     for path in data:
         if not path.exists():
             raise ValueError(f"{path}: no such file or folder")
@@ -180,6 +182,48 @@ def ablate(
     first = find_model(model) if model else None
     train_and_measure(data, val, out, preset, tables, options, networks, distances, protocol, first)
     print((out / "ablations.md").read_text(), end="")
+    return 0
+
+
+@plainly
+def figures(
+    *,
+    data: tuple[Path, ...],
+    out: Annotated[Path, FOLDER],
+    model: tuple[str, ...] = ("faces-128",),
+    pred: tuple[Path, ...] = (),
+    run: Path | None = None,
+    protocol: str = "paper-centre",
+    count: int = 4,
+    samples: int = 5,
+    seed: int = 0,
+    sampling: OmitArgPrefixes[SamplingArguments] = SamplingArguments(),  # type: ignore[valid-type]  # noqa: B008
+    device: str = "auto",
+) -> int:
+    """Draw the paper's figures: structures and completions, the two levels, methods and ablations side by side.
+
+    Args:
+        data: The pictures: folders, .tar shards or single files.
+        out: Folder for figure1.png, figure2.png, figure3.png and, with RUN, figure5.png and figure6.png.
+        model: Models' names, folders or USER/REPO; figures 1 and 2 are of the first, figure 3 of all.
+        pred: Folders of other systems' results for figure 3, named after the pictures.
+        run: Folder of `manifill ablate`, for figures 5 and 6.
+        protocol: Where the holes are.
+        count: The first pictures alone.
+        samples: Completions of each picture.
+        seed: Seed of the first completion.
+        sampling: How codes are sampled.
+        device: auto, cpu, cuda, ...
+
+    """
+    check_folder(out)
+    from manifill.data.pictures import Pictures
+    from manifill.evaluate.paper_figures import write_figures
+    from manifill.inpainter import Inpainter
+
+    models = [Inpainter.from_pretrained(name, device) for name in model]
+    pictures = Pictures(data, models[0].image_size, count)
+    print(*write_figures(models, pictures, out, protocol, samples, seed, vars(sampling), pred, run), sep="\n")
     return 0
 
 

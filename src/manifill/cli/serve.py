@@ -117,7 +117,7 @@ def chosen_token(host: str, token: str | None, no_token: bool, token_file: Path 
     if token is not None and token_file is not None:
         raise ValueError("--token and --token-file exclude each other")
     if token_file is not None:
-        token = token_file.read_text().strip()
+        token = token_file.read_text(errors="replace").strip()
     elif token is None and not no_token:
         token = os.environ.get("MANIFILL_TOKEN")
     if token is not None and no_token:

@@ -40,13 +40,12 @@ def ablate(
     perceptual: Sequence[Perceptual],
     protocol: str = "paper-centre",
     model: Path | None = None,
-) -> dict[str, Any]:
+) -> None:
     """Train a texture generator for each variant on one VQ-VAE; measure each on the validation pictures.
 
     All paint the same structures, which one structure generator has sampled, so that only the texture generators
     differ. It and the VQ-VAE are those of `model`, or trained first; `options.steps` counts for the variants alone. The
-    same call goes on after an interruption. Writes OUT/ablations.json, ablations.md and structures.npz; returns the
-    figures by variant.
+    same call goes on after an interruption. Writes OUT/ablations.json, ablations.md and structures.npz.
     """
     pictures, held_out = dataset.load(data, val, preset_named(preset).model.image_size, quiet=options.quiet)
     names = [path.name for path in data]
@@ -67,8 +66,7 @@ def ablate(
         take(first, run, ["vqvae", "structure"])
         train_on(["texture"], pictures, held_out, run, f"{preset}+{variant}", options, names)
         found[variant] = score(run / "model", variant, task, codes)
-        write_tables(out, found, task)
-    return found
+        write_tables(out, found)
 
 
 def sampled(folder: Path, task: Task) -> Tensor:
@@ -91,7 +89,7 @@ def score(folder: Path, variant: str, task: Task, codes: Tensor) -> dict[str, An
     return {"figures": figures(task.score(method)), "step": trained.step, "about": task.about | method.about}
 
 
-def write_tables(out: Path, found: dict[str, Any], task: Task) -> None:
+def write_tables(out: Path, found: dict[str, Any]) -> None:
     """Write what is known so far as JSON and as a table in Markdown."""
     write_atomic(out / "ablations.json", json.dumps(found, indent=1))
     keys = [k for k in next(iter(found.values()))["figures"] if k.startswith(SHOWN) and k != "seam_photo"]

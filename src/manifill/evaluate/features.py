@@ -182,6 +182,8 @@ def load_judges(
     cache, where the public files are taken from and fetched to.
     """
     scripted = [TorchScriptNetwork(path) for path in features]
+    if len({network.name for network in scripted}) < len(scripted):
+        raise ValueError(f"two feature networks have one name: {', '.join(n.name for n in scripted)}; rename a file")
     pooled: list[FeatureNetwork] = [*scripted]
     if inception:
         pooled.append(InceptionNetwork(fetch("inception", inception) if inception.is_dir() else inception))

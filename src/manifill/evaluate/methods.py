@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from manifill.completion import Choice
-from manifill.config import Fit, Sampling, SamplingOptions
+from manifill.config import Fit, Sampling, SamplingOptions, check_counts
 from manifill.data.sources import SUFFIXES, DataError
 from manifill.inpainter import Inpainter, KnownCodes
 from manifill.networks.vqvae import VQVAE
@@ -62,6 +62,7 @@ class Picking:
     nearest: bool = False
 
     def __post_init__(self) -> None:
+        check_counts(self.samples, self.of)
         if (self.of or self.samples) > SEEDS:
             raise ValueError(f"{self.of or self.samples} samples; expected at most {SEEDS} a picture")
 

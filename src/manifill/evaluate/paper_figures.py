@@ -46,7 +46,10 @@ def write_figures(
     holes = [protocols.mask(protocol, k, pictures.size) for k in range(len(pictures))]
     given, picking = options or {}, Picking(samples)
     methods: list[Method] = [ModelMethod(m, picking, m.options(**given), seed=seed, fit=AS_PAPER) for m in models]
-    methods += [Folder(folder) for folder in folders]
+    others = [Folder(folder) for folder in folders]
+    for folder in others:
+        folder.check(pictures.names)
+    methods += others
     sheets = {
         "figure1": structures_and_outputs(models[0], pictures, holes, samples, seed, given),
         "figure2": levels(models[0], pictures),

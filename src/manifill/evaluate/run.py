@@ -64,7 +64,8 @@ def task(
 
 def curve(task: Task, method: ModelMethod) -> list[dict[str, float]]:
     """Return the figures of the first pictures, two samples each, over temperatures and top-p."""
-    part, points = task.part(CURVE_PICTURES), []
+    count, points = min(CURVE_PICTURES, len(task.pictures)), []
+    part = replace(task, about=task.about | {"pictures": count})
     for temperature, top_p in CURVE:
         options = replace(method.options, temperature=temperature, top_p=top_p)
         other = replace(method, picking=Picking(2), options=options)
@@ -130,7 +131,7 @@ def picked(protocol: str, samples: int | None, of: int | None, choose: Choice) -
     found = protocols.PROTOCOLS.get(protocol)  # an unknown one is told where the holes are made
     if found is not None and found.best and samples is None and of is None:
         return Picking(*found.best, "likely", nearest=True)
-    return Picking(samples or 5, of, choose)
+    return Picking(5 if samples is None else samples, of, choose)
 
 
 def methods(

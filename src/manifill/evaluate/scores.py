@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,6 @@ class Task:
     perceptual: Sequence[Perceptual]
     about: dict[str, Any]
     shard: tuple[int, int] = (0, 1)  # this one, of so many
-
-    def part(self, count: int) -> Task:
-        """Return the same with the first `count` pictures, undivided."""
-        about = self.about | {"pictures": min(count, len(self.pictures))}
-        return replace(self, about=about, shard=(0, 1))
 
     def indices(self) -> range:
         """Return the pictures of this shard."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,10 +78,11 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def metric_title(key: str, arrows: Mapping[str, str] = ARROWS) -> str:
+def metric_title(key: str, arrow: bool = True) -> str:
     """Return a metric's name with its unit and an arrow to what is better."""
     found = metric(key)
-    return " ".join(part for part in (found.name, found.unit and f"[{found.unit}]", arrows[found.better]) if part)
+    parts = (found.name, found.unit and f"[{found.unit}]", ARROWS[found.better] if arrow else "")
+    return " ".join(part for part in parts if part)
 
 
 def too_few(key: str, count: int) -> str:
@@ -109,15 +110,13 @@ def markdown(methods: dict[str, Any]) -> str:
 def latex(methods: dict[str, Any]) -> str:
     """Return the table in LaTeX, for the package booktabs, without what means nothing of so few pictures."""
     count = min(m["about"].get("pictures", 1) for m in methods.values())
-    shown = [key for key in keys(methods) if not too_few(key, count)]
-    names = [
-        f"{_escaped(metric_title(key, dict.fromkeys(ARROWS, '')))} {LATEX[metric(key).better]}".strip() for key in shown
-    ]
-    values = [[number(m["figures"].get(key)) for m in methods.values()] for key in shown]
-    head = ["", *map(_escaped, methods)]
-    rows = [" & ".join(line) + r" \\" for line in (head, *([n, *v] for n, v in zip(names, values, strict=True)))]
+    lines = [["", *map(_escaped, methods)]]
+    for key in (key for key in keys(methods) if not too_few(key, count)):
+        title = f"{_escaped(metric_title(key, arrow=False))} {LATEX[metric(key).better]}".strip()
+        lines.append([title, *(number(m["figures"].get(key)) for m in methods.values())])
+    head, *rows = (" & ".join(line) + r" \\" for line in lines)
     opening, closing = rf"\begin{{tabular}}{{l{'r' * len(methods)}}}", r"\end{tabular}"
-    return "\n".join([opening, r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", closing]) + "\n"
+    return "\n".join([opening, r"\toprule", head, r"\midrule", *rows, r"\bottomrule", closing]) + "\n"
 
 
 def _escaped(text: str) -> str:

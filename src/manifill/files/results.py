@@ -187,10 +187,7 @@ class Overview:
         """Return a picture as uint8 (h, w, 3) of the grid's size."""
         picture = Image.fromarray(rgb)
         if alpha is not None:
-            picture.putalpha(Image.fromarray(alpha))
-            flat = Image.new("RGBA", picture.size, "white")
-            flat.alpha_composite(picture)
-            picture = flat.convert("RGB")
+            picture = Image.composite(picture, Image.new("RGB", picture.size, "white"), Image.fromarray(alpha))
         return np.asarray(picture.resize(self.size, Image.Resampling.LANCZOS, reducing_gap=3))
 
     def sheet(self) -> Image.Image:

@@ -14,7 +14,9 @@ from manifill.web.limits import Limits, RefusedError
 Sides = tuple[int, int, int, int]  # pixels added at the left, top, right and bottom
 
 
-def extend(photo: Photo, mask: Opened | None, sides: Sides, limits: Limits) -> tuple[Photo, np.ndarray]:
+def extend(
+    photo: Photo, mask: Opened | None, sides: Sides, limits: Limits, invert: bool = False
+) -> tuple[Photo, np.ndarray]:
     """Return a photo with `sides` added, and its hole, bool (H, W): what is added and what `mask` says.
 
     The mask is as large as the photo before or after; the warnings about it are in the photo's notes. Raises
@@ -40,6 +42,6 @@ def extend(photo: Photo, mask: Opened | None, sides: Sides, limits: Limits) -> t
         h, w = mask.shape
         if (w, h) not in ((width, height), whole):
             raise RefusedError(422, f"the mask has {w}x{h} pixels; expected {whole[0]}x{whole[1]}")
-        own = load_mask(mask, larger if (w, h) == whole else photo, notes=notes)
+        own = load_mask(mask, larger if (w, h) == whole else photo, invert, notes)
         hole |= own if (w, h) == whole else grown(own)
     return dataclasses.replace(larger, notes=tuple(notes)), hole

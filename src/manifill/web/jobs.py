@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from manifill.inpainter import Completions
 from manifill.photos.crops import Crop
 from manifill.web.batcher import Batcher, CancelledError
 from manifill.web.limits import FREE, VIEWED, Limits, RefusedError
-from manifill.web.log import log, request_id, request_log
+from manifill.web.log import log
 
 WORKING = 16  # jobs that are worked on at once, as many as fit into a batch; the others wait for a thread
 SLICE = 0.1  # seconds for which a job goes on filling thin parts before it lets others take their turns
@@ -38,11 +39,9 @@ class Job:
     """One request: what has happened so far, for whoever listens, and its results."""
 
     def __init__(self, completions: Completions) -> None:
-        self.id, self.request = secrets.token_urlsafe(16), request_id.get()
-        self.completions = completions
+        self.id, self.completions = secrets.token_urlsafe(16), completions
         self.cancelled = False
         self.begin: Callable[[], object] = lambda: None  # called in its thread when its codes are about to be sampled
-        self.state: Literal["waiting", "drawing", "done", "error", "cancelled"] = "waiting"
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.previews: dict[int, Preview] = {}
         self.results: dict[int, Completion] = {}
@@ -61,18 +60,16 @@ class Job:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    def end(self, state: Literal["done", "error", "cancelled"], data: dict[str, Any]) -> None:
+    def end(self, kind: Literal["done", "error", "cancelled"], data: dict[str, Any]) -> None:
         """Tell the last event, unless it has been told."""
         if self.ended.is_set():
             return
         if self.timer is not None:
             self.timer.cancel()
-        self.state = state
         self.cancelled = True
-        self.tell(state, data)
+        self.tell(kind, data)
         self.ended.set()
-        with request_log(self.request):
-            log.info("job %s: %s, %.3f s", self.id[:6], state, time.perf_counter() - self.began)
+        log.info("job %s: %s, %.3f s", self.id[:6], kind, time.perf_counter() - self.began)
 
     def move(self, position: int) -> None:
         """Tell how many jobs come before this one, if that is news."""
@@ -147,8 +144,8 @@ class Jobs:
         self.tell_positions()
         loop = asyncio.get_running_loop()
         job.begin = lambda: loop.call_soon_threadsafe(self.begun, job)
-        report = partial(loop.call_soon_threadsafe, job.add)
-        working = loop.run_in_executor(self.threads, work, job, self.batcher, report)
+        doing = partial(work, job, self.batcher, partial(loop.call_soon_threadsafe, job.add))
+        working = loop.run_in_executor(self.threads, copy_context().run, doing)  # its log lines have the request's id
         working.add_done_callback(partial(self.settle, job))
 
     def make_room(self, cost: int, view: int = 0) -> None:
@@ -222,7 +219,6 @@ class Jobs:
         if job in self.line:
             self.line.remove(job)
             self.drawing.add(job)
-            job.state = "drawing"
             job.move(0)
             self.tell_positions()
 
@@ -245,15 +241,13 @@ class Jobs:
         if not job.ended.is_set():
             job.failure = (400, str(error)) if isinstance(error, ValueError) else (500, FAILED)
             job.end("error", {"error": job.failure[1]})
-            with request_log(job.request):
-                log.error("job %s failed", job.id[:6], exc_info=error)
+            log.error("job %s failed", job.id[:6], exc_info=error)
         if job.id in self.known:
             asyncio.get_running_loop().call_later(self.limits.kept_seconds, self.forget, job.id)
 
 
 def work(job: Job, batcher: Batcher, report: Callable[[Event], object]) -> None:
     """Complete a job's photo in its own thread, letting others take their turns after everything that is ready."""
-    request_id.set(job.request)
     with batcher.turn:
         began = time.monotonic()
         try:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
@@ -37,16 +35,6 @@ class Seldom(logging.Filter):
         quiet = time.monotonic() - self.last < QUIET_SECONDS
         self.last = self.last if quiet else time.monotonic()
         return not quiet
-
-
-@contextmanager
-def request_log(request: str) -> Iterator[None]:
-    """Log lines of another request."""
-    before = request_id.set(request)
-    try:
-        yield
-    finally:
-        request_id.reset(before)
 
 
 def start() -> None:

@@ -57,7 +57,8 @@ class Access:
             self.check_host(headers.get("host", ""))
         if method not in ("GET", "HEAD", "OPTIONS"):
             check_origin(headers)
-        if self.token is not None and not public(path) and not self.known(given(headers)):
+        public = path in ("/", "/health") or path.startswith("/static/")  # the page's own files, the sign of life
+        if self.token is not None and not public and not self.known(given(headers)):
             wanted = "'Authorization: Bearer TOKEN' or by opening /?token=TOKEN"
             raise RefusedError(401, f"this server wants its token, as {wanted}")
 
@@ -76,11 +77,6 @@ class Access:
     def known(self, token: str | None) -> bool:
         """Say whether this is the token, in a time that does not depend on it."""
         return secrets.compare_digest((token or "").encode(), (self.token or "").encode())
-
-
-def public(path: str) -> bool:
-    """Say whether everybody may have this: the page's own files and the sign of life."""
-    return path in ("/", "/health") or path.startswith("/static/")
 
 
 def host_name(host: str) -> str:
@@ -156,8 +152,10 @@ class Guard:
             return RedirectResponse(f"{self.root_path}/", 308)
         if method == "GET" and path == "/" and self.access.token is not None:
             token = parse_qs(scope["query_string"].decode("latin-1")).get("token")
-            if token and self.access.known(token[0]):
-                return self.welcome(scope)
+            if token and self.access.known(token[0]):  # for a cookie that other sites and scripts cannot read
+                response, secure = RedirectResponse("./", 303), scope["scheme"] == "https"
+                response.set_cookie(COOKIE, token[0], httponly=True, samesite="strict", secure=secure)
+                return response
         if "content-length" in headers and "transfer-encoding" in headers:  # two lengths of one body: smuggling
             return refusal(400, "the request has both Content-Length and Transfer-Encoding; expected one of them")
         try:
@@ -170,12 +168,6 @@ class Guard:
         """Say whether a request brings a wrong token."""
         tokens = [given(Headers(scope=scope)), *parse_qs(scope["query_string"].decode("latin-1")).get("token", [])]
         return self.access.token is not None and any(t and not self.access.known(t) for t in tokens)
-
-    def welcome(self, scope: Scope) -> Response:
-        """Exchange the token in the address for a cookie, which other sites cannot use and scripts cannot read."""
-        response, secure = RedirectResponse("./", 303), scope["scheme"] == "https"
-        response.set_cookie(COOKIE, self.access.token or "", httponly=True, samesite="strict", secure=secure)
-        return response
 
 
 class Exchange:

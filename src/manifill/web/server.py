@@ -15,7 +15,7 @@ from fastapi import Request
 from PIL import Image
 
 from manifill.completion import Completion
-from manifill.config import Fit, Sampling, SamplingOptions
+from manifill.config import Fit, SamplingOptions
 from manifill.inpainter import Completions, Inpainter
 from manifill.photos.decode import Opened
 from manifill.photos.mask import load_mask
@@ -114,11 +114,13 @@ class Server:
     def complete(self, s: schemas.Settings) -> Completions:
         """Decode photo and mask and return what is asked for."""
         photo, hole = self.opened(s)
+        own = ("num_samples", "seed", "known_codes", "of", "choose")
+        given: dict[str, Any] = {name: getattr(s, name) for name in own} | s.only(SamplingOptions)
         if any(s.sides):
-            photo, hole = extend(photo, hole, s.sides, self.limits)
-        own = ("num_samples", "seed", "invert_mask", "known_codes", "of", "choose")
-        fit, options = Fit(**s.only(Fit)), cast(Sampling, s.only(SamplingOptions))
-        return self.model(s.model)(photo, hole, fit=fit, **{name: getattr(s, name) for name in own}, **options)
+            photo, hole = extend(photo, hole, s.sides, self.limits, s.invert_mask)
+        else:
+            given["invert_mask"] = s.invert_mask
+        return self.model(s.model)(photo, hole, fit=Fit(**s.only(Fit)), **given)
 
     def hole(self, asked: schemas.Hole) -> tuple[bytes, list[str]]:
         """Return what is taken as the hole, as PNG, and the warnings about it."""
@@ -135,7 +137,7 @@ class Server:
             await unless_gone(job.ended.wait(), request)
         finally:
             self.jobs.forget(job.id)
-        if job.state != "done":
+        if job.events[-1][0] != "done":
             raise RefusedError(*job.failure)
 
     def examples(self) -> Iterator[Completions]:
