@@ -114,26 +114,35 @@ class Model:
 
     @exact_float32
     @torch.no_grad()
-    def condition(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Return `cond` (N, 8n, h, w), float32, of pictures (N, 3, S, S): once a picture."""
-        features = None
-        if self.structure.config.condition_features:
-            features = self.vqvae.encoder.structure_features(image * (1 - mask)).to(self.dtype)
+    def structure_features(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Return the structure features (N, D, h, w) of pictures (N, 3, S, S) without their holes."""
+        return self.vqvae.encoder.structure_features(image * (1 - mask))
+
+    @exact_float32
+    @torch.no_grad()
+    def condition(self, image: Tensor, mask: Tensor, features: Tensor | None = None) -> Tensor:
+        """Return `cond` (N, 8n, h, w), float32, of pictures (N, 3, S, S), with their structure features if at hand."""
+        if not self.structure.config.condition_features:
+            features = None
+        else:
+            features = (self.structure_features(image, mask) if features is None else features).to(self.dtype)
         return self.structure.cond(image.to(self.dtype), mask.to(self.dtype), features).float()
 
     @exact_float32
     @torch.no_grad()
-    def known(self, image: Tensor, mask: Tensor, mode: KnownCodes) -> Tensor | None:
-        """Return the structure codes to clamp (N, h, w), -1 where one is to be sampled; None when all are."""
+    def known(self, image: Tensor, mask: Tensor, mode: KnownCodes, features: Tensor | None = None) -> Tensor | None:
+        """Return the structure codes to clamp (N, h, w), -1 where one is to be sampled; None when all are.
+
+        Arguments are as for `condition`.
+        """
         if mode == "none":
             return None
         h, w = image.shape[2] // 8, image.shape[3] // 8
         fixed = untouched(mask) if mode == "exact" else ~hole_cells(mask, h, w).view(-1, h, w)
         if not fixed.any():
             return None
-        encoder = self.vqvae.encoder
-        codes = encoder.structure_quantiser.codes(encoder.structure_features(image * (1 - mask)))
-        return torch.where(fixed, codes, -1)
+        features = self.structure_features(image, mask) if features is None else features
+        return torch.where(fixed, self.vqvae.encoder.structure_quantiser.codes(features), -1)
 
     @cached_property
     def sampler(self) -> Callable[..., Sampled]:
