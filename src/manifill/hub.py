@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
@@ -62,8 +60,11 @@ def download(name: str) -> Path:
     missing = [f"{n}.safetensors" for n in NEEDED if f"{n}.safetensors" not in listed]
     if missing:
         raise ModelError(f"{name}: not a manifill model, nothing was fetched; it lacks {', '.join(missing)}")
-    with words(hub, name, api.endpoint):
-        return checked(Path(api.snapshot_download(repository, revision=revision, allow_patterns=FILES)), name)
+    try:
+        folder = Path(api.snapshot_download(repository, revision=revision, allow_patterns=FILES))
+    except Exception as error:
+        raise ModelError(f"{name}: {in_words(hub, error, api.endpoint)}") from error
+    return checked(folder, name)
 
 
 def cached(api: Any, name: str, why: str) -> Path:
@@ -114,7 +115,7 @@ def push_to_hub(
     hub, api = library(name)
     if not hub.get_token():
         raise ModelError(f"{name}: nothing was published, no token is set; {LOGIN}")
-    with words(hub, name, api.endpoint, writing=True):
+    try:
         api.create_repo(repository, private=private or None, exist_ok=True)
         info = api.model_info(repository, timeout=PATIENCE)
         if private and not info.private:
@@ -125,6 +126,10 @@ def push_to_hub(
         operations += [hub.CommitOperationDelete(path) for path in stale]
         said = message or f"Weights {model_hash(folder)}"
         api.create_commit(repository, operations, commit_message=said, parent_commit=info.sha)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{name}: nothing was published, {refused(error, api.endpoint)}") from error
     return f"{api.endpoint}/{repository}"
 
 
@@ -183,18 +188,6 @@ def library(name: str) -> tuple[ModuleType, Any]:
             "huggingface_hub: pip install 'manifill[hub]'"
         ) from error
     return huggingface_hub, huggingface_hub.HfApi(library_name="manifill", library_version=__version__)
-
-
-@contextmanager
-def words(hub: ModuleType, name: str, host: str, writing: bool = False) -> Iterator[None]:
-    """Turn whatever the hub library, or one that it stands on, raises into a ModelError in one sentence."""
-    try:
-        yield
-    except ModelError:
-        raise
-    except Exception as error:
-        said = f"nothing was published, {refused(error, host)}" if writing else in_words(hub, error, host)
-        raise ModelError(f"{name}: {said}") from error
 
 
 def answered(error: Exception) -> bool:

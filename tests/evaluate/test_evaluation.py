@@ -20,7 +20,7 @@ from manifill.data.sources import DataError
 from manifill.evaluate import metrics, run
 from manifill.evaluate.features import load_judges
 from manifill.evaluate.methods import Classical, Folder, ModelMethod, Picking, TrueCodes
-from manifill.evaluate.scores import Scores, ScoresError, distribution, figures, merge
+from manifill.evaluate.scores import Scores, distribution, figures, merge
 from manifill.photos.tensors import to_tensor, to_uint8
 from manifill.sampling.naive import Sampled
 
@@ -73,17 +73,28 @@ def test_shards_merge_to_the_single_run_exactly(
         assert not (tmp_path / f"part{k}" / "figures.json").exists()
     joined = run.join([tmp_path / "part0", tmp_path / "part1"], tmp_path / "joined")
     assert next(iter(joined.values()))["figures"] == figures(whole)
-    with pytest.raises(ScoresError, match="6 of 12 pictures"):
+    with pytest.raises(ValueError, match="6 of 12 pictures"):
         run.join([tmp_path / "part0"], tmp_path / "half")
-    with pytest.raises(ScoresError, match=r"no scores_\*of\*\.npz"):
+    with pytest.raises(ValueError, match=r"no scores_\*of\*\.npz"):
         run.join([tmp_path / "joined"], tmp_path / "none")
 
 
 def test_shards_of_different_evaluations_do_not_merge(inpainter: Inpainter, task: run.Task) -> None:
     scores = task.score(method(inpainter), quiet=True)
     other = Scores(scores.about | {"temperature": 0.1}, scores.index, scores.values)
-    with pytest.raises(ScoresError, match="differ in temperature"):
+    with pytest.raises(ValueError, match="differ in temperature"):
         merge([scores, other])
+
+
+def test_shards_of_two_days_merge(inpainter: Inpainter, task: run.Task) -> None:
+    whole = task.score(method(inpainter), quiet=True)
+    halves = [
+        Scores(whole.about | {"date": date}, whole.index[rows], {k: v[rows] for k, v in whole.values.items()})
+        for date, rows in (("2026-01-01", slice(3, 6)), ("2026-01-02", slice(0, 3)))
+    ]
+    joined = merge(halves)
+    assert joined.about["date"] == "2026-01-01"
+    assert figures(joined) == figures(whole)
 
 
 def test_scores_survive_a_file(inpainter: Inpainter, task: run.Task, tmp_path: Path) -> None:
@@ -93,7 +104,7 @@ def test_scores_survive_a_file(inpainter: Inpainter, task: run.Task, tmp_path: P
     assert again.about == scores.about
     assert figures(again) == figures(scores)
     (tmp_path / "scores.npz").write_bytes(b"nothing")
-    with pytest.raises(ScoresError, match=r"scores\.npz"):
+    with pytest.raises(ValueError, match=r"scores\.npz"):
         Scores.load(tmp_path / "scores.npz")
 
 

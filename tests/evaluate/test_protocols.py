@@ -221,15 +221,27 @@ def damage(folder: Path, name: str) -> str:
         facts["digest"] = "0" * 16
     elif name == "count":
         facts["count"] = 2
-    elif name == "key":
-        del facts["size"]
+    elif name in ("size", "protocol"):
+        del facts[name]
     (folder / "masks.json").write_text("[" if name == "no_json" else json.dumps(facts))
     return "masks.json: changed" if name in ("digest", "count") else "masks.json: missing or not what"
 
 
 @pytest.mark.parametrize(
     "name",
-    ["missing", "not_an_image", "truncated", "other_size", "one_pixel", "swapped", "digest", "count", "key", "no_json"],
+    [
+        "missing",
+        "not_an_image",
+        "truncated",
+        "other_size",
+        "one_pixel",
+        "swapped",
+        "digest",
+        "count",
+        "size",
+        "protocol",
+        "no_json",
+    ],
 )
 def test_a_damaged_set_is_refused(tmp_path: Path, name: str) -> None:
     write_masks("pconv-30", tmp_path, 3, 64)

@@ -99,11 +99,9 @@ def suited(data: Sequence[str]) -> str:
     """Return in words what the paper's preset costs, and which preset suits so many pictures."""
     count, words = listed(data), f"manifill train all --data {shlex.join(data)} --out OUT --preset"
     few = f"{words} small-128 --minutes 30 (half an hour: a sketch)"
-    many = f"{words} faces-128 (some hours of a processor)"
-    return (
-        f"paper-256 takes 1,000,000 steps of each stage, weeks of a GPU; {counted(count, 'picture')} suit "
-        f"{few if count < 3000 else many}"
-    )
+    suit = few if 0 < count < 3000 else f"{words} faces-128 (some hours of a processor)"
+    pictures = counted(count, "picture") if count else "shards"
+    return f"paper-256 takes 1,000,000 steps of each stage, weeks of a GPU; {pictures} suit {suit}"
 
 
 def expectation(data: Sequence[str], minutes: float) -> str:

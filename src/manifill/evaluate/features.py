@@ -188,11 +188,9 @@ def load_judges(
     if inception:
         pooled.append(InceptionNetwork(fetch("inception", inception) if inception.is_dir() else inception))
     perceptual: list[Perceptual] = [*scripted]
-    perceptual += [_lpips("alex", "alexnet", lpips_alex)] if lpips_alex else []
-    perceptual += [_lpips("vgg", "vgg16", lpips_vgg)] if lpips_vgg else []
+    nets: dict[Backbone, tuple[str, Path | None]] = {"alex": ("alexnet", lpips_alex), "vgg": ("vgg16", lpips_vgg)}
+    for net, (backbone, path) in nets.items():
+        if path:
+            files = (fetch(backbone, path), fetch(f"lpips-{net}", path)) if path.is_dir() else (path, None)
+            perceptual.append(LPIPS(net, *files))
     return pooled, perceptual
-
-
-def _lpips(net: Backbone, backbone: str, path: Path) -> LPIPS:
-    files = (fetch(backbone, path), fetch(f"lpips-{net}", path)) if path.is_dir() else (path, None)
-    return LPIPS(net, *files)

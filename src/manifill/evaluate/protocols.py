@@ -294,21 +294,17 @@ def read_masks(folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
     Raises ValueError naming the file that is missing, unreadable, of another size or changed.
     """
-    facts = _read_facts(folder / FACTS)
-    holes = [_read_mask(folder / f"{k:05d}.png", facts["size"], facts["masks"][k]) for k in range(facts["count"])]
-    return np.stack(holes), facts
-
-
-def _read_facts(path: Path) -> dict[str, Any]:
+    path = folder / FACTS
     try:
         facts = json.loads(path.read_bytes())
         sound = facts["count"] == len(facts["masks"]) > 0 and facts["size"] >= SMALLEST
-        sound = sound and facts["digest"] == _digest(facts["masks"])
+        sound = sound and facts["digest"] == _digest(facts["masks"]) and isinstance(facts["protocol"], str)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: missing or not what `manifill masks` writes ({error!r})") from error
     if not sound:
         raise ValueError(f"{path}: changed; its digest {facts['digest']} is not that of the masks it lists")
-    return facts
+    holes = [_read_mask(folder / f"{k:05d}.png", facts["size"], wanted) for k, wanted in enumerate(facts["masks"])]
+    return np.stack(holes), facts
 
 
 def _read_mask(path: Path, size: int, wanted: str) -> np.ndarray:

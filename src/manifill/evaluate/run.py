@@ -20,7 +20,7 @@ from manifill.data.pictures import Pictures
 from manifill.evaluate import protocols, report, table
 from manifill.evaluate.features import FeatureNetwork, Perceptual
 from manifill.evaluate.methods import Classical, Folder, Method, ModelMethod, Picking, TrueCodes
-from manifill.evaluate.scores import Scores, ScoresError, Task, figures, merge, notes
+from manifill.evaluate.scores import Scores, Task, figures, merge, notes
 from manifill.files.pairs import shard_of
 from manifill.inpainter import Inpainter
 from manifill.networks.atomic import write_atomic
@@ -43,7 +43,7 @@ def task(
     if masks is not None:
         written, facts = protocols.read_masks(masks)
         if len(written) < count or written.shape[1:] != (size, size):
-            raise ScoresError(
+            raise ValueError(
                 f"{masks}: {len(written)} masks of {written.shape[2]}x{written.shape[1]} pixels; "
                 f"expected {count} of {size}x{size}"
             )
@@ -118,7 +118,7 @@ def join(folders: Sequence[Path], out: Path) -> dict[str, Any]:
         name = re.sub(r"_\d+of\d+$", "", path.stem.removeprefix("scores_"))
         found.setdefault(name, []).append(Scores.load(path))
     if not found:
-        raise ScoresError(f"{', '.join(map(str, folders))}: no scores_*of*.npz, the shards of an evaluation")
+        raise ValueError(f"{', '.join(map(str, folders))}: no scores_*of*.npz, the shards of an evaluation")
     out.mkdir(parents=True, exist_ok=True)
     merged = {name: merge(parts) for name, parts in found.items()}
     for name, scores in merged.items():

@@ -27,10 +27,6 @@ SPLITS = 10  # of a set for the Inception Scores, as the authors' code has it
 PER_COMPLETION = ("l1", "psnr", "ssim_skimage7", "ssim_gauss11", "seam", "seam_photo", "bits")
 
 
-class ScoresError(ValueError):
-    """Scores that cannot be read or merged; the message names the file."""
-
-
 @dataclass(frozen=True)
 class Scores:
     """Arrays whose first axis is the picture, in the order of `index`, and `about`, which says what was measured."""
@@ -48,32 +44,32 @@ class Scores:
 
     @staticmethod
     def load(path: Path) -> Scores:
-        """Read what `save` wrote. Raises ScoresError."""
+        """Read what `save` wrote. Raises ValueError."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 values = {k.removeprefix("value_"): file[k] for k in file.files if k.startswith("value_")}
                 return Scores(json.loads(file["about"].tobytes()), file["index"], values)
         except (OSError, ValueError, KeyError) as error:
-            raise ScoresError(f"{path}: not scores that manifill evaluate wrote ({error})") from error
+            raise ValueError(f"{path}: not scores that manifill evaluate wrote ({error})") from error
 
 
 def merge(parts: Sequence[Scores]) -> Scores:
     """Join shards of one evaluation; in the order of the pictures, so that nothing depends on the division.
 
-    Raises ScoresError when they are of different evaluations, overlap or leave pictures out.
+    Raises ValueError when they are of different evaluations, overlap or leave pictures out.
     """
-    first, *others = ({k: v for k, v in part.about.items() if k != "shard"} for part in parts)
+    first, *others = ({k: v for k, v in part.about.items() if k not in ("shard", "date")} for part in parts)
     if odd := next((other for other in others if other != first), None):
         keys = sorted(k for k in first.keys() | odd.keys() if first.get(k) != odd.get(k))
-        raise ScoresError(f"shards of different evaluations: they differ in {', '.join(keys)}")
+        raise ValueError(f"shards of different evaluations: they differ in {', '.join(keys)}")
     index = np.concatenate([p.index for p in parts])
     order = np.argsort(index, kind="stable")
     if not np.array_equal(index[order], np.arange(first["pictures"])):
-        raise ScoresError(
+        raise ValueError(
             f"the shards hold {len(set(index.tolist()))} of {first['pictures']} pictures, {len(index)} in all"
         )
     values = {k: np.concatenate([p.values[k] for p in parts])[order] for k in parts[0].values}
-    return Scores(first, index[order], values)
+    return Scores({"date": parts[0].about["date"]} | first, index[order], values)
 
 
 @dataclass(frozen=True)

@@ -223,12 +223,12 @@ UPLOAD = failures(400, 404, 408, 413, 415, 422, 429)
 BINARY = {"type": "string", "format": "binary"}
 PICTURE = {"image/png": {"schema": BINARY}}
 ENCODED = {f"image/{kind}": {"schema": BINARY} for kind in get_args(Format)}  # a path ending in .png fits it, too
+WARNED = {"X-Warnings": {"description": "a list in JSON, as the field warnings", "schema": {"type": "string"}}}
 SEEDED = {
     "X-Seed": {"description": "the seed", "schema": {"type": "integer"}},
     "X-Models": {"description": "a list in JSON, as the field models", "schema": {"type": "string"}},
-    "X-Warnings": {"description": "a list in JSON, as the field warnings", "schema": {"type": "string"}},
+    **WARNED,
 }
-WARNED = {name: value for name, value in SEEDED.items() if name == "X-Warnings"}
 PNG: dict[str, Any] = {"description": "the picture", "content": PICTURE}
 COPY: dict[str, Any] = {"description": "the picture", "headers": WARNED, "content": ENCODED}
 ZIP: dict[str, Any] = {"description": "the archive", "content": {"application/zip": {"schema": BINARY}}}
@@ -236,12 +236,11 @@ DATA = (
     "JSON: position; index, seed, image, box (left, top, right, bottom); angle of the box in degrees; log_likelihood, "
     "patch, models (each with model and why); seconds; error"
 )
-KINDS = ("queued", "structure", "completion", "done", "error", "cancelled")
 EVENT = {
     "type": "object",
     "properties": {
         "id": {"type": "string", "description": "its number, for the header Last-Event-ID"},
-        "event": {"type": "string", "enum": list(KINDS)},
+        "event": {"type": "string", "enum": ["queued", "structure", "completion", "done", "error", "cancelled"]},
         "data": {"type": "string", "description": DATA},
     },
 }
