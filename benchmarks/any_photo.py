@@ -231,7 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--lpips-alex", help="weights of LPIPS with AlexNet")
+    parser.add_argument("--lpips-alex", type=Path, help="weights of LPIPS with AlexNet")
     parser.add_argument("--before", action="store_true", help="also the way before")
     parser.add_argument("--samples", type=int, help="of each case, in place of its own number")
     given = parser.parse_args()

@@ -23,7 +23,7 @@ from PIL import Image
 from manifill import ImageError, cli
 from manifill.cli.terminal import printable
 from manifill.files import batch
-from manifill.files.pairs import list_pictures, pairs
+from manifill.files.pairs import Pair, list_pictures, pairs
 from manifill.files.results import Output
 
 DATA = photos.KINDS["rgb.png"](16, 16)
@@ -288,3 +288,14 @@ def test_folders_with_names_of_any_bytes() -> None:
 @pytest.mark.slow
 def test_ten_thousand_folders_with_names_of_any_bytes() -> None:
     fuzz(10_000)
+
+
+def test_an_output_that_nobody_reads_ends_the_run(tmp_path: Path) -> None:
+    """As `manifill inpaint PHOTOS ... | head -1` does: the rest is not counted as failed."""
+    work, tally = batch.Batch(lambda pair: pytest.fail("not here"), Output(tmp_path), 1), batch.Tally()
+    reading, writing = os.pipe()
+    os.close(reading)
+    with pytest.raises(BrokenPipeError), work.reported(Pair(tmp_path / "photo.png", None, "photo"), tally):
+        os.write(writing, b"out/photo_000.png\n")
+    os.close(writing)
+    assert tally.failures == []

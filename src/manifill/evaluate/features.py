@@ -123,20 +123,10 @@ def _load_strictly(network: nn.Module, weights: dict[str, Tensor], path: Path) -
 
 def _alexnet() -> tuple[nn.Sequential, tuple[int, ...]]:
     """Return AlexNet's convolutions (Krizhevsky 2014) and which entries are its five rectified layers."""
-    return nn.Sequential(
-        nn.Conv2d(3, 64, 11, 4, 2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, 1, 2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, 1, 1),
-        nn.ReLU(),
-        nn.Conv2d(384, 256, 3, 1, 1),
-        nn.ReLU(),
-        nn.Conv2d(256, 256, 3, 1, 1),
-        nn.ReLU(),
-    ), (1, 4, 7, 9, 11)
+    first = [nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)]
+    second = [nn.Conv2d(64, 192, 5, 1, 2), nn.ReLU(), nn.MaxPool2d(3, 2)]
+    rest = [layer for a, b in ((192, 384), (384, 256), (256, 256)) for layer in (nn.Conv2d(a, b, 3, 1, 1), nn.ReLU())]
+    return nn.Sequential(*first, *second, *rest), (1, 4, 7, 9, 11)
 
 
 class LPIPS(Perceptual):

@@ -20,7 +20,7 @@ from manifill.photos.encode import Format, check_format, format_for
 if TYPE_CHECKING:
     from manifill.inpainter import Completions
 
-FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENODEV}
+FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.EPIPE}
 
 
 @dataclass
@@ -112,12 +112,10 @@ class Batch:
     def reported(self, pair: Pair, tally: Tally) -> Iterator[None]:
         """Count a photo that cannot be completed, whatever happened, unless it is the only one.
 
-        What would stop every other photo as well, as a full disk, is raised.
+        What would stop every other photo as well, a full disk or an output that nobody reads, is raised.
         """
         try:
             yield
-        except BrokenPipeError:
-            raise
         except Exception as error:
             if self.alone or getattr(error.__cause__ if isinstance(error, WriteError) else error, "errno", 0) in FATAL:
                 raise
