@@ -178,6 +178,6 @@ def test_without_a_preset_nothing_of_a_million_steps_begins(
     assert "paper-256 takes 1,000,000 steps of each stage" in said
     assert f"24 pictures suit manifill train all --data {pictures} --out OUT --preset small-128 --minutes 30" in said
     assert "faces-128" in suited([str(pictures)] * 200)
-    assert "; shards suit manifill train all --data https" in suited(["https://example.org/{000..009}.tar"])
+    assert "; shards suit manifill train all --data 'https" in suited(["https://example.org/{000..009}.tar"])
     assert expectation([str(pictures)] * 200, 600) == ""
     assert not (tmp_path / "run").exists()
