@@ -126,7 +126,7 @@ class Model:
             features = None
         else:
             features = (self.structure_features(image, mask) if features is None else features).to(self.dtype)
-        return self.structure.cond(image.to(self.dtype), mask.to(self.dtype), features).float()
+        return self.structure.condition(image.to(self.dtype), mask.to(self.dtype), features).float()
 
     @exact_float32
     @torch.no_grad()

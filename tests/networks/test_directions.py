@@ -41,7 +41,7 @@ def test_backwards_rows_see_their_condition_flipped(model):
     mask[:, :, :, 16:] = 1
     structure, marked = torch.randn(2, 8, 4, 4), torch.tensor([False, True])
     found = model(structure, image, mask, None, marked)
-    cond = model.cond(image, mask)
+    cond = model.condition(image, mask)
     assert torch.allclose(found[0], model.logits(structure[:1], cond[:1])[0], atol=1e-5)
     assert torch.allclose(found[1], model.logits(structure[1:], cond[1:].flip(3), -torch.ones(1))[0], atol=1e-5)
     assert torch.equal(flip_marked(structure, marked)[1], structure[1].flip(-1))

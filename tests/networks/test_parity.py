@@ -39,7 +39,7 @@ def computed(wanted: dict[str, np.ndarray]) -> dict[str, Tensor]:
     discriminator, _ = load_discriminator(folder, header.codebook)
     image, mask = nchw(wanted["image"]), nchw(wanted["mask"])
     e = vqvae.encode(image)
-    cond = structure.cond(image, mask)
+    cond = structure.condition(image, mask)
     fl_s, fl_t = feature_losses(vqvae, image, e)
     images = {
         "enc_t": e.structure_features,

@@ -96,4 +96,4 @@ def test_condition_ignores_what_is_under_the_hole() -> None:
     model, image, mask = generator(c), torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
     mask[..., 16:48, 16:48] = 1
     other = torch.where(mask > 0, torch.rand_like(image), image)
-    assert torch.equal(model.cond(image, mask), model.cond(other, mask))
+    assert torch.equal(model.condition(image, mask), model.condition(other, mask))

@@ -70,7 +70,7 @@ def test_the_teacher_goes_on_from_the_weaker_one(data: Pictures) -> None:
     guide = Teacher(strong, weak, vqvae, CPU, 0.5)
     structure = vqvae.encode(share.image).structure
     with torch.no_grad():
-        a, b = (m.logits(structure, m.cond(share.image, share.mask)) for m in both)
+        a, b = (m.logits(structure, m.condition(share.image, share.mask)) for m in both)
     found = guide.logits(structure, share.image, share.mask, None)
     plausible = a >= a.amax(1, keepdim=True) + math.log(PLAUSIBLE)
     assert torch.allclose(found[plausible], (a + 0.5 * (a - b))[plausible], atol=1e-5)

@@ -113,11 +113,11 @@ def test_carrying_over_undoes_another_order_of_the_codes(parent: Path, held: Pic
     used = codes.unique()
     moved = torch.argsort(order)[codes]  # new code i is old code order[i]
     with torch.no_grad():
-        a = before.logits(old.lookup(codes), before.cond(image, mask))[:, used].log_softmax(1)
+        a = before.logits(old.lookup(codes), before.condition(image, mask))[:, used].log_softmax(1)
         places = torch.argsort(order)[used]
-        b = after.logits(new.lookup(moved), after.cond(image, mask))[:, places].log_softmax(1)
+        b = after.logits(new.lookup(moved), after.condition(image, mask))[:, places].log_softmax(1)
         assert float((a - b).abs().mean()) < 0.1
-        plain = before.logits(new.lookup(moved), before.cond(image, mask))[:, places].log_softmax(1)
+        plain = before.logits(new.lookup(moved), before.condition(image, mask))[:, places].log_softmax(1)
         assert float((a - plain).abs().mean()) > 2 * float((a - b).abs().mean())
         c, d = painter(image, mask, old.lookup(codes)), carried(image, mask, new.lookup(moved))
         assert float((c - d).abs().mean()) < 0.02

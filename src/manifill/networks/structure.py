@@ -227,12 +227,8 @@ class StructureGenerator(nn.Module):
 
         `backwards` (N,) bool marks the pictures that are read from right to left; their `structure` comes flipped.
         """
-        cond = flip_marked(self.cond(image, mask, features), backwards)
+        cond = flip_marked(self.condition(image, mask, features), backwards)
         return self.logits(structure, cond, None if backwards is None else 1.0 - 2.0 * backwards.float())
-
-    def cond(self, image: Tensor, mask: Tensor, features: Tensor | None = None) -> Tensor:
-        """Return the condition of pictures, computed once a picture; arguments as in ConditionNetwork.forward."""
-        return self.condition(image, mask, features)
 
     def logits(self, structure: Tensor, cond: Tensor, reading: Tensor | None = None) -> Tensor:
         """Return logits (N, K, h, w); the one at a position depends on the codes before it alone.

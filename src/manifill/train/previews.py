@@ -37,7 +37,7 @@ def show_structure(
     vqvae: VQVAE, model: StructureGenerator, image: Tensor, mask: Tensor, codes: Tensor, features: Tensor | None
 ) -> Image.Image:
     """Show photo, masked, its true structure and SHOWN sampled structures, decoded without texture."""
-    cond = model.cond(image, mask, features)
+    cond = model.condition(image, mask, features)
     columns = [image, image * (1 - mask), vqvae.decode_structure(vqvae.lookup(codes))]
     codebook = vqvae.encoder.structure_quantiser.codebook
     noise = gumbel_noise(range(SHOWN), codes[0].numel(), len(codebook)).to(cond.device)

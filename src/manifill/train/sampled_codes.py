@@ -47,7 +47,7 @@ class CodeSampler:
             image, mask, features = image.float(), mask.float(), None
             if self.structure.config.condition_features:
                 features = self.vqvae.encoder.structure_features(image * (1 - mask))
-            cond = self.structure.cond(image, mask, features)
+            cond = self.structure.condition(image, mask, features)
             known = torch.where(untouched(mask), truth, -1)
             wanted = known.lt(0).any(0).flatten().cpu().numpy()
             noise = gumbel_noise(seeds.tolist(), len(wanted), self.structure.config.codebook_size, wanted)
