@@ -71,7 +71,7 @@ def advance(
             stage.averaged.n_averaged.fill_(REVIVE_EVERY - 1)
             stage.model.encoder.structure_quantiser.sizes[:5] = 0
         torch.manual_seed(step)
-        records.append(stage.step(loop.fetch(batches, stage.masks, CPU, step)))
+        records.append(stage.step(loop.own_share(batches, stage.masks, CPU, step)))
     return {"start": start, "weights": weights(stage), "figures": processes.means(records)}
 
 

@@ -138,7 +138,7 @@ def test_time_is_divided_among_the_stages_to_come(monkeypatch: pytest.MonkeyPatc
 def test_a_trial_says_how_many_steps_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(budget, "fetch", lambda *_: None)
+    monkeypatch.setattr(budget, "own_share", lambda *_: None)
 
     class Slow:
         """Takes 5 s a step until it is warm, then 2; a validation with its preview takes 4."""

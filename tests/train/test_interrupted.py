@@ -269,7 +269,7 @@ def test_a_damaged_checkpoint_is_named(pictures: Path, tmp_path: Path) -> None:
 def test_nothing_broken_is_saved(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loss that is not finite ends the run before a checkpoint, also between two lines of the log."""
     options = RunOptions(**{**vars(OPTIONS), "steps": 12, "log_every": 12})
-    fetch = loop.fetch
+    fetch = loop.own_share
 
     def broken(batches, kinds, device, step):
         own = fetch(batches, kinds, device, step)
@@ -277,7 +277,7 @@ def test_nothing_broken_is_saved(pictures: Path, tmp_path: Path, monkeypatch: py
             own.image.fill_(float("nan"))
         return own
 
-    monkeypatch.setattr(loop, "fetch", broken)
+    monkeypatch.setattr(loop, "own_share", broken)
     with pytest.raises(FloatingPointError, match="not finite at step 6; the last checkpoint is kept"):
         train(("vqvae",), [pictures], tmp_path, "tiny", options)
     assert check_whole(tmp_path, {}) == {"vqvae": 3}

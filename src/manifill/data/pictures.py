@@ -110,22 +110,19 @@ class Pictures:
         limit: int | None = None,
         quiet: bool = False,
         crop: str = "centre",
+        listing: Sequence[Source | Encoded] | None = None,
     ) -> None:
-        self._fill(sources(paths)[:limit], size, quiet, crop)
-
-    @staticmethod
-    def of(listing: Sequence[Source | Encoded], size: int, quiet: bool = False, crop: str = "centre") -> Pictures:
-        """Return the pictures of a listing."""
-        pictures = object.__new__(Pictures)
-        pictures._fill(listing, size, quiet, crop)
-        return pictures
-
-    def _fill(self, listing: Sequence[Source | Encoded], size: int, quiet: bool, crop: str) -> None:
+        listing = sources(paths)[:limit] if listing is None else listing
         found, self.skipped = decoded(listing, lambda data: square(data, size, crop), quiet)
         self.size = size
         self.names = [source.name for source, picture in zip(listing, found, strict=True) if picture is not None]
         self.array = np.stack([picture for picture in found if picture is not None])
         self.digest = hashlib.sha256(self.array.tobytes()).hexdigest()[:16]
+
+    @staticmethod
+    def of(listing: Sequence[Source | Encoded], size: int, quiet: bool = False, crop: str = "centre") -> Pictures:
+        """Return the pictures of a listing."""
+        return Pictures((), size, None, quiet, crop, listing)
 
     def __len__(self) -> int:
         return len(self.array)

@@ -11,7 +11,7 @@ from manifill.data.batches import Batches
 from manifill.train.config import RunOptions
 from manifill.train.distributed import Processes
 from manifill.train.logs import in_minutes
-from manifill.train.loop import Stage, fetch
+from manifill.train.loop import Stage, own_share
 
 SHARES = {"vqvae": 0.2, "structure": 0.35, "texture": 0.45}  # of the time, where all are trained
 VALIDATIONS = 4  # in a stage; each also writes a preview
@@ -77,7 +77,7 @@ def steps_that_fit(stage: Stage, batches: Batches, seconds: float, processes: Pr
     """
     times = [time.monotonic()]
     for step in range(TRIED):
-        processes.means([stage.step(fetch(batches, stage.masks, processes.device, step))])  # waits for a GPU
+        processes.means([stage.step(own_share(batches, stage.masks, processes.device, step))])  # waits for a GPU
         times.append(time.monotonic())
     each, validation = (times[-1] - times[TRIED // 2]) / (TRIED - TRIED // 2), 0.0
     if processes.first:

@@ -7,7 +7,6 @@ places for unused codes, are not in the paper.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,11 +50,6 @@ def unbiased(decay: float, taken: int) -> float:
     return 1 - (1 - decay) / (1 - decay ** (taken + 1))
 
 
-def concatenate(parts: Sequence[Tensor]) -> Tensor:
-    """Return the rows of all parts, without a copy where there is but one."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
-
-
 @torch.no_grad()
 def start_from_data(model: VQVAE, own: Share, processes: Processes) -> None:
     """Take the first codebooks from the features of the first batch, structure before texture.
@@ -65,7 +59,7 @@ def start_from_data(model: VQVAE, own: Share, processes: Processes) -> None:
     encoder = model.encoder
     for level, quantiser in enumerate((encoder.structure_quantiser, encoder.texture_quantiser)):
         features = [model.encode(share.image)[level] for share in own.split(processes.accumulate)]
-        reseed(quantiser, processes.gathered(concatenate(features)), torch.ones_like(quantiser.sizes, dtype=torch.bool))
+        reseed(quantiser, processes.gathered(torch.cat(features)), torch.ones_like(quantiser.sizes, dtype=torch.bool))
 
 
 def revive(quantiser: Quantiser, features: Tensor, taken: int, processes: Processes) -> None:

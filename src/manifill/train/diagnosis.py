@@ -174,7 +174,7 @@ def risen(log: Log) -> str | None:
 
 def discriminator_won(log: Log) -> str | None:
     """Say when the discriminator is never wrong and teaches nothing any more."""
-    loss, real, composed = log.stretch(0.1, "discriminator", "d_real", "d_composed")
+    loss, real, composed = log.stretch(0.1, *SCORES)
     if not (loss < WON and real - composed > FAR):
         return None
     return (
@@ -186,7 +186,7 @@ def discriminator_won(log: Log) -> str | None:
 
 def discriminator_blind(log: Log) -> str | None:
     """Say when the discriminator has not told photos from completions over the latest fifth of the steps."""
-    loss, real, composed = log.stretch(0.2, "discriminator", "d_real", "d_composed")
+    loss, real, composed = log.stretch(0.2, *SCORES)
     sees = not (loss > BLIND and abs(real - composed) < ALIKE)
     if sees or log.training.get("adversarial_weight", 1) == 0:
         return None

@@ -60,22 +60,14 @@ class Processes:
     """The processes that train one model together, `accelerator` None when there is but one.
 
     `accumulate` is the number of shares that a process takes one after another before an optimiser step; `compiled`
-    passes the trained networks through torch.compile, on CUDA with graphs.
+    passes the trained networks through torch.compile, on CUDA with graphs. There are `count`; this one is `index`.
     """
 
     accelerator: Any = None
     accumulate: int = 1
     compiled: bool = False
-
-    @property
-    def count(self) -> int:
-        """How many they are."""
-        return self.accelerator.num_processes if self.accelerator else 1
-
-    @property
-    def index(self) -> int:
-        """Which of them this is, from 0."""
-        return self.accelerator.process_index if self.accelerator else 0
+    count: int = 1
+    index: int = 0
 
     @property
     def first(self) -> bool:
@@ -135,25 +127,20 @@ class Processes:
 
     def first_says(self, number: int) -> int:
         """Return the first process's number, to all of them."""
-        return int(self.gathered(torch.tensor([float(number)], device=self.device))[0])
+        return int(self.gathered(torch.tensor([number], device=self.device))[0])
 
     def means(self, steps: Sequence[Sequence[dict[str, Tensor]]]) -> dict[str, float]:
         """Return every figure's mean over steps from what each share of each step gave.
 
         A figure is a mean (()), all shares being of one size, or a sum and the count it is divided by (2,).
         """
-        columns = [self._sums([[share[key] for share in step] for step in steps]) for key in steps[0][0]]
+        columns = []
+        for key in steps[0][0]:
+            table = torch.stack([torch.stack([share[key] for share in step]) for step in steps]).float()
+            columns.append((table if table.ndim == 3 else torch.stack([table, torch.ones_like(table)], dim=2)).sum(1))
         sums = self.total(torch.stack(columns))  # (figures, steps, 2)
         values = (sums[..., 0] / sums[..., 1].clamp_min(1)).tolist()
         return {key: sum(row) / len(row) for key, row in zip(steps[0][0], values, strict=True)}
-
-    @staticmethod
-    def _sums(figures: Sequence[Sequence[Tensor]]) -> Tensor:
-        """Return sum and count over the shares of each step: (steps, 2)."""
-        table = torch.stack([torch.stack(list(shares)) for shares in figures]).float()
-        if table.ndim == 2:
-            table = torch.stack([table, torch.ones_like(table)], dim=2)
-        return table.sum(1)
 
     def finish(self) -> None:
         """Wait for the others at the end of a stage, and let go of its networks."""
@@ -174,11 +161,12 @@ def launch(accumulate: int = 1, compiled: bool = False) -> Iterator[Processes]:
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield Processes(None, accumulate, compiled)
         return
-    processes = Processes(_accelerator(), accumulate, compiled)
+    accelerator = _accelerator()
+    processes = Processes(accelerator, accumulate, compiled, accelerator.num_processes, accelerator.process_index)
     with warnings.catch_warnings(), contextlib.nullcontext() if processes.first else contextlib.redirect_stdout(None):
         warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 convolutions, which have several
         yield processes
-    processes.accelerator.end_training()  # not after an error, where the others would be waited for in vain
+    accelerator.end_training()  # not after an error, where the others would be waited for in vain
 
 
 def _accelerator() -> Any:

@@ -18,18 +18,9 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        plain = x.is_contiguous()
-        noise = (
-            torch.empty(
-                self.whole,
-                *x.shape[1:],
-                dtype=x.dtype,
-                device=x.device,
-                memory_format=torch.contiguous_format if plain else torch.channels_last,
-            )
-            .bernoulli_(1 - self.p)
-            .div_(1 - self.p)
-        )
+        layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+        noise = torch.empty_like(x[:1].expand(self.whole, -1, -1, -1), memory_format=layout)
+        noise = noise.bernoulli_(1 - self.p).div_(1 - self.p)
         if self.whole > len(x):
             noise = noise[self.start : self.start + len(x)].clone()  # the backward pass keeps no more than this
         return x * noise

@@ -113,16 +113,13 @@ def translation(old: VQVAE, new: VQVAE, pictures: Pictures) -> Translation:
     nearest = together.argmax(1)
     places = together[torch.arange(k, device=device), nearest]
     share = (places + 0.5) / (together.sum(0)[nearest] + 1)
-    return Translation(nearest.cpu(), share.cpu(), least_squares(together, old, new).cpu())  # as networks are loaded
-
-
-def least_squares(together: Tensor, old: VQVAE, new: VQVAE) -> Tensor:
-    """Return the least-squares map (D, D + 1) from new prototypes and a 1 to the old ones at the same places."""
+    # least squares, from new prototypes and a 1 to the old ones at the same places
     x = nn.functional.pad(new.encoder.structure_quantiser.codebook, (0, 1), value=1.0).double()
     y, weight = old.encoder.structure_quantiser.codebook.double(), together.double()
     square = x.t() @ (weight.sum(1, keepdim=True) * x)
     ridge = 1e-4 * square.diagonal().mean() * torch.eye(len(square), device=x.device, dtype=x.dtype)
-    return torch.linalg.solve(square + ridge, x.t() @ weight @ y).t().float()
+    linear = torch.linalg.solve(square + ridge, x.t() @ weight @ y).t().float()
+    return Translation(nearest.cpu(), share.cpu(), linear.cpu())  # networks are loaded there
 
 
 def init_network(name: str, first: Path, vqvae: VQVAE, val: Pictures, wanted: Any) -> Any:

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from manifill.data import masks
 from manifill.data.batches import Batches
+from manifill.data.masks import Kind, draw
 from manifill.data.pictures import Pictures
 from manifill.data.sources import DataError
 from manifill.networks.atomic import WriteError, remove_stray, write_atomic
@@ -36,47 +36,6 @@ from manifill.train.tensorboard import add_figures, board
 
 Metrics = dict[str, Any]
 CPU = torch.device("cpu")
-
-
-class Stage(Protocol):
-    """What the loop asks of a stage."""
-
-    name: str
-    steps: int  # that it is planned for, which the schedules of its rates follow; a plan may change it
-
-    @property
-    def masks(self) -> Sequence[str | masks.Kind]:
-        """The kinds of masks that its steps need."""
-        ...
-
-    @property
-    def state(self) -> Mapping[str, Stateful]:
-        """What a checkpoint holds."""
-        ...
-
-    @property
-    def rates(self) -> Sequence[tuple[torch.optim.Optimizer, Callable[[int], float]]]:
-        """The learning rate of every optimiser as a function of the step."""
-        ...
-
-    def step(self, own: Share) -> Sequence[Metrics]:
-        """Take one optimiser step on this process's share of a batch; return figures as `Processes.means` wants them.
-
-        They stay on the device: to read one would wait for it.
-        """
-        ...
-
-    def validate(self) -> Metrics:
-        """Return figures of the averaged weights on held-out pictures."""
-        ...
-
-    def preview(self) -> Image.Image:
-        """Return a grid of fixed held-out pictures."""
-        ...
-
-    def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
-        """Write the stage's networks into a model folder."""
-        ...
 
 
 class Judge(Protocol):
@@ -122,9 +81,38 @@ class Setup:
         """Return the context in which a stage runs its networks; off for float32."""
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
-    def scaler(self) -> torch.amp.GradScaler:
-        """Return what keeps float16 gradients from vanishing and skips steps that overflow; else it does nothing."""
-        return torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+
+class Stage:
+    """What the loop asks of a stage, and what all of them keep."""
+
+    name: str
+    masks: Sequence[str | Kind] = ()  # the kinds that its steps need
+    rates: Sequence[tuple[torch.optim.Optimizer, Callable[[int], float]]]  # every optimiser's, by the step
+
+    def __init__(self, setup: Setup, options: Any) -> None:
+        self.setup, self.options, self.val = setup, options, setup.val
+        self.device, self.processes, self.size = setup.device, setup.processes, setup.preset.model.image_size
+        self.steps: int = options.steps  # planned for, which the schedules of the rates follow; a plan may change it
+        # keeps float16 gradients from vanishing and skips steps that overflow; else it does nothing
+        self.scaler = torch.amp.GradScaler(setup.device.type, enabled=setup.precision == torch.float16)
+        # what a checkpoint holds
+        self.state: dict[str, Stateful] = {"scaler": self.scaler} if self.scaler.is_enabled() else {}
+
+    def step(self, own: Share) -> Sequence[Metrics]:
+        """Take one optimiser step on this process's share of a batch; return figures, on the device, for `means`."""
+        raise NotImplementedError
+
+    def validate(self) -> Metrics:
+        """Return figures of the averaged weights on held-out pictures."""
+        raise NotImplementedError
+
+    def preview(self) -> Image.Image:
+        """Return a grid of fixed held-out pictures."""
+        raise NotImplementedError
+
+    def export(self, folder: Path, step: int, figures: Metrics, last: bool) -> None:
+        """Write the stage's networks into a model folder."""
+        raise NotImplementedError
 
 
 def average(model: nn.Module, decay: float) -> AveragedModel:
@@ -190,10 +178,9 @@ def run(
         _cut(log, start)
     taken: list[Sequence[Metrics]] = []  # figures since the last line of the log
     told: set[str] = set()
-    since = time.perf_counter()
-    quiet = options.quiet or not first
+    since, quiet = time.perf_counter(), options.quiet or not first
     bar = tqdm(total=steps, initial=start, desc=stage.name, unit="step", disable=quiet, mininterval=1.0)
-    prepare = partial(fetch, batches, stage.masks, processes.device)
+    prepare = partial(own_share, batches, stage.masks, processes.device)
     events = board(folder / "tensorboard", start) if options.tensorboard and first else nullcontext()
     with events as writer, ThreadPoolExecutor(1) as ahead:
         following = ahead.submit(prepare, start)
@@ -210,13 +197,13 @@ def run(
             bar.update()
             if plan is not None and done % options.log_every == 0:
                 bar.total = stage.steps = steps = plan(done, steps)
-            logs, validates, saves = (
-                done % every == 0 or done == steps
-                for every in (options.log_every, options.validate_every, options.checkpoint_every)
-            )
+            every = (options.log_every, options.validate_every, options.checkpoint_every)
+            logs, validates, saves = (done % steps_between == 0 or done == steps for steps_between in every)
             if logs or saves:  # a resumed run knows nothing of the steps before its checkpoint
                 means = processes.means(taken)
-                _check_finite(stage.name, done, means)  # before anything is saved
+                if broken := [key for key, value in means.items() if not math.isfinite(value)]:
+                    said = f"{stage.name}: {', '.join(broken)} not finite at step {done}"
+                    raise FloatingPointError(f"{said}; the last checkpoint is kept")
                 if first:
                     speed = len(taken) * batches.batch_size / (time.perf_counter() - since)
                     _append(log, {"step": done, **means, "pictures_per_s": speed}, writer)
@@ -228,7 +215,11 @@ def run(
                 figures = stage.validate()
                 _append(log, {"step": done, **{f"val_{k}": v for k, v in figures.items()}}, writer)
                 bar.write(f"{stage.name} step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
-                _write_picture(folder / f"preview_{done:06d}.png", stage.preview(), done, writer)
+                preview = stage.preview()
+                write_atomic(folder / f"preview_{done:06d}.png", partial(preview.save, format="PNG"))
+                if writer:
+                    writer.add_image("preview", np.asarray(preview), done, dataformats="HWC")
+                    writer.flush()
                 stage.export(out / "model", done, figures, last=done == steps)
                 _tell(out, stage.name, told)
                 since += time.perf_counter() - pause
@@ -247,21 +238,14 @@ def stage_files(out: Path, name: str) -> list[Path]:
     return [out / "model" / f"{network}.safetensors" for network in networks]
 
 
-def fetch(batches: Batches, kinds: Sequence[str | masks.Kind], device: torch.device, step: int) -> Share:
+def own_share(batches: Batches, kinds: Sequence[str | Kind], device: torch.device, step: int) -> Share:
     """Return this process's share of a step's batch; the masks are drawn for all of it."""
     image, rng = batches(step)
     mask, rows = image[:, :0], batches.part
     if kinds:
-        mask = masks.draw(kinds, batches.batch_size, image.shape[-1], rng)[rows.start : rows.stop]
+        mask = draw(kinds, batches.batch_size, image.shape[-1], rng)[rows.start : rows.stop]
     own = Share(image, mask, rows.start, batches.batch_size)
     return own.pinned() if device.type == "cuda" else own
-
-
-def _write_picture(path: Path, picture: Image.Image, step: int, writer: Any) -> None:
-    write_atomic(path, lambda f: picture.save(f, "PNG"))
-    if writer:
-        writer.add_image("preview", np.asarray(picture), step, dataformats="HWC")
-        writer.flush()
 
 
 def _tell(out: Path, name: str, told: set[str]) -> None:
@@ -291,9 +275,3 @@ def _append(log: Path, values: Metrics, writer: Any = None) -> None:
         raise WriteError(log, error) from error
     if writer:
         add_figures(writer, values)
-
-
-def _check_finite(name: str, step: int, means: dict[str, float]) -> None:
-    broken = [key for key, value in means.items() if not math.isfinite(value)]
-    if broken:
-        raise FloatingPointError(f"{name}: {', '.join(broken)} not finite at step {step}; the last checkpoint is kept")

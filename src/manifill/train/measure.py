@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -24,34 +25,42 @@ def decibels(squared_error: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def vqvae_metrics(model: VQVAE, pictures: Pictures, device: torch.device, limit: int = 500, batch: int = 25) -> Metrics:
+def means(
+    pictures: Pictures, limit: int, batch: int, device: torch.device, sums: Callable[[Tensor], dict[str, float]]
+) -> Metrics:
+    """Return the means over at most `limit` pictures of figures that `sums` adds up over a batch (N, 3, H, W)."""
+    total, count = Counter[str](), min(limit, len(pictures))
+    for _, image in pictures.batches(count, batch):
+        total.update(sums(image.to(device)))  # type: ignore[arg-type]  # a Counter adds any numbers
+    return {key: value / count for key, value in total.items()}
+
+
+def vqvae_metrics(model: VQVAE, pictures: Pictures, device: torch.device, limit: int = 500) -> Metrics:
     """Return mean PSNR (dB), codes used and perplexity.
 
     PSNR is that of the reconstruction, of structure and texture alone, of the mean colour, and of the reconstruction
     with the structure codes of another picture: what the decoder loses with them is what they carry.
     """
-    names = ("psnr", "psnr_structure", "psnr_texture", "psnr_mean_colour", "psnr_swapped")
-    sums, count = dict.fromkeys(names, 0.0), min(limit, len(pictures))
-    histograms = [torch.zeros(model.config.codebook_size), torch.zeros(model.config.codebook_size)]
-    for _, image in pictures.batches(count, batch):
-        image = image.to(device)
+    histograms = {level: torch.zeros(model.config.codebook_size) for level in ("structure", "texture")}
+
+    def sums(image: Tensor) -> dict[str, float]:
         e = model.encode(image)
-        shown = (
-            model.decode(e.structure, e.texture),
-            model.decode_structure(e.structure),
-            model.decode_texture(e.texture),
-            image.mean((2, 3), keepdim=True),
-            model.decode(e.structure.roll(1, 0), e.texture),
-        )
-        for name, x in zip(names, shown, strict=True):
-            sums[name] += float(decibels(((x.clamp(-1, 1) - image) ** 2).mean((1, 2, 3))).sum())
-        for histogram, codes in zip(histograms, (e.structure_codes, e.texture_codes), strict=True):
+        shown = {
+            "psnr": model.decode(e.structure, e.texture),
+            "psnr_structure": model.decode_structure(e.structure),
+            "psnr_texture": model.decode_texture(e.texture),
+            "psnr_mean_colour": image.mean((2, 3), keepdim=True),
+            "psnr_swapped": model.decode(e.structure.roll(1, 0), e.texture),
+        }
+        for histogram, codes in zip(histograms.values(), (e.structure_codes, e.texture_codes), strict=True):
             histogram += torch.bincount(codes.flatten().cpu(), minlength=len(histogram))
-    result: Metrics = {name: total / count for name, total in sums.items()}
-    for name, histogram in zip(("structure", "texture"), histograms, strict=True):
-        share = histogram / histogram.sum()
+        errors = {name: ((x.clamp(-1, 1) - image) ** 2).mean((1, 2, 3)) for name, x in shown.items()}
+        return {name: float(decibels(error).sum()) for name, error in errors.items()}
+
+    result = means(pictures, limit, 25, device, sums)
+    for name, histogram in histograms.items():
         result[f"{name}_codes_used"] = int((histogram > 0).sum())
-        result[f"{name}_perplexity"] = float(torch.exp(torch.special.entr(share).sum()))
+        result[f"{name}_perplexity"] = float(torch.exp(torch.special.entr(histogram / histogram.sum()).sum()))
     return result
 
 
@@ -62,7 +71,6 @@ def bits(nats: Tensor, hole: Tensor) -> Metrics:
     return {key: torch.stack([(nats * place).sum(), place.sum().float()]) for key, place in places.items()}
 
 
-@torch.no_grad()
 def structure_metrics(
     nats: Callable[[Tensor, Tensor], Tensor], pictures: Pictures, device: torch.device, limit: int
 ) -> Metrics:
@@ -70,32 +78,29 @@ def structure_metrics(
 
     `nats` gives what each code of pictures (N, 3, H, W) with masks (N, 1, H, W) costs: (N, h, w).
     """
-    sums, count = {"bits": 0.0, "bits_hole": 0.0, "bits_known": 0.0}, min(limit, len(pictures))
-    for _, image in pictures.batches(count, 20):
-        image = image.to(device)
+
+    def sums(image: Tensor) -> dict[str, float]:
         mask = centre_mask(image)
         found = nats(image, mask)
-        for key, (total, codes) in bits(found, hole_cells(mask, *found.shape[1:]).view_as(found)).items():
-            sums[key] += float(total / codes.clamp_min(1)) * len(image)
-    return {key: value / count for key, value in sums.items()}
+        parts = bits(found, hole_cells(mask, *found.shape[1:]).view_as(found))
+        return {key: float(total / codes.clamp_min(1)) * len(image) for key, (total, codes) in parts.items()}
+
+    return means(pictures, limit, 20, device, sums)
 
 
-@torch.no_grad()
 def texture_metrics(painter: nn.Module, vqvae: VQVAE, pictures: Pictures, device: torch.device) -> Metrics:
     """Return means over composites with centre holes and true structure codes: PSNR (dB), L1 and feature losses."""
-    count, sums = min(VALIDATED, len(pictures)), dict.fromkeys(("psnr", "l1_hole", "structural", "textural"), 0.0)
-    for _, image in pictures.batches(count, 20):
-        image = image.to(device)
+
+    def sums(image: Tensor) -> dict[str, float]:
         mask, truth = centre_mask(image), vqvae.encode(image)
         composed = compose(painter(image, mask, truth.structure), image, mask)
         structural, textural = feature_losses(vqvae, composed, truth)
-        error = (composed - image) ** 2
-        values = (
-            decibels(error.mean((1, 2, 3))).mean(),
-            (composed - image).abs().mean() / mask.mean(),
-            structural,
-            textural,
-        )
-        for key, value in zip(sums, values, strict=True):
-            sums[key] += float(value) * len(image)
-    return {key: value / count for key, value in sums.items()}
+        values = {
+            "psnr": decibels(((composed - image) ** 2).mean((1, 2, 3))).mean(),
+            "l1_hole": (composed - image).abs().mean() / mask.mean(),
+            "structural": structural,
+            "textural": textural,
+        }
+        return {key: float(value) * len(image) for key, value in values.items()}
+
+    return means(pictures, VALIDATED, 20, device, sums)

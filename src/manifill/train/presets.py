@@ -89,13 +89,7 @@ TINY = Preset(
         discriminator=DiscriminatorConfig(width=8, layers=4),
     ),
     vqvae=VQVAETraining(
-        steps=40,
-        batch_size=4,
-        learning_rate=2e-3,
-        schedule="cosine",
-        averaging=0.9,
-        structure_only=0.3,
-        revive=True,
+        steps=40, batch_size=4, learning_rate=2e-3, schedule="cosine", averaging=0.9, structure_only=0.3, revive=True
     ),
     structure=StructureTraining(
         steps=20,
@@ -223,9 +217,8 @@ def preset(name: str) -> Preset:
         if variant == "centre":
             structure, texture = (replace(t, masks=("centre",)) for t in (found.structure, found.texture))
             found = replace(found, structure=structure, texture=texture)
-            continue
-        a = ABLATIONS[variant]
-        texture = replace(found.model.texture, attention=a.attention, scores=a.scores)
-        model = replace(found.model, texture=texture)
-        found = replace(found, model=model, texture=replace(found.texture, features=a.features))
+        else:
+            a = ABLATIONS[variant]
+            model = replace(found.model, texture=replace(found.model.texture, attention=a.attention, scores=a.scores))
+            found = replace(found, model=model, texture=replace(found.texture, features=a.features))
     return found

@@ -9,6 +9,7 @@ import base64
 import io
 import re
 import shlex
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +24,7 @@ from manifill.networks.checkpoint import model_hash, present
 from manifill.train.card import flat
 from manifill.train.chart import Curve, chart
 from manifill.train.config import TRAININGS
-from manifill.train.diagnosis import diagnose
+from manifill.train.diagnosis import LEVELS, diagnose
 from manifill.train.logs import Log, read_log
 from manifill.train.page import TEMPLATES, rendered
 
@@ -36,11 +37,8 @@ GROUPS = {
             "texture alone": "val_psnr_texture",
             "mean colour": "val_psnr_mean_colour",
         },
-        "Perplexity of the codes, held-out": {
-            "structure": "val_structure_perplexity",
-            "texture": "val_texture_perplexity",
-        },
-        "Codes used, held-out": {"structure": "val_structure_codes_used", "texture": "val_texture_codes_used"},
+        "Perplexity of the codes, held-out": {level: f"val_{level}_perplexity" for level in LEVELS},
+        "Codes used, held-out": {level: f"val_{level}_codes_used" for level in LEVELS},
     },
     "structure": {
         title: {place: form.format(key) for place, form in PLACES.items()}
@@ -114,16 +112,8 @@ def state_row(name: str, log: Log) -> list[str]:
     finished = 0 < steps <= log.taken
     words = "finished" if finished else "in progress, or interrupted" if log.lines else "no step logged yet"
     latest = f"{median(speeds[-max(1, len(speeds) // 10) :]):.3g}" if len(speeds) else ""
-    return [name, words, f"{log.taken} of {steps or 'unknown'}", latest, duration(log.seconds)]
-
-
-def duration(seconds: float | None) -> str:
-    """Return a time in words."""
-    if seconds is None:
-        return "unknown"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    time = "unknown" if log.seconds is None else str(timedelta(seconds=round(log.seconds)))
+    return [name, words, f"{log.taken} of {steps or 'unknown'}", latest, time]
 
 
 def points(log: Log, key: str) -> np.ndarray:

@@ -18,18 +18,19 @@ from manifill.networks.precision import exact_float32
 from manifill.networks.structure import StructureGenerator, flip_marked
 from manifill.networks.texture import hole_cells
 from manifill.networks.vqvae import VQVAE
-from manifill.train.directions import choose_backwards
 from manifill.train.distributed import Share
 from manifill.train.dropout import whole_dropouts
-from manifill.train.loop import Best, Metrics, Setup, average, schedule
+from manifill.train.loop import Best, Metrics, Setup, Stage, average, schedule
 from manifill.train.measure import bits, structure_metrics
 from manifill.train.previews import first_pictures, show_structure
 from manifill.train.weight_norm import fold, weight_normalise
 
 VALIDATED, SEEN = 200, 50  # pictures to validate on, and at most of those that it is trained on
+BACKWARDS = (0.5, 0.25)  # fraction of pictures read from right to left, until TURN of the steps and at the end
+TURN = 0.7
 
 
-class StructureStage:
+class StructureStage(Stage):
     """Cross-entropy of the true structure codes, teacher-forced (Eq. 4); keeps the best averages by val bits."""
 
     name = "structure"
@@ -39,9 +40,8 @@ class StructureStage:
         self, setup: Setup, vqvae: VQVAE, start: StructureGenerator | None = None, seen: Pictures | None = None
     ) -> None:
         sizes, o = setup.preset.model, setup.preset.structure
-        self.setup, self.options, self.steps, self.masks = setup, o, o.steps, o.masks
-        self.val, self.seen, self.device, self.processes = setup.val, seen, setup.device, setup.processes
-        self.vqvae, self.size = vqvae.to(self.device), sizes.image_size
+        super().__init__(setup, o)
+        self.masks, self.seen, self.vqvae = o.masks, seen, vqvae.to(self.device)
         model = start or StructureGenerator(sizes.structure)
         if start is None:
             with torch.no_grad():  # its first logits are the uniform guess: log2 K bits at the first step, not more
@@ -50,10 +50,8 @@ class StructureStage:
         self.model = weight_normalise(model.requires_grad_(True)).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, o.averaging)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), weight_decay=o.weight_decay)
-        self.network, self.scaler, self.best = self.processes.spread(self.model), setup.scaler(), Best()
-        self.state = {"model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "best": self.best}
-        if self.scaler.is_enabled():
-            self.state["scaler"] = self.scaler
+        self.network, self.best = self.processes.spread(self.model), Best()
+        self.state |= {"model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "best": self.best}
         self.rates = [
             (self.optimiser, schedule(o.schedule, o.learning_rate, lambda: self.steps, sizes.structure.width))
         ]
@@ -128,3 +126,14 @@ class StructureStage:
         if self.best.improved(figures[self.kept_by]):
             network = fold(self.averaged.module)
             save_network(folder, "structure", network, self.size, step, figures, fingerprint(self.vqvae))
+
+
+def choose_backwards(share: Share, done: float) -> Tensor:
+    """Return which pictures of a share are read from right to left, (n,) bool, when a fraction of the steps is `done`.
+
+    Half of them, and at the end of training a quarter: samples are read from left to right, so the last steps belong
+    to that.
+    """
+    late = min(max(done - TURN, 0.0) / (1 - TURN), 1.0)
+    fraction = BACKWARDS[0] + (BACKWARDS[1] - BACKWARDS[0]) * late
+    return share.rows(torch.rand(share.whole, device=share.image.device) < fraction)

@@ -22,7 +22,7 @@ from manifill.networks.texture import TextureGenerator, compose
 from manifill.networks.vqvae import VQVAE, Encoding
 from manifill.train.adversary import Anchors
 from manifill.train.distributed import Share
-from manifill.train.loop import Best, Judge, Metrics, Setup, average, schedule
+from manifill.train.loop import Best, Judge, Metrics, Setup, Stage, average, schedule
 from manifill.train.losses import adversarial_loss, discriminator_loss, feature_losses
 from manifill.train.measure import texture_metrics
 from manifill.train.perceptual import perceptual_loss
@@ -39,7 +39,7 @@ class Painted(NamedTuple):
     lengths: Tensor
 
 
-class TextureStage:
+class TextureStage(Stage):
     """L1, adversarial and feature losses (Eq. 8 to 12): one generator step, then one discriminator step."""
 
     name = "texture"
@@ -57,37 +57,24 @@ class TextureStage:
         sizes, o = setup.preset.model, setup.preset.texture
         if o.features in ("perceptual", "all") and pyramid is None:
             raise ValueError("the perceptual loss needs a feature network: name it with --perceptual")
-        if o.sampled_codes and sampler is None:
-            raise ValueError("sampled codes need a structure generator")
-        self.setup, self.options, self.steps, self.masks = setup, o, o.steps, o.masks
-        self.val, self.device, self.processes = setup.val, setup.device, setup.processes
+        super().__init__(setup, o)
         self.pyramid = pyramid  # feature maps of pictures (N, 3, H, W) in 0..255
-        self.sampler, self.judged_by = sampler, judge
-        self.vqvae, self.size = vqvae.to(self.device), sizes.image_size
+        self.masks, self.sampler, self.judged_by, self.vqvae = o.masks, sampler, judge, vqvae.to(self.device)
         model = (generator or TextureGenerator(sizes.texture)).requires_grad_(True).train()
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         opponent = (discriminator or Discriminator(sizes.discriminator)).requires_grad_(True).train()
         self.discriminator = spectral_normalise(opponent) if o.discriminator_norm == "spectral" else opponent
         self.discriminator.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged, self.scaler = average(self.model, o.averaging), setup.scaler()
+        self.averaged = average(self.model, o.averaging)
         self.shown: nn.Module = self.averaged.module if o.averaging else self.model  # what is validated and exported
         self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.5, 0.999))
         self.opponent = torch.optim.Adam(self.discriminator.parameters(), betas=(0.5, 0.999))
         self.painter, self.judge = self.processes.spread(self.model), self.processes.spread(self.discriminator)
         self.anchors, self.best = Anchors().to(self.device), Best()
-        self.state = {
-            "model": self.model,
-            "averaged": self.averaged,
-            "discriminator": self.discriminator,
-            "optimiser": self.optimiser,
-            "opponent": self.opponent,
-        }
-        if o.adversarial_ratio:
-            self.state["anchors"] = self.anchors
-        if judge:
-            self.state["best"] = self.best
-        if self.scaler.is_enabled():
-            self.state["scaler"] = self.scaler
+        self.state |= {"model": self.model, "averaged": self.averaged, "discriminator": self.discriminator}
+        self.state |= {"optimiser": self.optimiser, "opponent": self.opponent}
+        self.state |= {"anchors": self.anchors} if o.adversarial_ratio else {}
+        self.state |= {"best": self.best} if judge else {}
         self.rates = [
             (self.optimiser, schedule(o.schedule, o.learning_rate, lambda: self.steps)),
             (self.opponent, schedule(o.schedule, o.discriminator_rate, lambda: self.steps)),
@@ -146,7 +133,7 @@ class TextureStage:
     def weights(self) -> dict[str, float]:
         """Return the weight of every loss of the generator (Eq. 12)."""
         o = self.options
-        of_features = dict.fromkeys(("structural", "textural", "perceptual"), o.feature_weight)
+        of_features = dict.fromkeys(("structural", "textural", "perceptual"), float(o.feature_weight))
         return {"l1": o.l1_weight, "adversarial": o.adversarial_weight} | of_features
 
     def generator_losses(

@@ -18,20 +18,18 @@ from manifill.networks.checkpoint import save_network
 from manifill.networks.vqvae import VQVAE, Encoding
 from manifill.train import codebooks
 from manifill.train.distributed import Share
-from manifill.train.loop import Metrics, Setup, average, schedule
+from manifill.train.loop import Metrics, Setup, Stage, average, schedule
 from manifill.train.measure import vqvae_metrics
 from manifill.train.previews import show_vqvae
 
 
-class VQVAEStage:
+class VQVAEStage(Stage):
     """Reconstruction and commitment losses, EMA codebooks, polyak-averaged weights."""
 
     name = "vqvae"
-    masks = ()
 
     def __init__(self, setup: Setup, start: VQVAE | None = None) -> None:
-        self.setup, self.options, self.steps = setup, setup.preset.vqvae, setup.preset.vqvae.steps
-        self.val, self.device, self.processes = setup.val, setup.device, setup.processes
+        super().__init__(setup, setup.preset.vqvae)
         self.begin = "given" if start is not None else codebooks.first_codebooks(self.options)
         self.model = (start or VQVAE(setup.preset.model.vqvae)).requires_grad_(True).train()
         if self.begin == "paper":
@@ -39,11 +37,9 @@ class VQVAEStage:
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = average(self.model, self.options.averaging)
         self.shown = cast(VQVAE, self.averaged.module)  # what is validated and exported
-        self.optimiser, self.scaler = torch.optim.Adam(self.model.parameters()), setup.scaler()
+        self.optimiser = torch.optim.Adam(self.model.parameters())
         self.network = self.processes.spread(self.model)
-        self.state = {"model": self.model, "averaged": self.averaged, "optimiser": self.optimiser}
-        if self.scaler.is_enabled():
-            self.state["scaler"] = self.scaler
+        self.state |= {"model": self.model, "averaged": self.averaged, "optimiser": self.optimiser}
         self.rates = [(self.optimiser, schedule(self.options.schedule, self.options.learning_rate, lambda: self.steps))]
 
     def step(self, own: Share) -> Sequence[Metrics]:
@@ -84,7 +80,7 @@ class VQVAEStage:
             (encoder.texture_quantiser, [(e.texture_features, e.texture_codes) for e in shares]),
         )
         for quantiser, chosen in levels:
-            features, codes = (codebooks.concatenate(x) for x in zip(*chosen, strict=True))
+            features, codes = (torch.cat(x) for x in zip(*chosen, strict=True))
             decay = codebooks.unbiased(self.options.decay, taken) if self.begin == "paper" else self.options.decay
             quantiser.update(features, codes, decay, self.processes.total)
             if self.options.revive and taken < self.steps * 0.8:
