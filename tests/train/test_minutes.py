@@ -62,6 +62,7 @@ def test_more_minutes_go_on_and_the_codes_stay(
     out, options = tmp_path / "run", {"quiet": True, "force": True}
     train(two, [pictures], out, "tiny", RunOptions(minutes=1, **options))
     assert [steps_of(out, name) for name in two] == [(12, 12), (11, 11)]
+    assert capsys.readouterr().out.count("forced: ") == 1  # not again for the trial
     vqvae = (out / "model" / "vqvae.safetensors").read_bytes()
     train(two, [pictures], out, "tiny", RunOptions(minutes=1, **options))  # the same again is finished
     train(two, [pictures], out, "tiny", RunOptions(minutes=2, **options))

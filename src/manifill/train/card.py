@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from manifill.networks.checkpoint import Header, model_hash, parameters, present
 from manifill.train.config import RunOptions
 from manifill.train.page import TEMPLATES, rendered
 from manifill.train.presets import preset as preset_named
-from manifill.train.settings import saved_settings
+from manifill.train.settings import flat, saved_settings
 
 TITLES = {"vqvae": "Hierarchical VQ-VAE", "structure": "Structure generator", "texture": "Texture generator"}
 BY_HAND = "<!-- What follows is written by hand; `manifill train` keeps it. -->"
@@ -100,14 +100,6 @@ def command(name: str, used: dict[str, Any], preset: str) -> tuple[list[str], li
     options |= {"mask_files": f"MASKS-{used['mask_files']}"} if used.get("mask_files") else {}
     options |= {"perceptual": shlex.quote(used["perceptual"])} if used.get("perceptual") else {}
     return [word for key, value in options.items() for word in as_words(key, value)], rest
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings in one dict, with dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
 
 
 def as_words(key: str, value: Any) -> list[str]:

@@ -183,23 +183,22 @@ def run(
     prepare = partial(own_share, batches, stage.masks, processes.device)
     events = board(folder / "tensorboard", start) if options.tensorboard and first else nullcontext()
     with events as writer, ThreadPoolExecutor(1) as ahead:
-        following = ahead.submit(prepare, start)
-        step = start
-        while step < steps:
+        following, done = ahead.submit(prepare, start), start
+        while done < steps:
             own = following.result()
-            following = ahead.submit(prepare, step + 1)
-            torch.manual_seed(options.seed * 1_000_003 + step)
+            following = ahead.submit(prepare, done + 1)
+            torch.manual_seed(options.seed * 1_000_003 + done)
             for optimiser, rate in stage.rates:
                 for group in optimiser.param_groups:
-                    group["lr"] = rate(step)
+                    group["lr"] = rate(done)
             taken.append(stage.step(own))
-            step = done = step + 1
+            done += 1
             bar.update()
             if plan is not None and done % options.log_every == 0:
                 bar.total = stage.steps = steps = plan(done, steps)
-            every = (options.log_every, options.validate_every, options.checkpoint_every)
-            logs, validates, saves = (done % steps_between == 0 or done == steps for steps_between in every)
-            if logs or saves:  # a resumed run knows nothing of the steps before its checkpoint
+            intervals = (options.log_every, options.validate_every, options.checkpoint_every)
+            reports, validates, saves = (done % interval == 0 or done == steps for interval in intervals)
+            if reports or saves:  # a resumed run knows nothing of the steps before its checkpoint
                 means = processes.means(taken)
                 if broken := [key for key, value in means.items() if not math.isfinite(value)]:
                     said = f"{stage.name}: {', '.join(broken)} not finite at step {done}"

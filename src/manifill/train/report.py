@@ -12,7 +12,6 @@ import shlex
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,12 +20,12 @@ from manifill.data.sources import DataError
 from manifill.data.unreadable import unreadable_in
 from manifill.networks.atomic import write_atomic
 from manifill.networks.checkpoint import model_hash, present
-from manifill.train.card import flat
 from manifill.train.chart import Curve, chart
 from manifill.train.config import TRAININGS
 from manifill.train.diagnosis import LEVELS, diagnose
 from manifill.train.logs import Log, read_log
 from manifill.train.page import TEMPLATES, rendered
+from manifill.train.settings import flat
 
 PLACES = {"training": "{}", "held-out": "val_{}", "seen": "val_seen_{}"}  # where a figure is measured
 GROUPS = {
@@ -68,6 +67,7 @@ def write_report(run: Path) -> Path:
             "in it, as `manifill train --out` leaves them"
         )
     logs = {name: read_log(run, name) for name in begun}
+    folder, there = run / "model", present(run / "model")
     diagnoses = {name: diagnose(name, log) for name, log in logs.items()}
     values = {
         "title": f"manifill train: {run.resolve().name}",
@@ -88,7 +88,11 @@ def write_report(run: Path) -> Path:
             for name, log in logs.items()
         ],
         "settings": settings(logs),
-        **model(run / "model"),
+        "weights": model_hash(folder) if there else "",
+        "networks": there,
+        "missing": [name for name in TRAININGS if name not in there],
+        "folder": shlex.quote(str(folder)),
+        "folder_in_python": repr(str(folder)),
     }
     write_atomic(run / "report.html", rendered(TEMPLATES / "report.html", values))
     return run / "report.html"
@@ -174,15 +178,3 @@ def settings(logs: dict[str, Log]) -> list[list[str]]:
     found = [flat(log.settings) for log in logs.values()]
     keys = sorted(dict.fromkeys(key for one in found for key in one), key=lambda key: key.startswith("model."))
     return [[key, *(str(one.get(key, "")) for one in found)] for key in keys]
-
-
-def model(folder: Path) -> dict[str, Any]:
-    """Return the hash of the weights, the networks that are there, those that miss, and the folder as it is typed."""
-    there = present(folder)
-    return {
-        "weights": model_hash(folder) if there else "",
-        "networks": there,
-        "missing": [name for name in TRAININGS if name not in there],
-        "folder": shlex.quote(str(folder)),
-        "folder_in_python": repr(str(folder)),
-    }

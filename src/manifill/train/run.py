@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -160,7 +160,7 @@ class OneStage:
             print("vqvae: stays as it is, because the other stages are trained on its codes; they get the time")
             more = False
         if more:
-            with self.batches() as batches:
+            with redirect_stdout(None), self.batches() as batches:  # what it says is said when it is built to stay
                 fits = steps_that_fit(self.build(), batches, seconds, self.processes)
             steps = fits + read_log(self.out, self.name).taken
         if steps < least and minutes is not None:

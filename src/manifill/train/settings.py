@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,6 +88,12 @@ def remember(
 
     `usual` are the steps that the preset would take, for the diagnosis of a run that was given less time.
     """
+    masks = prior = None
+    if options.mask_files and name != "vqvae":
+        masks = dataset.listing_digest(sources([options.mask_files]))
+    if name == "texture" and settings.texture.sampled_codes:
+        file = sampler_folder(out, options) / "structure.safetensors"
+        prior = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     now = {
         "model": to_dict(settings.model),
         "training": to_dict(getattr(settings, name)),
@@ -97,19 +103,12 @@ def remember(
         **pictures.identity,
         "init_from": model_hash(options.init_from) if options.init_from else None,
         "perceptual": options.perceptual.name if options.perceptual else None,
-        "mask_files": None,
-        "drawn_from": None,
-        "weaker": None,
+        "mask_files": masks,
+        "drawn_from": prior,
+        "weaker": model_hash(options.weaker) if options.weaker and name == "structure" else None,
         "minutes": options.minutes,
         "usual_steps": usual,
     }
-    if options.mask_files and name != "vqvae":
-        now["mask_files"] = dataset.listing_digest(sources([options.mask_files]))
-    if name == "structure" and options.weaker:
-        now["weaker"] = model_hash(options.weaker)
-    if name == "texture" and settings.texture.sampled_codes:
-        prior = sampler_folder(out, options) / "structure.safetensors"
-        now["drawn_from"] = hashlib.sha256(prior.read_bytes()).hexdigest()[:16]
     path, before = out / name / "config.json", saved_settings(out, name)
     if before:
         then, present = dataset.comparable(before, now)
@@ -140,16 +139,18 @@ def settle(out: Path, name: str, steps: int) -> None:
     write_atomic(out / name / "config.json", json.dumps(found, indent=1))
 
 
-def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
-    """Return what differs between two nested settings, in words."""
-    found = []
-    for key in sorted(before.keys() | now.keys()):
-        a, b = before.get(key), now.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key}: {a} then, {b} now")
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings in one dict, with dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two nested settings, in words."""
+    a, b = flat(before), flat(now)
+    return [f"{k}: {a.get(k)} then, {b.get(k)} now" for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
 
 
 def same_sizes(network: T, header: Header, wanted: Any) -> T:
