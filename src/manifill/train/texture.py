@@ -57,6 +57,8 @@ class TextureStage(Stage):
         sizes, o = setup.preset.model, setup.preset.texture
         if o.features in ("perceptual", "all") and pyramid is None:
             raise ValueError("the perceptual loss needs a feature network: name it with --perceptual")
+        if o.sampled_codes and sampler is None:
+            raise ValueError("sampled codes need a structure generator")
         super().__init__(setup, o)
         self.pyramid = pyramid  # feature maps of pictures (N, 3, H, W) in 0..255
         self.masks, self.sampler, self.judged_by, self.vqvae = o.masks, sampler, judge, vqvae.to(self.device)
