@@ -74,7 +74,8 @@ class Work:
             raise ValueError(f"name a --preset: {suited(g.data)}")
         preset = g.preset or "paper-256"
         find_preset(preset)
-        if note := expectation(g.data, options.minutes) if options.minutes else "":
+        first = os.environ.get("RANK", "0") == "0"  # of several processes
+        if options.minutes and first and (note := expectation(g.data, options.minutes)):
             print(note)
         from manifill.evaluate.judge import LPIPSJudge
         from manifill.hub import find_model
@@ -83,7 +84,7 @@ class Work:
         models = {name: find_model(said) for name in MODELS if (said := getattr(options, name))}
         judge = LPIPSJudge(g.judge) if g.judge else None
         run_stages(self.stages, g.data, g.out, preset, replace(options, **models), g.val, judge)
-        if int(os.environ.get("RANK", "0")) == 0:
+        if first:
             print(what_now(g.out, sys.argv[1:]))
         return 0
 
