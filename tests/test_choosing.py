@@ -308,6 +308,8 @@ def test_what_cannot_be_gone_on_from(run: Run, tmp_path: Path, capsys: pytest.Ca
         ({"codes": [[[99] * 8] * 8]}, "0 to 31"),
         ({"codes": "many"}, "expected list"),
         ({"codes": [[1, 2], [3]]}, "cannot be understood"),
+        ({"codes": [[["one"] * 8] * 8]}, "cannot be understood"),
+        ({"model": ""}, "made by the model ; expected"),
         ({"fit": {"width": 3}}, "cannot be understood"),
         ({"fit": None}, "expected dict"),
         ({"known_codes": None}, "expected str"),

@@ -30,7 +30,7 @@ def read_completion(completions: Completions, path: Path) -> Completion:
 
     line = find_line(path)
     model, request = completions.inpainter, completions.request
-    if not model.is_named(line["model"].split()[-1]):
+    if not model.is_named(line["model"].rpartition(" ")[2]):
         raise ImageError(f"{path}: made by the model {line['model']}; expected {model.name} {model.weights}")
     saved, photo = load_photo(path), request.photo
     if saved.samples.shape != photo.samples.shape or saved.samples.dtype != photo.samples.dtype:
@@ -41,7 +41,7 @@ def read_completion(completions: Completions, path: Path) -> Completion:
         raise ImageError(
             f"{path}: differs from {photo.name} outside the hole (another photo or mask, or saved with loss)"
         )
-    codes, side, kinds = np.array(line["codes"]), model.image_size // 8, model.structure.config.codebook_size
+    codes, side, kinds = line["codes"], model.image_size // 8, model.structure.config.codebook_size
     if codes.shape != (len(completions.crops), side, side) or codes.min() < 0 or codes.max() >= kinds:
         raise ImageError(
             f"{path}: has codes {codes.shape}; expected {(len(completions.crops), side, side)}, 0 to "
@@ -85,7 +85,6 @@ def _checked(line: dict[str, Any], manifest: Path) -> dict[str, Any]:
             raise ImageError(f"{manifest}: says {name} {line.get(name)!r} of {line['file']}; expected {kind.__name__}")
     try:
         saved_fit(line)
-        np.array(line["codes"], np.int64)
+        return line | {"codes": np.array(line["codes"], np.int64)}
     except (TypeError, ValueError, OverflowError) as error:
         raise ImageError(f"{manifest}: cannot be understood about {line['file']} ({error})") from error
-    return line
