@@ -140,12 +140,10 @@ def _without_masks(
     everything: Sequence[Path], photos: Path, masks: Path | None
 ) -> tuple[list[Path], dict[Path, list[Path]]]:
     """Leave the masks out of a folder's pictures; return the photos, and the masks that lie beside them by name."""
-    if masks is not None and masks.is_dir() and not _true(photos).is_relative_to(_true(masks)):
-        everything = [p for p in everything if not _true(p).is_relative_to(_true(masks))]
-    elif masks is not None and not masks.is_dir():
-        everything = [p for p in everything if _true(p) != _true(masks)]
-    if masks is not None and masks.is_dir() and _true(photos) == _true(masks):
+    if masks is not None and _true(photos) == _true(masks):
         return [p for p in everything if not MASKED.fullmatch(p.stem)], {}
+    if masks is not None and not _true(photos).is_relative_to(_true(masks)):
+        everything = [p for p in everything if not _true(p).is_relative_to(_true(masks))]  # or is the one mask itself
     own: dict[tuple[Path, str], list[Path]] = {(p.parent, _composed(p.stem)): [] for p in everything}
     beside: set[Path] = set()
     for path in everything:
