@@ -31,6 +31,8 @@ from manifill.sampling.naive import gumbel_noise  # noqa: E402
 from manifill.train.distributed import Processes  # noqa: E402
 from manifill.train.presets import PRESETS  # noqa: E402
 
+OPTIONS = [SamplingOptions(), SamplingOptions(0.8, 20, 0.9)]
+
 
 class Overwritten:
     """A compiler whose networks' results and gradients are destroyed when the next forward pass begins."""
@@ -98,8 +100,8 @@ class Tape(TorchDispatchMode):
                     old.copy_(new)
 
 
-@pytest.mark.parametrize("options", [SamplingOptions(), SamplingOptions(0.8, 20, 0.9)])
-def test_the_rounds_of_a_row_can_be_a_graph(options: SamplingOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+def compared(options: SamplingOptions, capture: gpu.Capture, device: str) -> None:
+    """Sample with and without graphs of rounds: the same codes and likelihoods."""
     c = PRESETS["tiny"].model.structure
     model, codebook = StructureGenerator(c).eval(), torch.randn(c.codebook_size, c.codebook_dim)
     for p in model.parameters():
@@ -107,7 +109,16 @@ def test_the_rounds_of_a_row_can_be_a_graph(options: SamplingOptions, monkeypatc
     known = torch.full((1, 8, 8), -1)
     known[:, :2], known[:, 5, :3] = 3, 7
     cond, noise = torch.randn(1, 8 * c.condition_width, 8, 8), gumbel_noise(range(3), 64, c.codebook_size)
-    wanted = sample_rows(model, codebook, cond, noise, options, known)
+    given = (model.to(device), *(x.to(device) for x in (codebook, cond, noise)), options, known.to(device))
+    wanted = sample_rows(*given)
+    with gpu.graphed_rounds(capture):
+        found = sample_rows(*given)
+    assert torch.equal(found.codes, wanted.codes)
+    assert torch.equal(found.log_likelihood, wanted.log_likelihood)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_rounds_of_a_row_can_be_a_graph(options: SamplingOptions) -> None:
     replays = 0
 
     def taped(work: Callable[[], None]) -> Callable[[], None]:
@@ -122,8 +133,11 @@ def test_the_rounds_of_a_row_can_be_a_graph(options: SamplingOptions, monkeypatc
 
         return replay
 
-    with gpu.graphed_rounds(taped):
-        found = sample_rows(model, codebook, cond, noise, options, known)
+    compared(options, taped, "cpu")
     assert replays > 6
-    assert torch.equal(found.codes, wanted.codes)
-    assert torch.equal(found.log_likelihood, wanted.log_likelihood)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_rounds_of_a_row_are_a_cuda_graph(options: SamplingOptions) -> None:
+    compared(options, gpu.cuda_graph, "cuda")
