@@ -189,7 +189,7 @@ def test_smoothing_keeps_a_straight_line_and_the_ends() -> None:
         assert np.array_equal(chart.thinned(straight)[[0, -1]], straight[[0, -1]])
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 0), (-1, 1), (5, 5), (1e-6, 1), (3, 4e7), (-2e-9, 1e-9)])
+@pytest.mark.parametrize(("low", "high"), [(0, 0), (-1, 1), (5, 5), (1e-6, 1), (3, 4e7), (-2e-9, 1e-9), (2e-3, 9e-2)])
 def test_axes_hold_their_values_and_have_ticks(low: float, high: float) -> None:
     points = np.array([[1.0, low], [2.0, high]])
     for curve in (chart.Curve("a", points, False), chart.Curve("a", points[:1], True)):
@@ -200,6 +200,9 @@ def test_axes_hold_their_values_and_have_ticks(low: float, high: float) -> None:
         assert drawn.count("ytick_") >= 2
         assert ">step</text>" in drawn
         assert ">b</text>" in drawn
+        title = re.search(r"rotate\(-90 (-?[\d.]+)", drawn)
+        assert title is not None
+        assert float(title.group(1)) > 8  # beside the axis, not cut off
 
 
 class Stub:

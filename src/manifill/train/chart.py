@@ -45,8 +45,8 @@ def chart(title: str, curves: Sequence[Curve]) -> str:
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": "manifill", "font.size": 9.0, "font.family": "sans-serif"}
     coloured = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     with rc_context(style | dict.fromkeys(coloured, TEXT)):
-        figure = Figure((4.4, 2.8))
-        axes = figure.add_axes((0.16, 0.17, 0.8, 0.78), xlabel="step", ylabel=title)
+        figure = Figure((4.4, 2.8), layout="constrained")  # room for whatever the numbers beside the axis take
+        axes = figure.add_subplot(xlabel="step", ylabel=title)
         for curve, colour in zip(curves, COLOURS, strict=False):
             if curve.noisy:
                 axes.plot(*thinned(curve.points).T, color=colour, linewidth=0.6, alpha=0.5)

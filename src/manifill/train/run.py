@@ -160,8 +160,10 @@ class OneStage:
             print("vqvae: stays as it is, because the other stages are trained on its codes; they get the time")
             more = False
         if more:
-            with redirect_stdout(None), self.batches() as batches:  # what it says is said when it is built to stay
-                fits = steps_that_fit(self.build(), batches, seconds, self.processes)
+            with redirect_stdout(None):  # what it says is said when it is built to stay
+                trial = self.build()
+            with self.batches() as batches:
+                fits = steps_that_fit(trial, batches, seconds, self.processes)
             steps = fits + read_log(self.out, self.name).taken
         if steps < least and minutes is not None:
             raise say_too_short(self.name, steps, least, self.options)
