@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from picture_sets import pack
 
-from manifill.data.dataset import Collection
+from manifill.data import sources as shards_of
+from manifill.data.dataset import Collection, load
 from manifill.data.pictures import Pictures
 from manifill.data.sources import DataError, expand, last_part, shards, sources
 
@@ -64,3 +66,27 @@ def test_patterns_and_addresses(packed: Path) -> None:
             shards(paths)
     with pytest.raises(DataError, match="streamed shards can be trained on"):
         Pictures(["https://host/a.tar"], 32)
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["https://someone:hidden@host/a.tar?key=hidden"],
+        ["https://someone:hidden@host/a.zip?key=hidden"],
+        ["https://someone:hidden@host/{a.tar?key=hidden"],
+        ["s3://someone:hidden@host/a.tar?key=hidden"],
+        [Path("https://someone:hidden@host/a.tar")],
+    ],
+)
+def test_no_error_shows_what_may_be_a_secret(paths: list[str | Path]) -> None:
+    for use in (partial(load, val=(), size=32), sources):
+        with pytest.raises(DataError, match=r"^(https|s3):/+host/.*: ") as error:
+            use(paths)
+        assert "hidden" not in str(error.value)
+
+
+def test_a_failed_transfer_does_not_show_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards_of, "WAITS", ())
+    with pytest.raises(DataError, match=r"http://127\.0\.0\.1:9/a\.tar: could not be fetched after picture 0") as error:
+        list(shards_of.stream("http://someone:hidden@127.0.0.1:9/a.tar?key=hidden"))  # where nobody listens
+    assert "hidden" not in str(error.value)

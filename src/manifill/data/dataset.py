@@ -15,7 +15,7 @@ import psutil
 from PIL import Image
 
 from manifill.data.pictures import JITTER, UNREADABLE, Pictures, decoded, prepared
-from manifill.data.sources import DataError, Encoded, Source, shards, sources, stream
+from manifill.data.sources import DataError, Encoded, Source, shards, shown, sources, stream
 from manifill.data.stream import Stream
 from manifill.data.unreadable import Unreadable
 
@@ -130,7 +130,7 @@ def streamed(
     if limit is not None:
         raise DataError("streamed shards have no order to take the first pictures of; name fewer shards")
     if not val and len(urls) == 1:
-        raise DataError(f"{urls[0]}: one shard alone; name a validation set with --val")
+        raise DataError(f"{shown(urls[0])}: one shard alone; name a validation set with --val")
     training = list(urls) if val else list(urls[:-1])
     validation = Pictures.of(first(val or urls[-1:]), size, quiet, crop)
     print(f"{len(training)} shards to train on, streamed" + ("" if val else "; the last one is held out"))

@@ -20,6 +20,7 @@ from manifill.photos.decode import SUFFIXES
 
 KEYS = ("file", "path", "file_name")  # of a line of a .jsonl file
 SCHEMES = ("http", "https", "file")
+SCHEME = r"([a-zA-Z][a-zA-Z0-9+.-]+):"  # two letters: C: is a drive
 WAITS = (1, 5)  # seconds before a shard that could not be fetched is asked for again
 
 
@@ -69,7 +70,9 @@ def sources(paths: Sequence[Path | str]) -> list[Source]:
     found: list[Source] = []
     for path in expand(paths):
         if is_streamed(path):
-            raise DataError(f"{path}: streamed shards can be trained on and checked, nothing else; expected a path")
+            raise DataError(
+                f"{shown(path)}: streamed shards can be trained on and checked, nothing else; expected a path"
+            )
         part = _listed(Path(path))
         if not part:
             raise DataError(f"{path}: holds no picture (looked for {', '.join(sorted(SUFFIXES))})")
@@ -151,21 +154,22 @@ def expand(paths: Sequence[Path | str]) -> list[str]:
         try:
             from braceexpand import braceexpand
         except ImportError as error:
-            raise DataError(f"{path}: brace patterns need webdataset: pip install 'manifill[train]'") from error
+            raise DataError(f"{shown(path)}: brace patterns need webdataset: pip install 'manifill[train]'") from error
         try:
             found += braceexpand(path)
         except ValueError as error:
-            raise DataError(f"{path}: unbalanced braces") from error
+            raise DataError(f"{shown(path)}: unbalanced braces") from error
     return found
 
 
 def is_streamed(path: Path | str) -> bool:
     """Whether it is an address (http:, https:, file:) and not a path; other schemes raise DataError."""
-    scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+):", str(path))  # two letters: C: is a drive
+    scheme = re.match(SCHEME, str(path))
     if not scheme or Path(path).exists():
         return False
     if scheme[1] not in SCHEMES:
-        raise DataError(f"{path}: shards are streamed from {', '.join(f'{s}:' for s in SCHEMES)}, not {scheme[1]}:")
+        known = ", ".join(f"{s}:" for s in SCHEMES)
+        raise DataError(f"{shown(str(path))}: shards are streamed from {known}, not {scheme[1]}:")
     return True
 
 
@@ -184,14 +188,15 @@ def shards(paths: Sequence[Path | str]) -> list[str]:
 
 
 def shown(url: str) -> str:
-    """Return an address as it may be shown: without user, password and query, which may hold secrets."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    """Return an address as it may be shown: without user, password and query, which may hold secrets; a path stays."""
+    if not re.match(SCHEME, url):
+        return url
+    return re.split("[?#]", re.sub(r"^([^/]*//?)(?!/)[^/]*@", r"\1", url))[0]
 
 
 def last_part(path: Path | str) -> str:
     """Return the last part of a path or an address: what a model card may say of it."""
-    return (shown(str(path)) if is_streamed(path) else str(path)).rstrip("/").rpartition("/")[2]
+    return shown(str(path)).rstrip("/").rpartition("/")[2]
 
 
 def stream(url: str) -> Generator[Encoded, None, None]:
@@ -210,7 +215,8 @@ def stream(url: str) -> Generator[Encoded, None, None]:
             return
         except OSError as error:
             if wait is None:
-                raise DataError(f"{shown(url)}: could not be fetched after picture {done} ({error})") from error
+                said = str(error).replace(url, shown(url))  # it holds the command that was run
+                raise DataError(f"{shown(url)}: could not be fetched after picture {done} ({said})") from error
             time.sleep(wait)
 
 
