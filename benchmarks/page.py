@@ -41,8 +41,11 @@ LISTEN = """() => {
         return send.call(this, body);
     };
     new MutationObserver((changes) => {
-        for (const { target } of changes) mark({ structure: "first structure", done: "first" }[target.dataset.state]);
-        if (document.querySelectorAll(".tile[data-state=done]").length === 8) mark("eighth");
+        for (const { target } of changes) {
+            mark({ structure: "first structure", done: "first" }[target.dataset.state]);
+            const round = target.closest(".round"); // removed ones stay for a while, to be brought back
+            if (round?.querySelectorAll(".tile[data-state=done]").length === 8) mark("eighth");
+        }
     }).observe(document.getElementById("rounds"), { subtree: true, attributeFilter: ["data-state"] });
 }"""
 CLICK = """() => {
