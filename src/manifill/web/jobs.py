@@ -232,7 +232,11 @@ class Jobs:
             self.forget(id)
 
     def settle(self, job: Job, working: asyncio.Future[None]) -> None:
-        """After its thread has ended, see that a job has, too."""
+        """After its thread has ended, see that a job has, too, and that nothing in it leads back to itself.
+
+        Python frees what does so now and then; the photo and results of a forgotten job are to go at once.
+        """
+        job.begin = lambda: None
         self.drawing.discard(job)
         if job in self.line:
             self.line.remove(job)
