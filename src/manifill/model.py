@@ -114,18 +114,18 @@ class Model:
 
     @exact_float32
     @torch.no_grad()
-    def structure_features(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Return the structure features (N, D, h, w) of pictures (N, 3, S, S) without their holes."""
+    def condition_features(self, image: Tensor, mask: Tensor) -> Tensor | None:
+        """Return the structure features (N, D, h, w) of pictures without their holes; None where `cond` has no use."""
+        if not self.structure.config.condition_features:
+            return None
         return self.vqvae.encoder.structure_features(image * (1 - mask))
 
     @exact_float32
     @torch.no_grad()
     def condition(self, image: Tensor, mask: Tensor, features: Tensor | None = None) -> Tensor:
-        """Return `cond` (N, 8n, h, w), float32, of pictures (N, 3, S, S), with their structure features if at hand."""
-        if not self.structure.config.condition_features:
-            features = None
-        else:
-            features = (self.structure_features(image, mask) if features is None else features).to(self.dtype)
+        """Return `cond` (N, 8n, h, w), float32, of pictures (N, 3, S, S), with `condition_features` if at hand."""
+        features = self.condition_features(image, mask) if features is None else features
+        features = None if features is None else features.to(self.dtype)
         return self.structure.condition(image.to(self.dtype), mask.to(self.dtype), features).float()
 
     @exact_float32
@@ -141,8 +141,9 @@ class Model:
         fixed = untouched(mask) if mode == "exact" else ~hole_cells(mask, h, w).view(-1, h, w)
         if not fixed.any():
             return None
-        features = self.structure_features(image, mask) if features is None else features
-        return torch.where(fixed, self.vqvae.encoder.structure_quantiser.codes(features), -1)
+        encoder = self.vqvae.encoder
+        features = encoder.structure_features(image * (1 - mask)) if features is None else features
+        return torch.where(fixed, encoder.structure_quantiser.codes(features), -1)
 
     @cached_property
     def sampler(self) -> Callable[..., Sampled]:

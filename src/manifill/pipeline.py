@@ -133,7 +133,7 @@ class Square:
         self.view = view
         image, mask = view.image.to(model.device), view.mask.to(model.device)
         self.image, self.mask = image, mask  # (1, 3, S, S), (1, 1, S, S)
-        seen = model.structure_features(image, mask)
+        seen = model.condition_features(image, mask)
         self.model, self.cond = model, model.condition(image, mask, seen)  # (1, 8n, h, w)
         known = model.known(image, mask, request.known_codes, seen)
         self.known = torch.full_like(self.cond[:, 0], -1, dtype=torch.int64) if known is None else known  # (1, h, w)

@@ -108,14 +108,14 @@ class Scaled:
     """A photo, uint8 (H, W, 3), that is scaled down once for all windows much larger than the network's input."""
 
     def __init__(self, rgb: np.ndarray) -> None:
-        self.rgb, self.shape = rgb, rgb.shape
+        self.rgb = rgb
 
     @cached_property
     def small(self) -> np.ndarray:
         """The photo with a side of REDUCED pixels for each one; a rest at its right and bottom is cut off."""
         import cv2
 
-        h, w = (n // REDUCED for n in self.shape[:2])
+        h, w = (n // REDUCED for n in self.rgb.shape[:2])
         return cv2.resize(self.rgb[: h * REDUCED, : w * REDUCED], (w, h), interpolation=cv2.INTER_AREA)
 
 

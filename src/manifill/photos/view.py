@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from manifill.config import Fit
 from manifill.photos.crops import Crop, Region, meet
 from manifill.photos.detail import Border, Membrane, Residual, detail_sources, fading, gains, settled
-from manifill.photos.tensors import enlarge, shrink, to_model, to_tensor
+from manifill.photos.tensors import enlarge, marked_cells, shrink, to_model, to_tensor
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def unmasked(crop: Crop, rgb: np.ndarray, hole: np.ndarray, size: int) -> tuple[
     """Return a crop of a photo (H, W, 3) as it was given, (1, 3, S, S), and its hole, (1, 1, S, S)."""
     square, own = crop.cut(rgb), crop.cut(hole)
     low, _ = shrink(square, np.zeros_like(own), size)
-    return to_tensor(low), to_model(square, own, size)[1]
+    return to_tensor(low), torch.from_numpy(marked_cells(own, size))[None, None].float()
 
 
 class View:
@@ -91,8 +92,7 @@ class View:
 
     def shrunk(self, region: np.ndarray) -> np.ndarray:
         """Return a region of the photo, bool (H, W), in this view, bool (S, S): where any part of a pixel is."""
-        square = self.crop.cut(region)
-        return shrink(np.zeros((*square.shape, 3), np.uint8), square, self.size)[1]
+        return marked_cells(self.crop.cut(region), self.size)
 
     @cached_property
     def residual(self) -> Residual:
