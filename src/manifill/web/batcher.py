@@ -10,7 +10,7 @@ by a batch, or one painted picture, at most.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +28,8 @@ class Client(Protocol):
 
     cancelled: bool
 
-    begin: Callable[[], object]  # called when rows are about to be sampled
+    def begin(self) -> object:
+        """Hear that rows are about to be sampled."""
 
 
 class CancelledError(Exception):

@@ -41,7 +41,7 @@ class Job:
     def __init__(self, completions: Completions) -> None:
         self.id, self.completions = secrets.token_urlsafe(16), completions
         self.cancelled = False
-        self.begin: Callable[[], object] = lambda: None  # called in its thread when its codes are about to be sampled
+        self.begun: Callable[[Job], object] = lambda job: None  # told of by its thread; does not hold the job
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.previews: dict[int, Preview] = {}
         self.results: dict[int, Completion] = {}
@@ -53,6 +53,14 @@ class Job:
         self.cost = size(completions)
         self.view = max(0, VIEWED * max((crop.side**2 for crop in completions.crops), default=0) - FREE)
         self.models: Any = fillers(completions)
+
+    def begin(self) -> None:
+        """Have it known, from its thread, that its codes are about to be sampled.
+
+        Nothing in a job leads back to it: Python frees what does so now and then, and the photo and results of a
+        forgotten one are to go at once.
+        """
+        self.begun(self)
 
     def tell(self, kind: str, data: dict[str, Any]) -> None:
         """Add an event and wake all listeners."""
@@ -143,7 +151,7 @@ class Jobs:
         log.info("job %s: %d samples, %d in the queue", job.id[:6], samples, len(self.line))
         self.tell_positions()
         loop = asyncio.get_running_loop()
-        job.begin = lambda: loop.call_soon_threadsafe(self.begun, job)
+        job.begun = partial(loop.call_soon_threadsafe, self.begun)
         doing = partial(work, job, self.batcher, partial(loop.call_soon_threadsafe, job.add))
         working = loop.run_in_executor(self.threads, copy_context().run, doing)  # its log lines have the request's id
         working.add_done_callback(partial(self.settle, job))
@@ -232,11 +240,7 @@ class Jobs:
             self.forget(id)
 
     def settle(self, job: Job, working: asyncio.Future[None]) -> None:
-        """After its thread has ended, see that a job has, too, and that nothing in it leads back to itself.
-
-        Python frees what does so now and then; the photo and results of a forgotten job are to go at once.
-        """
-        job.begin = lambda: None
+        """After its thread has ended, see that a job has, too."""
         self.drawing.discard(job)
         if job in self.line:
             self.line.remove(job)
